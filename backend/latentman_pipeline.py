@@ -62,7 +62,7 @@ from .reference_pictures import read_reference
 from .video.given_inputs import GivenInputs
 from .video.noise import draw_noise, list_noise_sources
 from .video.pipeline import Interrupted, RunContext, ShotPipeline
-from .video.prediction import Predictor
+from .video.prediction import Predictor, TensorShapeError
 from .video.techniques import Technique
 from .video.techniques.registry import build_techniques
 
@@ -432,9 +432,7 @@ class _LatentManMixin:
                 guidance = self._guidance_scale
                 returned = callback(self, step, timestep, {name: tensors.get(name) for name in names}) or {}
                 latents = check_step_latents(returned, latents)
-                predictor.replace_tensors(returned)
-                if self._guidance_scale != guidance:
-                    predictor.change_guidance(self._guidance_scale)
+                _change_inputs(predictor, returned, self._guidance_scale if self._guidance_scale != guidance else None)
             last["latents"], last["rows"] = latents, predictor.rows
             return latents
 
@@ -460,6 +458,24 @@ class _LatentManMixin:
         if getattr(self, "safety_checker", None) is None:
             return arrays, None
         return self.run_safety_checker(arrays, self._execution_device, self.unet.dtype)  # type: ignore[attr-defined]
+
+
+def _change_inputs(predictor: Predictor, returned: dict[str, Any], guidance_scale: float | None) -> None:
+    """Have the networks go on with what a callback gave. Raises ``ShotError`` for what they cannot."""
+    try:
+        predictor.replace_tensors(returned)
+    except TensorShapeError as error:
+        raise ShotError(
+            "callback", f"The callback gave {error.name} of shape {error.shape}; give them back in the shape in which they came."
+        ) from error
+    if guidance_scale is None:
+        return
+    try:
+        predictor.change_guidance(guidance_scale)
+    except ValueError as error:
+        raise ShotError(
+            "guidance_scale", "Guidance cannot be switched on between steps; begin with a guidance_scale above 1."
+        ) from error
 
 
 def _read_lora_scale(given: dict[str, Any] | None) -> float | None:

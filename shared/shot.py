@@ -154,10 +154,50 @@ class Keyframes(msgspec.Struct, frozen=True):
     ] = False
 
 
+class AsReleased(msgspec.Struct, frozen=True):
+    """What LatentMan's released code does in another way than its paper and the preset ``latentman``.
+
+    Each field switches one departure of ours back; ``docs/faithfulness.md`` gives reasons and sizes.
+    """
+
+    steps_from_zero: Annotated[
+        bool,
+        Setting("Steps from 0", "Timesteps are spaced from 0 on, whatever steps_offset the model has (1 in Stable Diffusion 1.5)"),
+    ] = True
+    centred: Annotated[
+        bool, Setting("Centred Coordinates", "Hungarian matching counts texture coordinates from their mean over the part's pixels")
+    ] = True
+    omit_direct: Annotated[
+        bool,
+        Setting("Omit Direct Term", "The guidance's gradient leaves out that the clean prediction holds the latents themselves"),
+    ] = True
+    omit_conditional: Annotated[
+        bool,
+        Setting("Omit Conditional Half", "The guidance's gradient goes through the unconditional half of the batch alone"),
+    ] = True
+    omit_controlnet: Annotated[bool, Setting("Omit ControlNet", "The guidance's gradient does not go through ControlNets")] = True
+    omit_attention: Annotated[
+        bool,
+        Setting(
+            "Omit Attention",
+            "The guidance's gradient does not go through the keys and values of cross-frame attention, so that the first frame has "
+            "none",
+        ),
+    ] = True
+    clamp: Annotated[
+        bool, Setting("Clamp Pictures", "The guidance compares pictures clamped to their range; what is outside has no gradient")
+    ] = True
+
+
+#: the switches back of a method that has none
+_NOTHING_RELEASED = AsReleased(**dict.fromkeys(AsReleased.__struct_fields__, False))
+
+
 class Method(msgspec.Struct, frozen=True):
     """The techniques a preset is composed of; None switches one off.
 
-    ``plugins`` are techniques of other packages by name, with their settings.
+    ``plugins`` are techniques of other packages by name, with their settings. ``as_released`` is no technique: it has others work
+    as in the authors' code.
     """
 
     shared_noise: Annotated[bool, Setting("Shared Noise", "Every frame begins with the same noise")] = True
@@ -190,6 +230,11 @@ class Method(msgspec.Struct, frozen=True):
     fusion: Fusion | None = None
     keyframes: Keyframes | None = None
     plugins: dict[str, dict[str, bool | int | float | str]] = {}
+    as_released: AsReleased | None = None
+
+    def get_released(self) -> AsReleased:
+        """What works as in the authors' released code: nothing where ``as_released`` is None."""
+        return self.as_released or _NOTHING_RELEASED
 
 
 @dataclass(frozen=True)
@@ -410,6 +455,21 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
             method=self.get_method(),
             schedule=msgspec.UNSET,
         )
+
+
+def describe_method(method: Method) -> dict[str, Any]:
+    """A method as names of jobs and runs are made of it: without the part that is not there, which once was no part of any, so that
+    what was made then keeps its name."""
+    found: dict[str, Any] = msgspec.to_builtins(method)
+    if method.as_released is None:
+        del found["as_released"]
+    return found
+
+
+def describe_request(request: ShotRequest) -> dict[str, Any]:
+    """A request as names of jobs and runs are made of it, its method as in ``describe_method``."""
+    found: dict[str, Any] = msgspec.to_builtins(request)
+    return found if request.method is None else {**found, "method": describe_method(request.method)}
 
 
 def make_request(prompt: str, frames: tuple[int, ...], fps: float, **changes: Any) -> ShotRequest:

@@ -36,8 +36,6 @@ DRAWING = (
     "viewer.py",
     "menus.py",
 )
-#: as many colours as a picture of a window needs
-COLOURS = 128
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ PICTURES = (
     Picture("bones", ("panel", "sources"), ("3-bones-unfolded", "14-doubtful-bones"), SIDEBAR),
     Picture("motion", ("panel", "sources"), ("3-motion-unfolded",), WHOLE),
     Picture("panel", ("history",), ("17-compared",), WHOLE),
-    Picture("strip", ("history",), ("17-sequencer",), WHOLE),
 )
 
 
@@ -88,7 +85,7 @@ def make(picture: Picture, photographs: Path) -> None:
     for part in parts:
         sheet.paste(part, (left, 0))
         left += part.width
-    sheet.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"{picture.name}.png", optimize=True)
+    sheet.save(IMAGES / f"{picture.name}.png", optimize=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.overview import needs_overview
 from ...shared.passes import FramePasses
 from ...shared.passes_folder import OVERVIEW
-from ...shared.shot import ShotError, ShotRequest
+from ...shared.shot import ShotError, ShotRequest, describe_method, describe_request
 from ...shared.task import new_ticket
 from ...shared.version import VERSION
 from ..models.prompts.named_loras import name_model
@@ -147,8 +147,8 @@ class PassesIntake:
         shutil.rmtree(self._incoming, ignore_errors=True)
 
     def _name(self, digests: list[str | None], base: str = "") -> str:
-        request = self._request
-        identity = [VERSION, base, request, request.get_method(), self._model, self._header, digests]
+        request, method = describe_request(self._request), describe_method(self._request.get_method())
+        identity = [VERSION, base, request, method, self._model, self._header, digests]
         return hashlib.blake2b(msgspec.json.encode(identity), digest_size=12).hexdigest()
 
     def _open_by_overview(self) -> None:

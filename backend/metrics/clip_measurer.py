@@ -55,8 +55,6 @@ PARTS: dict[str, tuple[Callable[[], Part], tuple[str, ...]]] = {
 }
 #: all figures, as ``figures`` lists them: that module's words are not code, and results do not go out of date with them
 NAMES = tuple(name for _, names in PARTS.values() for name in names)
-#: levels of the clip's own beside the ratios of ``PictureContrast``
-LEVELS = tuple(f"{name}_level" for name in PARTS["contrast"][1])
 
 
 class ClipMeasurer:

@@ -17,7 +17,7 @@ from ...shared.files import write_atomically
 from ...shared.passes import FramePasses
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
-from .clip_measurer import LEVELS
+from .clip_measurer import PARTS
 from .evaluator import COLUMNS, Row, Shot, compute_means, read_run, round_means
 from .figures import BY_NAME, MAIN
 from .making import describe_making, describe_rivals
@@ -29,6 +29,8 @@ from .variants import ANIMATEDIFF, RIVALS
 COMPARED = tuple(name for name in MAIN if BY_NAME[name].better != "reads")
 #: the columns of the table in Markdown
 TABLE = (*MAIN, *(name for name in COLUMNS if name not in BY_NAME))
+#: levels of a clip's own, beside the ratios to the baseline's, which no table shows
+LEVELS = tuple(f"{name}_level" for name in PARTS["contrast"][1])
 #: frames in a contact sheet, the height of a picture in it, and the width of the labels beside them, in pixels
 SHEET_FRAMES, SHEET_HEIGHT, SHEET_LABEL = 6, 128, 150
 #: a change of this much (0..255) or more is white in a flicker map

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import torch
 
-from ...shared.shot import ShotRequest
+from ...shared.shot import ShotRequest, describe_request
 from ...shared.version import VERSION
 from ..models.identity import SUFFIXES
 from ..models.image_model import ImageModel
@@ -107,7 +107,7 @@ def describe_run(request: ShotRequest, passes: str, model: ImageModel, model_fin
     return {
         "passes": passes,
         "model": model_fingerprint,
-        "settings": _digest([msgspec.to_builtins(settings), rival] if rival else msgspec.to_builtins(settings)),
+        "settings": _digest([describe_request(settings), rival] if rival else describe_request(settings)),
         "code": f"{VERSION} {describe_code()}",
         "numbers": f"{model.device.type} {model.dtype} torch {torch.__version__} diffusers {version('diffusers')}",
     }

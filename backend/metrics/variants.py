@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from ...shared.shot import METHODS, Alignment, Fusion, Guidance, Keyframes, Method
+from ...shared.shot import METHODS, Alignment, AsReleased, Fusion, Guidance, Keyframes, Method
 from .rivals.settings import AnimateDiff, FixedSeedImg2Img, Rival, TextToVideoZero
 
 #: what an evaluation can run: the pipeline with a method, or a rival
 Variant = Method | Rival
 
 _LATENTMAN, _SURFACE = METHODS["latentman"], METHODS["surface"]
+
+
+def _release(*names: str) -> AsReleased:
+    """These as in the authors' released code, and no others."""
+    return AsReleased(**{name: name in names for name in AsReleased.__struct_fields__})
+
+
 #: name -> method; the paper's presets come first
 VARIANTS: dict[str, Method] = {
     "per_frame": METHODS["per_frame"],
@@ -33,6 +40,11 @@ VARIANTS: dict[str, Method] = {
     "latentman_no_shared_noise": msgspec.structs.replace(_LATENTMAN, shared_noise=False),
     "pwg_decoder": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="decoder")),
     "pwg_linear": msgspec.structs.replace(_LATENTMAN, guidance=Guidance(gradient="linear")),
+    "latentman_released": msgspec.structs.replace(_LATENTMAN, as_released=AsReleased()),
+    # the departures from the released code, switched back one by one
+    **{
+        f"released_{name}": msgspec.structs.replace(_LATENTMAN, as_released=_release(name)) for name in AsReleased.__struct_fields__
+    },
 }
 #: name -> rival; ``animatediff`` is there with the path of a motion module
 RIVALS: dict[str, Rival] = {"text2video_zero": TextToVideoZero(), "img2img": FixedSeedImg2Img()}

@@ -134,7 +134,7 @@ class ImageModel:
         """``ShotError`` naming the nearest size that works, when this one does not."""
         check_multiple(self.name, self.size_multiple, width, height)
 
-    def make_scheduler(self, steps: int, name: str = "", spacing: str = "") -> Any:
+    def make_scheduler(self, steps: int, name: str = "", spacing: str = "", *, from_zero: bool = False) -> Any:
         """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``. With a
         schedule of the caller's own the steps are those."""
         own = self.pipeline.scheduler
@@ -142,7 +142,7 @@ class ImageModel:
         usual = 1 if self.options.has_schedule else steps
         made = None
         if self.options.scheduler is None:
-            made = make_scheduler(own.config, type(own).__name__, usual, name, spacing, self.device)
+            made = make_scheduler(own.config, type(own).__name__, usual, name, spacing, self.device, from_zero=from_zero)
         return self.options.prepare(made, steps, self.device)
 
     @torch.no_grad()

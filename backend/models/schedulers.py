@@ -105,13 +105,21 @@ def make_own_scheduler(file: ModelFile) -> Any:
 
 
 def make_scheduler(
-    config: Mapping[str, Any], class_name: str, steps: int, name: str = "", spacing: str = "", device: torch.device | None = None
+    config: Mapping[str, Any],
+    class_name: str,
+    steps: int,
+    name: str = "",
+    spacing: str = "",
+    device: torch.device | None = None,
+    *,
+    from_zero: bool = False,
 ) -> Any:
     """A scheduler with a model's own betas and prediction type, set to a number of steps.
 
     ``config`` and ``class_name`` are those of the scheduler in the model's folder. Without a ``name`` it is the model's own;
-    without a ``spacing`` (``leading``, ``trailing`` or ``linspace``) the steps lie as the configuration has it. Raises
-    ``ShotError`` for what does not go together, and for more steps than there are.
+    without a ``spacing`` (``leading``, ``trailing`` or ``linspace``) the steps lie as the configuration has it. With ``from_zero``
+    leading steps begin at timestep 0, whatever the configuration's ``steps_offset``. Raises ``ShotError`` for what does not go
+    together, and for more steps than there are.
     """
     name = name or name_own_scheduler(class_name)
     kind = SCHEDULERS[name]
@@ -124,7 +132,7 @@ def make_scheduler(
         )
     if spacing and spacing not in kind.spacings:
         raise ShotError("spacing", _explain_spacing(name, spacing, kind))
-    options = {**kind.options, **({"timestep_spacing": spacing} if spacing else {})}
+    options = {**kind.options, **({"timestep_spacing": spacing} if spacing else {}), **({"steps_offset": 0} if from_zero else {})}
     scheduler = kind.scheduler_class.from_config(_list_chosen_values(config, class_name), **options)
     if not _set_steps(scheduler, steps, device):
         most = next((fewer for fewer in range(steps - 1, 0, -1) if _set_steps(scheduler, fewer, device)), 0)

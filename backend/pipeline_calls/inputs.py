@@ -117,7 +117,14 @@ def read_control_pictures(pipeline: Any, image: Any, count: int, passes: FramePa
     if count > 1:
         if not isinstance(image, list):
             raise TypeError(f"The image is a {type(image).__name__}; give a list with the pictures of each of {count} ControlNets.")
-        groups = [list(each) for each in zip(*image, strict=True)] if any(isinstance(each, list) for each in image) else image
+        if any(isinstance(each, list) for each in image):
+            if any(not isinstance(each, list) or len(each) != count for each in image):
+                raise ShotError(
+                    "control", f"Not every frame has {count} pictures, one for each ControlNet; give a list of as many."
+                )
+            groups = [list(each) for each in zip(*image, strict=True)]
+        else:
+            groups = image
         if len(groups) != count:
             raise ShotError("control", f"There are pictures for {len(groups)} ControlNets, and the model has {count}.")
     return tuple(_read_pictures(pipeline, group, frames, height, width) for group in groups)

@@ -59,9 +59,10 @@ class Denoising:
         self._context, self._techniques, self._anchor = context, techniques, anchor
         self._trajectory: list[torch.Tensor] = []
         model, request, self._given = context.model, context.request, context.given
+        sampling, self._released = request.sampling, context.method.get_released()
         self._sampler = Sampler(
-            model.make_scheduler(request.sampling.steps, request.sampling.scheduler, request.sampling.spacing),
-            request.sampling.seed,
+            model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=self._released.steps_from_zero),
+            sampling.seed,
             [0] * self._given + list_noise_sources(techniques, context.rows),
             model.options.eta,
         )
@@ -231,8 +232,11 @@ class Denoising:
         scale, gradients = loss_scale(self._context.dtype), []
         for n, technique in enumerate(guides):
             with torch.enable_grad():
-                prediction = output if through[n] == "network" else output.detach()
-                clean = self._sampler.predict_clean(current, prediction, step)
+                network = through[n] == "network"
+                prediction = output if network else output.detach()
+                # without the network the direct term is all that there is
+                direct = current.detach() if network and self._released.omit_direct else current
+                clean = self._sampler.predict_clean(direct, prediction, step)
                 loss = technique.loss(rows, clean, step) * scale
                 (gradient,) = torch.autograd.grad(loss, current, retain_graph=n + 1 < len(guides))
             gradients.append(gradient / scale)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,8 +16,8 @@ from ...shared.machine import release_free_memory
 from ...shared.model_profile import list_unset
 from ...shared.passes import FramePasses
 from ...shared.schedule import Mix
-from ...shared.settings import with_settings
-from ...shared.shot import NOTHING, ShotError, ShotRequest
+from ...shared.settings import list_settings, with_settings
+from ...shared.shot import NOTHING, AsReleased, ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
@@ -54,7 +55,8 @@ def _convert_to_image(picture: torch.Tensor) -> np.ndarray:
 def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str]:
     """Sentences about a request that can be run and will not look right. Raises ``ShotError`` for one that cannot be sampled."""
     sampling = request.sampling
-    scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing)
+    from_zero = request.get_method().get_released().steps_from_zero
+    scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=from_zero)
     steps = len(scheduler.timesteps)
     found = list(list_schedule_warnings(scheduler))
     scales = zip(*(list_control_scales(model, request, step, steps) for step in range(steps)), strict=True)
@@ -62,12 +64,41 @@ def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str
         if use.strength and sampling.control_scale and not any(strengths):
             found.append(f"The ControlNet for {kind} works at none of the {steps} steps; let it begin earlier or end later.")
     found += _list_few_step_warnings(model, request)
+    found += _list_released_warnings(model, request, scheduler)
     if model.distilled and not model.takes_guidance_scale and sampling.guidance_scale > MOST_GUIDANCE:
         found.append(
             f"The model was distilled to few steps ({model.distilled}) and takes little guidance: at "
             f"{sampling.guidance_scale:g} its frames become noise; use 1 to {MOST_GUIDANCE:g}."
         )
     return found
+
+
+def _list_released_warnings(model: ImageModel, request: ShotRequest, scheduler: Any) -> list[str]:
+    """A sentence about what is asked to be as in the authors' code and is the same in both with these settings."""
+    method, sampling = request.get_method(), request.sampling
+    if method.as_released is None:
+        return []
+    released, guidance = method.as_released, method.guidance
+    full = guidance is not None and guidance.gradient == "full"
+    usual = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing)
+    matched = bool(guidance or method.alignment) and method.matching == "hungarian"
+    works = {
+        "steps_from_zero": not torch.equal(scheduler.timesteps, usual.timesteps),
+        "centred": matched,
+        "omit_direct": full and usual.config.prediction_type != "sample",
+        "omit_conditional": full and uses_guidance(model, request),
+        "omit_controlnet": full,
+        "omit_attention": full and method.cross_frame_attention,
+        "clamp": guidance is not None,
+    }
+    idle = [
+        declared.setting.label
+        for declared in list_settings(AsReleased)
+        if getattr(released, declared.name) and not works[declared.name]
+    ]
+    if not idle:
+        return []
+    return [f"Of what is to be as in the authors' code, this changes nothing with these settings: {', '.join(idle)}."]
 
 
 def _list_few_step_warnings(model: ImageModel, request: ShotRequest) -> list[str]:

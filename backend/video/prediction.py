@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ...shared.control_uses import ControlUse
 from ...shared.settings import with_settings
-from ...shared.shot import ShotError, ShotRequest
+from ...shared.shot import ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from .frame_conditions import FrameConditions
@@ -29,6 +29,14 @@ ADDED = {"add_text_embeds": "text_embeds", "add_time_ids": "time_ids"}
 NEGATED = ("add_text_embeds", "add_time_ids")
 
 
+class TensorShapeError(ValueError):
+    """A tensor that is to take another's place has another shape."""
+
+    def __init__(self, name: str, given: torch.Tensor) -> None:
+        super().__init__(f"{name} {list(given.shape)}")
+        self.name, self.shape = name, list(given.shape)
+
+
 class Predictor:
     """Predicts what the scheduler needs for chosen frames.
 
@@ -36,6 +44,8 @@ class Predictor:
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
     ``text``, ``controls`` and ``guidance_scale`` may be changed between steps; a guidance of 1 or less takes the conditional pass
     alone. With ``conditions``, those of all F frames, there are several prompts, or other control strengths than the request's.
+
+    Differentiable in the latents, apart from what the method's ``as_released`` holds fixed.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class Predictor:
             # each frame has its own
             self._request = with_settings(self._request, {"control_scale": 1.0})
         self._sampler, self.text, self.controls = sampler, text, controls
+        self._released = context.method.get_released()
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
         if context.request.text.background_prompt:
@@ -71,7 +82,11 @@ class Predictor:
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
         timestep = self._sampler.timesteps[step]
         controls = [control[frames] for control in self.controls]
-        batch = torch.cat([self._sampler.scale_model_input(current, step)] * self.groups)
+        seen = self._sampler.scale_model_input(current, step)
+        # without guidance there is nothing to go through but the conditional half
+        is_guiding = self.guided and self.guidance_scale > 1
+        held = seen.detach() if is_guiding and self._released.omit_conditional else seen
+        batch = torch.cat([seen, *[held] * (self.groups - 1)])
         options: dict[str, Any] = self._spread_text(frames) | {"return_dict": False}
         condition = None
         if self._embedded:
@@ -85,7 +100,8 @@ class Predictor:
             if self._conditions is not None:
                 factors = self._conditions.get_control_factors(frames, self.groups, batch)
                 strengths = [strength * factors for strength in strengths]
-            down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._released.omit_controlnet):
+                down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
         lora_scale = self._model.options.lora_scale
         output = self._model.unet(
             batch,
@@ -148,9 +164,9 @@ class Predictor:
         return [_put_nothing_before(each, hidden) for each in down], _put_nothing_before(middle, hidden)
 
     def change_guidance(self, scale: float) -> None:
-        """Go on with another guidance scale. Raises ``ShotError`` where guidance was off from the first step."""
+        """Go on with another guidance scale. Raises ``ValueError`` where guidance was off from the first step."""
         if scale > 1 and not self.guided and not self._embedded:
-            raise ShotError("guidance_scale", "Guidance cannot be switched on between steps; begin with a guidance_scale above 1.")
+            raise ValueError(scale)
         self.guidance_scale = scale
 
     def list_tensors(self) -> dict[str, torch.Tensor | list[torch.Tensor]]:
@@ -171,8 +187,8 @@ class Predictor:
 
     def replace_tensors(self, given: Mapping[str, Any]) -> None:
         """Go on with other tensors of ``list_tensors``; embeddings may be those of the conditional pass alone, of all frames or of
-        each. As in diffusers, negative embeddings are part of the others and change nothing by themselves. Raises ``ShotError``
-        for other shapes."""
+        each. As in diffusers, negative embeddings are part of the others and change nothing by themselves. Raises
+        ``TensorShapeError`` for other shapes."""
         text = self.text
         if given.get("prompt_embeds") is not None:
             text = self._replace_text(text, None, given["prompt_embeds"])
@@ -182,6 +198,8 @@ class Predictor:
         self.text = text
         if given.get("image") is not None:
             pictures = given["image"] if isinstance(given["image"], (list, tuple)) else [given["image"]]
+            if len(pictures) != len(self.controls):
+                raise TensorShapeError("image", pictures[0])
             self.controls = [self._replace_picture(old, new) for old, new in zip(self.controls, pictures, strict=True)]
 
     def _replace_text(self, text: TextConditions, name: str | None, given: torch.Tensor) -> TextConditions:
@@ -190,7 +208,7 @@ class Predictor:
         whole = text.embeddings if name is None else text.added[name]
         new = given.to(whole.device, whole.dtype)
         if new.shape[1:] != whole.shape[2:]:
-            raise _refuse_shape(name or "prompt_embeds", new)
+            raise TensorShapeError(name or "prompt_embeds", new)
         conditional = int(self.guided)
         if len(new) == self.groups * count:
             parts = list(new.unflatten(0, (self.groups, count)))
@@ -198,7 +216,7 @@ class Predictor:
             parts = [*whole[:conditional, self._given :], new.expand(count, *new.shape[1:])]
             parts += list(whole[conditional + 1 :, self._given :])
         else:
-            raise _refuse_shape(name or "prompt_embeds", new)
+            raise TensorShapeError(name or "prompt_embeds", new)
         changed = torch.cat([whole[:, : self._given], torch.stack(parts)], 1)
         if name is None:
             return TextConditions(changed, text.added, text.warnings)
@@ -217,19 +235,13 @@ class Predictor:
     def _replace_picture(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         count = len(self.rows)
         if new.shape[1:] != old.shape[1:] or len(new) not in (1, count, count * self.groups):
-            raise _refuse_shape("image", new)
+            raise TensorShapeError("image", new)
         own = new[-count:].to(old.device, old.dtype).expand(count, *old.shape[1:])
         return torch.cat([old[: self._given], own])
 
 
 def _put_nothing_before(values: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([torch.zeros_like(values[:1]).expand(count, *values.shape[1:]), values])
-
-
-def _refuse_shape(name: str, given: torch.Tensor) -> ShotError:
-    return ShotError(
-        "callback", f"The callback gave {name} of shape {list(given.shape)}; give them back in the shape in which they came."
-    )
 
 
 def list_control_scales(model: ImageModel, request: ShotRequest, step: int, steps: int) -> list[float]:

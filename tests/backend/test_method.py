@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 from diffusers import DDIMScheduler  # noqa: E402
 
-from latentman.backend.models.image_model import ImageModel  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.schedulers import SCHEDULERS  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
@@ -90,18 +89,10 @@ def test_going_on_after_a_stop_gives_the_same_frames(model, name):
     assert (_frames(model, request, passes, RunContext(resume=lambda: saved[3])) == whole).all()
 
 
-def _double(model) -> ImageModel:
-    parts = {
-        name: part.to(torch.float64) if isinstance(part, torch.nn.Module) else part
-        for name, part in model.pipeline.components.items()
-    }
-    return ImageModel("double", type(model.pipeline)(**parts, requires_safety_checker=False), model.device, torch.float64)
-
-
 def test_the_full_gradient_agrees_with_finite_differences(tmp_path):
     """Through decoder, clean prediction, guidance, UNet and ControlNet, in float64."""
     tiny.write_sd(tmp_path)
-    model = _double(load(str(tmp_path / "whole"), torch.device("cpu")))
+    model = tiny.to_double(load(str(tmp_path / "whole"), torch.device("cpu")))
     method = Method(cross_frame_attention=False, guidance=Guidance(0.0, 1.0, 1.0))
     request, passes = samples.request(2, 32, steps=4, method=method), samples.passes(2, 32, 2)
     run = _make_denoising(model, request, passes)

@@ -385,6 +385,7 @@ def test_several_controlnets(several, pipe):
         (dict(controls=("depth",)), ShotError, "2 ControlNets; name the kind of each"),
         (dict(image=DEPTH), TypeError, "a list with the pictures of each of 2"),
         (dict(image=[DEPTH] * 3), ShotError, "pictures for 3 ControlNets, and the model has 2"),
+        (dict(image=[[DEPTH[0], DEPTH[0]], [DEPTH[1]]]), ShotError, "Not every frame has 2 pictures"),
         (dict(**controls, controlnet_conditioning_scale=[1.0]), ShotError, "one scale, start and end"),
         (dict(**controls, controlnet_conditioning_scale=[[1.0], [1.0]]), ShotError, "list of lists"),
     ):

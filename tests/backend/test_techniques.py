@@ -313,7 +313,7 @@ def test_pictures_are_finished_with_and_without_fusion(model):
 
 def test_matches_are_found_once(monkeypatch):
     asked, match = [], context.match_hungarian
-    monkeypatch.setattr(context, "match_hungarian", lambda *args: (asked.append(args[1:]), match(*args))[1])
+    monkeypatch.setattr(context, "match_hungarian", lambda *args, **options: (asked.append(args[1:]), match(*args, **options))[1])
     clip = tiny.context(samples.passes(2), preset="latentman")
     assert clip.matches((8, 8), "prev") is clip.matches((8, 8), "prev")
     clip.matches((8, 8), "first")

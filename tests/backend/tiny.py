@@ -6,10 +6,20 @@ from types import SimpleNamespace
 
 import torch
 
+from latentman.backend.models.image_model import ImageModel
 from latentman.backend.video.techniques import ClipContext
 from tests import samples
 from tools.tiny_models import write_sd as write_sd
 from tools.tiny_models import write_sdxl as write_sdxl
+
+
+def to_double(model: ImageModel) -> ImageModel:
+    """A copy of a tiny Stable Diffusion that computes in float64; the model itself is so from now on, too."""
+    parts = {
+        name: part.to(torch.float64) if isinstance(part, torch.nn.Module) else part
+        for name, part in model.pipeline.components.items()
+    }
+    return ImageModel("double", type(model.pipeline)(**parts, requires_safety_checker=False), model.device, torch.float64)
 
 
 def context(passes, decode=None, encode=None, **changes) -> ClipContext:

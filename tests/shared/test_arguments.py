@@ -138,7 +138,7 @@ def test_help_says_range_and_default_of_every_setting():
     options = {get_option(one.name): one for one in list_settings(ShotRequest) if one.name not in console.FROM_SCENE}
     options |= {get_option(one.name): one for one in list_settings(Method)}
     for name, part in list_parts(Method).items():
-        assert f"{get_option(name)}, --no-{name}" in text
+        assert f"{get_option(name)}, {get_option(f'no_{name}')}" in text
         options |= {part_option(name, one.name): one for one in list_settings(part)}
     for option, one in options.items():
         assert re.search(re.escape(option) + r"(,| )", text), option

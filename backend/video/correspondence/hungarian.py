@@ -32,21 +32,30 @@ def measure_free_memory() -> int:
             return ASSUMED_MEMORY
 
 
-def _make_features(pixels: np.ndarray, uv: np.ndarray, width: int) -> np.ndarray:
-    """(N, 3): texture coordinates and the L1 distance from the centre of the part's bounding box."""
+def _make_features(pixels: np.ndarray, uv: np.ndarray, width: int, *, centred: bool) -> np.ndarray:
+    """(N, 3): texture coordinates, from their mean if ``centred``, and the L1 distance from the part's bounding box's centre."""
     rows, cols = pixels // width, pixels % width
     local = np.abs(rows - (rows.min() + rows.max()) / 2) + np.abs(cols - (cols.min() + cols.max()) / 2)
     local = local * (DISTANCE_SCALE / max(local.max(), 1e-9))
-    return np.column_stack([uv[pixels] * UV_SCALE, local])
+    values = uv[pixels] * UV_SCALE
+    return np.column_stack([values - values.mean(0) if centred else values, local])
 
 
 def match_pair(
-    target_part: np.ndarray, target_uv: np.ndarray, reference_part: np.ndarray, reference_uv: np.ndarray, width: int
+    target_part: np.ndarray,
+    target_uv: np.ndarray,
+    reference_part: np.ndarray,
+    reference_uv: np.ndarray,
+    width: int,
+    *,
+    centred: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Within each part, the assignment of least total distance (arXiv 2312.07133, section 3).
 
     Parts are flat (P,) with 0 for the background, texture coordinates flat (P, 2) in [0, 1]; parts missing from either
-    frame are skipped. Raises ``ShotError`` when a part's cost matrix does not fit into memory.
+    frame are skipped. With ``centred`` coordinates count from their mean over the part's pixels in each frame, as in the authors'
+    code: where a part is half hidden, that shifts all of it. Raises ``ShotError`` when a part's cost matrix does not fit into
+    memory.
     """
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for part in np.intersect1d(target_part[target_part > 0], reference_part[reference_part > 0]):
@@ -58,7 +67,8 @@ def match_pair(
                 f"Part {part} covers {len(here)} and {len(there)} pixels; the Hungarian matching needs "
                 f"{needed / 1e9:.1f} GB for it. Lower the guidance resolution, or match by surface.",
             )
-        a, b = _make_features(here, target_uv, width), _make_features(there, reference_uv, width)
+        a = _make_features(here, target_uv, width, centred=centred)
+        b = _make_features(there, reference_uv, width, centred=centred)
         cost = np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0))
         rows, cols = linear_sum_assignment(cost)
         found.append((here[rows], there[cols]))
@@ -82,8 +92,8 @@ def _stretch_to_parts(passes: FramePasses) -> np.ndarray:
     return out
 
 
-def match_hungarian(passes: FramePasses, height: int, width: int, reference: str) -> Matches:
-    """Match every frame with its reference at (height, width).
+def match_hungarian(passes: FramePasses, height: int, width: int, reference: str, *, centred: bool = False) -> Matches:
+    """Match every frame with its reference at (height, width); ``centred`` as in ``match_pair``.
 
     ``reference``: ``first`` frame, ``prev`` frame, or ``prev_new``, the previous frame whose texture coordinates have
     themselves been replaced by what they were matched with.
@@ -94,7 +104,7 @@ def match_hungarian(passes: FramePasses, height: int, width: int, reference: str
     targets, sources = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for frame in range(1, passes.frame_count):
         other = references[frame]
-        here, there = match_pair(parts[frame], uvs[frame], parts[other], uvs[other], width)
+        here, there = match_pair(parts[frame], uvs[frame], parts[other], uvs[other], width, centred=centred)
         if reference == "prev_new":
             uvs[frame][here] = uvs[other][there]
         targets.append(here)

@@ -110,8 +110,11 @@ class ClipContext:
             self.run_context.check()
             started = time.perf_counter()
             self.run_context.progress("matching", 0, 1)
-            match = match_surfaces if self.method.matching == "surface" else match_hungarian
-            self._matches[size, reference] = match(self.passes, *size, reference)
+            if self.method.matching == "surface":
+                found = match_surfaces(self.passes, *size, reference)
+            else:
+                found = match_hungarian(self.passes, *size, reference, centred=self.method.get_released().centred)
+            self._matches[size, reference] = found
             self.run_context.record_time("matching", started)
         return self._matches[size, reference]
 

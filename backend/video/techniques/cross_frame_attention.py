@@ -15,11 +15,12 @@ from .technique import Technique
 class FirstFrameAttention:
     """A diffusers attention processor.
 
-    The batch is ``groups`` equal runs of frames (unconditional and conditional); frame 0 of a run serves the whole run.
+    The batch is ``groups`` equal runs of frames (unconditional and conditional); frame 0 of a run serves the whole run. With
+    ``held`` no gradient flows through its keys and values.
     """
 
-    def __init__(self, groups: int) -> None:
-        self.groups = groups
+    def __init__(self, groups: int, *, held: bool = False) -> None:
+        self.groups, self.held = groups, held
 
     def __call__(
         self,
@@ -37,7 +38,7 @@ class FirstFrameAttention:
         if encoder_hidden_states is None:
             frames = batch // self.groups
             anchor = hidden_states.view(self.groups, frames, tokens, channels)[:, :1]
-            anchor = anchor.expand(-1, frames, -1, -1).reshape(batch, tokens, channels)
+            anchor = (anchor.detach() if self.held else anchor).expand(-1, frames, -1, -1).reshape(batch, tokens, channels)
         else:
             anchor = encoder_hidden_states
 
@@ -50,13 +51,16 @@ class FirstFrameAttention:
 
 
 @contextmanager
-def first_frame_attention(models: Sequence[Any], groups: int) -> Iterator[None]:
-    """Within the block, the self-attentions of these UNets and ControlNets look at the first frame."""
+def first_frame_attention(models: Sequence[Any], groups: int, *, held: bool = False) -> Iterator[None]:
+    """Within the block, the self-attentions of these UNets and ControlNets look at the first frame; ``held`` as above."""
     before = [dict(model.attn_processors) for model in models]
     try:
         for model, processors in zip(models, before, strict=True):
             model.set_attn_processor(
-                {name: FirstFrameAttention(groups) if "attn1" in name else processor for name, processor in processors.items()}
+                {
+                    name: FirstFrameAttention(groups, held=held) if "attn1" in name else processor
+                    for name, processor in processors.items()
+                }
             )
         yield
     finally:
@@ -73,4 +77,4 @@ class CrossFrameAttention(Technique):
 
     def attention(self, networks: Sequence[Any], groups: int) -> AbstractContextManager[None]:
         """The processors that look at it."""
-        return first_frame_attention(networks, groups)
+        return first_frame_attention(networks, groups, held=self.context.method.get_released().omit_attention)

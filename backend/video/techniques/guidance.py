@@ -35,10 +35,10 @@ def _find_corners(places: np.ndarray, height: int, width: int, device: torch.dev
 
 
 class MatchedPixels:
-    """The loss between matched pixels of each frame and its reference, which is held fixed."""
+    """The loss between matched pixels of each frame and its reference, which is held fixed; of clamped pictures with ``clamp``."""
 
-    def __init__(self, matches: Matches, device: torch.device) -> None:
-        self._matches = matches
+    def __init__(self, matches: Matches, device: torch.device, *, clamp: bool = False) -> None:
+        self._matches, self._clamp = matches, clamp
         self._pixels = [torch.from_numpy(here).to(device) for here in matches.target_pixels]
         self._corners = [_find_corners(places, matches.height, matches.width, device) for places in matches.places]
         self._pictures: dict[int, torch.Tensor] = {}
@@ -55,7 +55,10 @@ class MatchedPixels:
         """
         size = (self._matches.height, self._matches.width)
         exact = pictures if pictures.dtype == torch.float64 else pictures.float()
-        flat = F.interpolate((exact / 2 + 0.5) * PIXEL_SCALE, size, mode="nearest-exact").flatten(2)
+        shown = exact / 2 + 0.5
+        if self._clamp:
+            shown = shown.clamp(0, 1)
+        flat = F.interpolate(shown * PIXEL_SCALE, size, mode="nearest-exact").flatten(2)
         total = flat.sum() * 0.0
         for row, frame in enumerate(frames):
             self._pictures[frame] = flat[row].detach()
@@ -85,7 +88,11 @@ class PixelGuidance(Technique):
             size = (round(request.height * scale), round(request.width * scale))
         alignment = context.method.alignment
         self._steps = context.steps_between(self.settings.start, self.settings.until)
-        self._matched = MatchedPixels(context.matches(size, alignment.reference if alignment else "prev_new"), context.device)
+        self._matched = MatchedPixels(
+            context.matches(size, alignment.reference if alignment else "prev_new"),
+            context.device,
+            clamp=context.method.get_released().clamp,
+        )
         self._linear: LinearDecoder | None = None
 
     def begin_step(self, step: int) -> None:
