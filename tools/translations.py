@@ -48,6 +48,7 @@ LEFT_OUT = (
     "backend/logs.py",
     "backend/maps/*",
     "backend/metrics/*",
+    "backend/metrics/*/*",
     "backend/models/caller_options.py",
     "backend/pipeline_calls/*",
     "backend/server.py",
