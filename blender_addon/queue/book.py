@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from ...shared import logs
-from .rows import Queue, recover
-from .store import StoreError, find_path, read_queue, write_queue
+from .rows import Queue, RowState, recover
+from .store import StoreError, UnreachableError, find_path, read_queue, write_queue
 
 logger = logs.get_logger(__name__)
 
@@ -43,6 +43,14 @@ def set_worker(queue: Queue, *, works: bool) -> Queue:
     return msgspec.structs.replace(queue, worker=pid, host=host, beat=beat)
 
 
+def _read_other(blend: str) -> Queue:
+    """The queue of a .blend file; an empty one where it cannot be read."""
+    try:
+        return read_queue(find_path(blend))
+    except StoreError:
+        return Queue()
+
+
 class QueueBook:
     """The queue of one .blend file at a time; that of a file without a name is only in memory, until the file is saved."""
 
@@ -70,20 +78,61 @@ class QueueBook:
             self.queue = found
             self._write()
 
-    def move_to(self, blend: str) -> None:
-        """The file was saved under a name: its queue goes with it, in place of what that name had."""
+    @property
+    def is_readable(self) -> bool:
+        """Whether ``queue`` is what its file holds; where it is not, nothing can be changed."""
+        return self._is_readable
+
+    def move_to(self, blend: str) -> bool:
+        """The file was saved under a name: its queue goes with it, in place of what that name had; whether it did.
+
+        What cannot be read stays where it is, and so does what another Blender works through: its rows are copied, or, where it
+        is the new name's queue that another Blender works through, it keeps its own.
+        """
         if blend == self.blend:
-            return
+            return True
+        self.refresh()
+        if not self._is_readable:
+            self.open(blend)
+            return False
+        other = _read_other(blend)
+        if works_elsewhere(other):
+            self._leave(blend, other)
+            return False
+        is_copied = works_elsewhere(self.queue)
+        if is_copied:
+            self.queue = set_worker(recover(self.queue), works=False)
         old, self.blend, self._path = self._path, blend, find_path(blend)
-        self._is_readable = True
         self._write()
-        if old is not None and not self.error:
+        # a file may have several names, as by links
+        if old is not None and old != self._path and not is_copied and not self.error:
             old.unlink(missing_ok=True)
+        return True
+
+    def _leave(self, blend: str, other: Queue) -> None:
+        """Go over to the queue of a .blend file that another Blender works through; what is in no file comes to its end, paused."""
+        old, rows = self._path, recover(self.queue).rows
+        self.open(blend)
+        if rows and old is None:
+            paused = tuple(row if row.state.ended else msgspec.structs.replace(row, state=RowState.PAUSED) for row in rows)
+            self.queue = msgspec.structs.replace(self.queue, rows=(*self.queue.rows, *paused))
+            self._write()
+        if not rows or self.error:
+            return
+        pid = other.worker
+        if old is None:
+            self.error = (
+                f"Another Blender (process {pid}) works through the queue of {blend}; your shots are at the end of that, paused."
+            )
+        else:
+            self.error = f"Another Blender (process {pid}) works through the queue of {blend}; your shots stay in {old}."
 
     def refresh(self) -> bool:
         """Read what another Blender has changed; whether there was something."""
         before = self.queue
-        if self._path is not None and self._read_stamp() != self._stamp:
+        # what could not be reached is tried again and again
+        is_unread = self._stamp is None and not self._is_readable
+        if self._path is not None and (is_unread or self._read_stamp() != self._stamp):
             self._read()
         return self.queue != before
 
@@ -122,6 +171,9 @@ class QueueBook:
         self._stamp = self._read_stamp()
         try:
             self.queue, self._is_readable, self.error = read_queue(self._path), True, ""
+        except UnreachableError as error:
+            # what was read before may still be true
+            self._stamp, self._is_readable, self.error = None, False, str(error)
         except StoreError as error:
             self.queue, self._is_readable, self.error = Queue(), False, str(error)
 

@@ -130,19 +130,29 @@ class QueueRunner:
 
     def open(self, blend: str) -> None:
         """Another file was opened, or the same one anew: its queue waits until it is started."""
-        self.is_going = False
-        self._bound.clear()
+        self._leave(self.book.blend)
         running = self._current.row_id if self._current is not None and self._current.blend == blend else ""
         self.book.open(blend, running)
         self.follow_names()
+
+    def _leave(self, blend: str) -> None:
+        """Work no further through the queue of a .blend file; what is being made says so when it has ended."""
+        if self.is_going and self._current is None and blend:
+            self._change(lambda queue: set_worker(queue, works=False), blend)
+        self.is_going = False
+        self._bound.clear()
 
     def follow_save(self, blend: str) -> None:
         """The file was saved under a name, which may be another one than before."""
         if not blend or blend == self.book.blend:
             return
-        if self._current is not None and self._current.blend == self.book.blend:
-            self._current.blend = blend
-        self.book.move_to(blend)
+        before = self.book.blend
+        if self.book.move_to(blend):
+            if self._current is not None and self._current.blend == before:
+                self._current.blend = blend
+        else:
+            # another queue is shown now
+            self._leave(before)
 
     # what the timer does
 
@@ -151,7 +161,9 @@ class QueueRunner:
         self.book.refresh()
         self.follow_names()
         self._say_alive()
-        if not self.is_going or self._current is not None or self.connection.busy or undo_steps.is_dragging():
+        if not self.book.is_readable or not self.is_going or self._current is not None:
+            return
+        if self.connection.busy or undo_steps.is_dragging():
             return
         row = next(iter(self.book.queue.waiting), None)
         if row is None:

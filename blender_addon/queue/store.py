@@ -36,6 +36,10 @@ class StoreError(Exception):
     """A queue's file cannot be read; the text says why, and what to do."""
 
 
+class UnreachableError(StoreError):
+    """A queue's file cannot be read at the moment, which says nothing of what is in it."""
+
+
 def find_path(blend: str) -> Path:
     """Where the queue of a .blend file is kept, whether or not there is one."""
     whole = os.path.normcase(os.path.realpath(blend))
@@ -48,13 +52,14 @@ def find_path(blend: str) -> Path:
 
 
 def read_queue(path: Path) -> Queue:
-    """The queue in a file, an empty one where there is none. Raises ``StoreError``; the file stays as it is then."""
+    """The queue in a file, an empty one where there is none. Raises ``StoreError``, and where the disk does not
+    answer ``UnreachableError``; the file stays as it is then."""
     try:
         data = read_file(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return Queue()
     except OSError as error:
-        raise StoreError(f"The queue in {path} cannot be read ({error.strerror or error}); allow it there.") from error
+        raise UnreachableError(f"The queue in {path} cannot be read ({error.strerror or error}); allow it there.") from error
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if version == VERSION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from latentman.blender_addon.compat import get_strip_parts, get_strips
 from latentman.blender_addon.queue import book as book_module
+from latentman.blender_addon.queue import store
 from latentman.blender_addon.queue.book import QueueBook, set_worker, works_elsewhere
 from latentman.blender_addon.queue.finding import find_marked_shots, read_strips
 from latentman.blender_addon.queue.marked import (
@@ -45,7 +47,7 @@ from latentman.blender_addon.queue.rows import (
     switch_pause,
 )
 from latentman.blender_addon.queue.runner import QueueRunner
-from latentman.blender_addon.queue.store import StoreError, find_path, read_queue
+from latentman.blender_addon.queue.store import StoreError, find_path, read_queue, write_queue
 from latentman.blender_addon.queue.table import HEAD, format_table
 from latentman.shared.shot import MAX_FRAMES, make_request
 
@@ -207,6 +209,78 @@ def test_only_one_blender_works_through_a_queue(book, tmp_path, monkeypatch):
     assert works_elsewhere(far) and not works_elsewhere(msgspec.structs.replace(far, beat=time.time() - book_module.SILENT_SECONDS))
     again.open(book.blend)
     assert again.queue.rows[0].state is RowState.WAITING and not again.queue.worker
+
+
+@pytest.fixture
+def other_blender():
+    """The id of another process that is alive."""
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield other.pid
+    other.communicate(b"\n")
+
+
+def _work_elsewhere(queue, pid):
+    return msgspec.structs.replace(set_worker(queue, works=True), worker=pid)
+
+
+def _put(blend, queue):
+    write_queue(find_path(blend), blend, queue)
+    return find_path(blend)
+
+
+def test_a_queue_that_cannot_be_read_stays_when_its_file_is_saved_as_another(book, tmp_path):
+    old, new = (str(tmp_path / f"{name}.blend") for name in ("old", "new"))
+    path = _put(old, _make_queue("w"))
+    path.write_bytes(b'{"version":99}')
+    there = _put(new, _make_queue("wd"))
+    book.open(old)
+    assert not book.move_to(new)
+    assert path.read_bytes() == b'{"version":99}' and read_queue(there) == _make_queue("wd")
+    assert book.blend == new and _order(book.queue) == "01" and not book.error
+
+
+def test_a_queue_stays_with_the_blender_that_works_through_it(book, tmp_path, other_blender):
+    old, new = (str(tmp_path / f"{name}.blend") for name in ("old", "new"))
+    busy = _work_elsewhere(_make_queue("rw"), other_blender)
+    path = _put(old, busy)
+    book.open(old)
+    assert book.move_to(new) and read_queue(path) == busy, "the other one goes on"
+    assert [row.state for row in book.queue.rows] == [RowState.WAITING] * 2 and not book.queue.worker
+    assert read_queue(find_path(new)) == book.queue
+    # over the file of the other one
+    assert not book.move_to(old) and read_queue(path) == busy == book.queue and len(read_queue(find_path(new)).rows) == 2
+    assert f"stay in {find_path(new)}" in book.error
+    unsaved = QueueBook()
+    unsaved.change(lambda queue: add_shots(queue, [_make_shot()]))
+    assert not unsaved.move_to(old) and "at the end of that, paused" in unsaved.error
+    found = read_queue(path)
+    assert found.rows[:2] == busy.rows and found.rows[2].state is RowState.PAUSED and found.worker == other_blender
+
+
+def test_a_queue_stays_when_its_file_is_saved_under_another_name_of_the_same(book, tmp_path):
+    real, link = tmp_path / "real.blend", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    book.open(str(real / "film.blend"))
+    book.change(lambda queue: add_shots(queue, [_make_shot()]))
+    assert book.move_to(str(link / "film.blend")) and len(read_queue(find_path(book.blend)).rows) == 1
+
+
+def test_a_disk_that_does_not_answer_costs_no_row(book, tmp_path, monkeypatch):
+    book.open(str(tmp_path / "film.blend"))
+    book.change(lambda queue: add_shots(queue, [_make_shot()]))
+    _put(book.blend, add_shots(book.queue, [_make_shot("B")]))
+
+    def fail(*_):
+        raise OSError(errno.EIO, "the disk does not answer")
+
+    monkeypatch.setattr(store, "read_file", fail)
+    assert not book.refresh() and len(book.queue.rows) == 1 and not book.is_readable
+    with pytest.raises(StoreError, match="the disk does not answer"):
+        book.change(clear_ended)
+    monkeypatch.undo()
+    monkeypatch.setenv("LATENTMAN_DATA", str(tmp_path / "data"))
+    assert book.refresh() and len(book.queue.rows) == 2 and book.is_readable and not book.error
 
 
 @pytest.mark.parametrize(
