@@ -33,7 +33,7 @@ from ..timing import frame_rate
 from ..typed_access import ScenePlace
 from .book import BEAT_SECONDS, QueueBook, book, set_worker, works_elsewhere
 from .freezing import write_names
-from .rows import INTERRUPTED, Queue, QueuedShot, Row, RowState, change_row, rename
+from .rows import INTERRUPTED, Queue, QueuedShot, Row, RowState, change_row, recover, rename
 from .store import StoreError
 from .text_block import show_table
 
@@ -106,10 +106,11 @@ class QueueRunner:
                 f"Another Blender works through the queue of this file (process {self.book.queue.worker}); pause it there, or "
                 "close it."
             )
+        self._recover()
         if not self.book.queue.waiting:
             raise StoreError("Nothing waits in the queue; press Add to Queue, or resume a paused row.")
         self.book.change(lambda queue: msgspec.structs.replace(set_worker(queue, works=True), message=""))
-        self.is_going, self._is_starting, self._endpoint = True, False, ""
+        self.is_going, self._is_starting, self._endpoint, self._asked = True, False, "", ("", 0.0)
         self._beat = time.monotonic()
 
     def pause(self, message: str = "") -> None:
@@ -161,6 +162,10 @@ class QueueRunner:
         self.book.refresh()
         self.follow_names()
         self._say_alive()
+        self._recover()
+        if not self.connection.connected:
+            # the next backend has been asked for nothing
+            self._asked = "", 0.0
         if not self.book.is_readable or not self.is_going or self._current is not None:
             return
         if self.connection.busy or undo_steps.is_dragging():
@@ -170,6 +175,16 @@ class QueueRunner:
             self._finish()
         elif self._has_backend() and self._knows_model(row):
             self._begin(row)
+
+    def _recover(self) -> None:
+        """Have rows wait again that nobody makes any more, as after the crash of another Blender with the same file."""
+        current = self.current_id
+
+        def recover_rows(queue: Queue) -> Queue:
+            return queue if works_elsewhere(queue) else recover(queue, current)
+
+        if self.book.is_readable and recover_rows(self.book.queue) != self.book.queue:
+            self._change(recover_rows)
 
     def follow_names(self) -> None:
         """Give the rows the names that their scenes, characters and cameras have now."""

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import bpy
 import msgspec
 import pytest
 
 from latentman.blender_addon.compat import get_strip_parts, get_strips
+from latentman.blender_addon.model_profiles import ProfileBook
 from latentman.blender_addon.queue import book as book_module
 from latentman.blender_addon.queue import store
 from latentman.blender_addon.queue.book import QueueBook, set_worker, works_elsewhere
@@ -281,6 +283,39 @@ def test_a_disk_that_does_not_answer_costs_no_row(book, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("LATENTMAN_DATA", str(tmp_path / "data"))
     assert book.refresh() and len(book.queue.rows) == 2 and book.is_readable and not book.error
+
+
+def _make_runner(book, **values):
+    connection = SimpleNamespace(connected=False, busy=False, running=False, error="", profiles=ProfileBook(), **values)
+    return QueueRunner(connection, book, lambda endpoint: None)
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_what_a_crashed_blender_was_making_waits_again(book, tmp_path, monkeypatch, is_started):
+    far = msgspec.structs.replace(set_worker(_make_queue("r"), works=True), host="another machine")
+    blend = str(tmp_path / "film.blend")
+    _put(blend, far)
+    book.open(blend)
+    runner = _make_runner(book)
+    runner.advance()
+    assert book.queue.rows[0].state is RowState.RUNNING, "it may be alive"
+    _put(blend, msgspec.structs.replace(far, beat=far.beat - book_module.SILENT_SECONDS))
+    runner.start() if is_started else runner.advance()
+    assert (book.queue.rows[0].state, book.queue.rows[0].message) == (RowState.WAITING, INTERRUPTED)
+    assert read_queue(find_path(blend)) == book.queue and runner.is_going == is_started
+
+
+def test_the_next_backend_is_asked_for_the_model_at_once(book):
+    sent = []
+    book.change(lambda queue: add_shots(queue, [_make_shot()]))
+    runner = _make_runner(book, get_client=lambda: SimpleNamespace(endpoint="127.0.0.1:1", send=sent.append))
+    runner.start()
+    for is_connected, count in ((True, 1), (True, 1), (False, 1), (True, 2)):
+        runner.connection.connected = is_connected
+        runner.advance()
+        # another try than the start of a backend
+        runner._is_starting, runner._endpoint = False, ""
+        assert len(sent) == count and runner.is_going
 
 
 @pytest.mark.parametrize(
