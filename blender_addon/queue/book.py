@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from ...shared import logs
-from .rows import Queue, RowState, recover
+from .rows import Queue, QueuedShot, RowState, recover, rename
 from .store import StoreError, UnreachableError, find_path, read_queue, write_queue
 
 logger = logs.get_logger(__name__)
@@ -55,7 +55,12 @@ class QueueBook:
     """The queue of one .blend file at a time; that of a file without a name is only in memory, until the file is saved."""
 
     def __init__(self) -> None:
+        #: with the names that data-blocks have now, which the file may not have yet
         self.queue = Queue()
+        #: as it is in the file
+        self._kept = Queue()
+        #: shots with the names of now, by the ids of rows
+        self._shots: dict[str, QueuedShot] = {}
         #: the .blend file, "" for one that was never saved
         self.blend = ""
         #: why the queue cannot be read or kept, a sentence
@@ -66,17 +71,16 @@ class QueueBook:
 
     def open(self, blend: str, running: str = "") -> None:
         """Have the queue of a .blend file, as it was left; ``running`` is the row that this process is making at the moment."""
-        self.blend, self.queue, self.error = blend, Queue(), ""
+        self.blend, self.error, self._shots = blend, "", {}
+        self._take(Queue())
         self._path, self._stamp, self._is_readable = (find_path(blend) if blend else None), None, True
         self._read()
-        if not self._is_readable or works_elsewhere(self.queue):
+        if not self._is_readable or works_elsewhere(self._kept):
             return
-        found = recover(self.queue, running)
+        found = recover(self._kept, running)
         if not running:
             found = set_worker(found, works=False)
-        if found != self.queue:
-            self.queue = found
-            self._write()
+        self._keep(found)
 
     @property
     def is_readable(self) -> bool:
@@ -101,7 +105,7 @@ class QueueBook:
             return False
         is_copied = works_elsewhere(self.queue)
         if is_copied:
-            self.queue = set_worker(recover(self.queue), works=False)
+            self._take(set_worker(recover(self._kept), works=False))
         old, self.blend, self._path = self._path, blend, find_path(blend)
         self._write()
         # a file may have several names, as by links
@@ -115,8 +119,7 @@ class QueueBook:
         self.open(blend)
         if rows and old is None:
             paused = tuple(row if row.state.ended else msgspec.structs.replace(row, state=RowState.PAUSED) for row in rows)
-            self.queue = msgspec.structs.replace(self.queue, rows=(*self.queue.rows, *paused))
-            self._write()
+            self._keep(msgspec.structs.replace(self._kept, rows=(*self._kept.rows, *paused)))
         if not rows or self.error:
             return
         pid = other.worker
@@ -141,11 +144,19 @@ class QueueBook:
         self.refresh()
         if not self._is_readable:
             raise StoreError(self.error)
-        found = change(self.queue)
-        if found != self.queue:
-            self.queue = found
-            self._write()
+        self._keep(change(self._kept))
         return self.queue
+
+    def set_names(self, shots: Mapping[str, QueuedShot]) -> None:
+        """Have rows show the names that their data-blocks have now: the shots by the rows' ids. The file keeps the names that the
+        .blend file has, which would not be found again otherwise after a crash."""
+        known = {**self._shots, **shots}
+        self._shots = {row.id: known[row.id] for row in self._kept.rows if row.id in known}
+        self.queue = rename(self._kept, self._shots)
+
+    def keep_names(self) -> None:
+        """The .blend file was saved, and with it the names; where another Blender works through the queue, its names stay."""
+        self.change(lambda queue: queue if works_elsewhere(queue) else rename(queue, self._shots))
 
     def change_of(self, blend: str, change: Change) -> None:
         """Change the queue of a .blend file, be it this one or one that is closed."""
@@ -170,18 +181,28 @@ class QueueBook:
             return
         self._stamp = self._read_stamp()
         try:
-            self.queue, self._is_readable, self.error = read_queue(self._path), True, ""
+            self._take(read_queue(self._path))
+            self._is_readable, self.error = True, ""
         except UnreachableError as error:
             # what was read before may still be true
             self._stamp, self._is_readable, self.error = None, False, str(error)
         except StoreError as error:
-            self.queue, self._is_readable, self.error = Queue(), False, str(error)
+            self._take(Queue())
+            self._is_readable, self.error = False, str(error)
+
+    def _take(self, queue: Queue) -> None:
+        self._kept, self.queue = queue, rename(queue, self._shots)
+
+    def _keep(self, queue: Queue) -> None:
+        if queue != self._kept:
+            self._take(queue)
+            self._write()
 
     def _write(self) -> None:
         if self._path is None:
             return
         try:
-            write_queue(self._path, self.blend, self.queue)
+            write_queue(self._path, self.blend, self._kept)
             self.error = ""
         except (OSError, ValueError) as error:
             logger.exception("the queue cannot be kept")

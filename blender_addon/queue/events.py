@@ -42,7 +42,9 @@ def _on_load(*_: object) -> None:
     update_rows()
 
 
-def _on_save(*_: object) -> None:
+def _on_save(path: str = "", *_: object) -> None:
+    if path and path != bpy.data.filepath:  # a copy
+        return
     runner.follow_save(bpy.data.filepath)
 
 

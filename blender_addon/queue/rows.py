@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -175,9 +175,11 @@ def recover(queue: Queue, running: str = "") -> Queue:
     return msgspec.structs.replace(queue, rows=rows)
 
 
-def rename(queue: Queue, names: Callable[[Row], QueuedShot]) -> Queue:
-    """The queue with the names that its shots' data-blocks have now; rows that have ended say what was."""
-    rows = tuple(row if row.state.ended else msgspec.structs.replace(row, shot=names(row)) for row in queue.rows)
+def rename(queue: Queue, shots: Mapping[str, QueuedShot]) -> Queue:
+    """The queue with the names that the data-blocks of some rows have now: their shots by the rows' ids."""
+    rows = tuple(
+        row if shots.get(row.id, row.shot) == row.shot else msgspec.structs.replace(row, shot=shots[row.id]) for row in queue.rows
+    )
     return queue if rows == queue.rows else msgspec.structs.replace(queue, rows=rows)
 
 

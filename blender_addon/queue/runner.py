@@ -21,7 +21,7 @@ from ..connection import STOPPED, Connection, connection
 from ..passes.camera import list_cameras
 from ..paths import find_output_folder, get_file_folder, get_result_folder
 from ..properties import get_frame_aspect, get_scene_settings
-from ..references import Reference, refer_to
+from ..references import Finder, Reference, refer_to
 from ..result_words import write_now
 from ..results import make_record
 from ..shot_notice import notice
@@ -33,7 +33,7 @@ from ..timing import frame_rate
 from ..typed_access import ScenePlace
 from .book import BEAT_SECONDS, QueueBook, book, set_worker, works_elsewhere
 from .freezing import write_names
-from .rows import INTERRUPTED, Queue, QueuedShot, Row, RowState, change_row, recover, rename
+from .rows import INTERRUPTED, Queue, QueuedShot, Row, RowState, change_row, recover
 from .store import StoreError
 from .text_block import show_table
 
@@ -41,6 +41,8 @@ logger = logs.get_logger(__name__)
 
 #: how long a model's profile may take before it is asked for again: settings files may have to be fetched first
 ASK_SECONDS = 120.0
+#: how often the names of what the rows are of are looked at
+NAMES_SECONDS = 1.0
 CANCELLED = "The queue has paused because its shot was cancelled; press Start to go on with the next."
 STOPPED_BACKEND = "The queue has paused because the backend was stopped; press Start to go on."
 
@@ -85,6 +87,8 @@ class QueueRunner:
         #: where the backend was connected to, "" as long as it was not since the start
         self._endpoint = ""
         self._beat = 0.0
+        #: when the names were looked at
+        self._followed = -NAMES_SECONDS
 
     # what the user does
 
@@ -144,8 +148,8 @@ class QueueRunner:
         self._bound.clear()
 
     def follow_save(self, blend: str) -> None:
-        """The file was saved under a name, which may be another one than before."""
-        if not blend or blend == self.book.blend:
+        """The file was saved under a name, which may be another one than before, and with the names that its data-blocks have."""
+        if not blend:
             return
         before = self.book.blend
         if self.book.move_to(blend):
@@ -154,13 +158,22 @@ class QueueRunner:
         else:
             # another queue is shown now
             self._leave(before)
+        self.follow_names()
+        self._keep_names()
+
+    def _keep_names(self) -> None:
+        try:
+            self.book.keep_names()
+        except StoreError as error:
+            logger.error("the queue could not be changed: %s", error)
 
     # what the timer does
 
     def advance(self) -> None:
         """Do what is to be done next, if anything, without waiting for anybody."""
         self.book.refresh()
-        self.follow_names()
+        if time.monotonic() > self._followed + NAMES_SECONDS:
+            self.follow_names()
         self._say_alive()
         self._recover()
         if not self.connection.connected:
@@ -174,7 +187,8 @@ class QueueRunner:
         if row is None:
             self._finish()
         elif self._has_backend() and self._knows_model(row):
-            self._begin(row)
+            self.follow_names()
+            self._begin(self.book.queue.find(row.id) or row)
 
     def _recover(self) -> None:
         """Have rows wait again that nobody makes any more, as after the crash of another Blender with the same file."""
@@ -187,23 +201,11 @@ class QueueRunner:
             self._change(recover_rows)
 
     def follow_names(self) -> None:
-        """Give the rows the names that their scenes, characters and cameras have now."""
-        rows = [row for row in self.book.queue.rows if not row.state.ended]
+        """Have the rows show the names that their scenes, characters and cameras have now."""
+        finder, rows = Finder(), [row for row in self.book.queue.rows if not row.state.ended]
         self._bound = {row.id: bound for row in rows if (bound := self._bound.get(row.id) or _bind(row.shot)) is not None}
-        renamed = rename(self.book.queue, self._name)
-        if renamed != self.book.queue:
-            self._change(lambda queue: rename(queue, self._name))
-
-    def _name(self, row: Row) -> QueuedShot:
-        bound = self._bound.get(row.id)
-        if bound is None:
-            return row.shot
-        return msgspec.structs.replace(
-            row.shot,
-            scene=_get_name(bound.scene, row.shot.scene),
-            character=_get_name(bound.character, row.shot.character),
-            cameras=tuple(_get_name(one, name) for one, name in zip(bound.cameras, row.shot.cameras, strict=True)),
-        )
+        self._followed = time.monotonic()
+        self.book.set_names({row.id: _name(row.shot, self._bound[row.id], finder) for row in rows if row.id in self._bound})
 
     def _say_alive(self) -> None:
         if (self.is_going or self._current is not None) and time.monotonic() > self._beat + BEAT_SECONDS:
@@ -415,10 +417,19 @@ def _bind(queued: QueuedShot) -> _Bound | None:
     )
 
 
-def _get_name(reference: Reference | None, name: str) -> str:
-    """The name that a data-block has now; the last one where it is gone."""
-    found = reference.find() if reference is not None else None
-    return str(found.name) if found is not None else name
+def _name(queued: QueuedShot, bound: _Bound, finder: Finder) -> QueuedShot:
+    """A shot with the names that its data-blocks have now; of those that are gone the last ones."""
+
+    def get_name(reference: Reference | None, name: str) -> str:
+        found = finder.find(reference) if reference is not None else None
+        return str(found.name) if found is not None else name
+
+    return msgspec.structs.replace(
+        queued,
+        scene=get_name(bound.scene, queued.scene),
+        character=get_name(bound.character, queued.character),
+        cameras=tuple(get_name(one, name) for one, name in zip(bound.cameras, queued.cameras, strict=True)),
+    )
 
 
 def _find_folder(task: ShotTask) -> Path:

@@ -21,7 +21,7 @@ from latentman.blender_addon.queue.marked import Span
 from latentman.blender_addon.queue.row_list import find_list, update_rows
 from latentman.blender_addon.queue.rows import INTERRUPTED, RowState, add_shots, change_row, summarise
 from latentman.blender_addon.queue.runner import CANCELLED, STOPPED_BACKEND, runner
-from latentman.blender_addon.queue.store import find_path
+from latentman.blender_addon.queue.store import find_path, read_queue
 from latentman.blender_addon.queue.table import HEAD
 from latentman.blender_addon.queue.text_block import NAME
 from latentman.shared.endpoint import free_port
@@ -288,8 +288,12 @@ def test_it_is_kept_with_the_file_and_not_in_it(window, connection, tmp_path):
         path, later = tmp_path / "film.blend", tmp_path / "film 2.blend"
         bpy.ops.wm.save_as_mainfile(filepath=str(path))
         assert find_path(str(path)).exists() and runner.book.blend == str(path)
+        window.name = "Beach"
         bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "copy.blend"), copy=True)
-        assert runner.book.blend == str(path)
+        events.step()
+        assert runner.book.blend == str(path) and read_queue(find_path(str(path))).rows[0].shot.scene != "Beach"
+        bpy.ops.wm.save_mainfile()
+        assert read_queue(find_path(str(path))).rows[0].shot.scene == "Beach"
         bpy.ops.wm.save_as_mainfile(filepath=str(later))
         assert find_path(str(later)).exists() and not find_path(str(path)).exists(), "it goes with the file that is open"
         # the next one is made while its file is closed

@@ -51,6 +51,7 @@ from latentman.blender_addon.queue.rows import (
 from latentman.blender_addon.queue.runner import QueueRunner
 from latentman.blender_addon.queue.store import StoreError, find_path, read_queue, write_queue
 from latentman.blender_addon.queue.table import HEAD, format_table
+from latentman.blender_addon.references import Finder, refer_to
 from latentman.shared.shot import MAX_FRAMES, make_request
 
 
@@ -266,6 +267,41 @@ def test_a_queue_stays_when_its_file_is_saved_under_another_name_of_the_same(boo
     book.open(str(real / "film.blend"))
     book.change(lambda queue: add_shots(queue, [_make_shot()]))
     assert book.move_to(str(link / "film.blend")) and len(read_queue(find_path(book.blend)).rows) == 1
+
+
+def test_names_are_kept_when_the_file_is_saved(book, tmp_path, other_blender):
+    blend = str(tmp_path / "film.blend")
+    path = _put(blend, _make_queue("wd"))
+    book.open(blend)
+    shots = {row.id: msgspec.structs.replace(row.shot, scene="Beach") for row in book.queue.rows}
+    book.set_names(shots | {"gone": _make_shot()})
+
+    def get_scenes(queue):
+        return [row.shot.scene for row in queue.rows]
+
+    assert get_scenes(book.queue) == ["Beach"] * 2 and get_scenes(read_queue(path)) == ["Scene"] * 2
+    # whatever else is changed, be it by another Blender
+    book.change(lambda queue: change_row(queue, "0", state=RowState.DONE))
+    _put(blend, _work_elsewhere(read_queue(path), other_blender))
+    assert book.refresh() and get_scenes(book.queue) == ["Beach"] * 2
+    book.keep_names()
+    assert get_scenes(read_queue(path)) == ["Scene"] * 2, "the other one has its own names"
+    _put(blend, set_worker(read_queue(path), works=False))
+    book.keep_names()
+    assert get_scenes(read_queue(path)) == ["Beach"] * 2
+    book.open(blend)
+    book.set_names({})
+    assert get_scenes(book.queue) == ["Beach"] * 2
+
+
+def test_many_data_blocks_are_found_by_looking_once(empty_scene):
+    objects = [bpy.data.objects.new(f"{n}", None) for n in range(3)]
+    references = [refer_to(one) for one in (*objects, empty_scene)]
+    objects[0].name, objects[1].name = "renamed", "0"
+    bpy.data.objects.remove(objects[2])
+    finder = Finder()
+    assert [finder.find(one) for one in references] == [*objects[:2], None, empty_scene]
+    assert list(finder._by_uid) == ["objects"], "only where something is not under its name"
 
 
 def test_a_disk_that_does_not_answer_costs_no_row(book, tmp_path, monkeypatch):
