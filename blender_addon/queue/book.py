@@ -13,7 +13,7 @@ import msgspec
 
 from ...shared import logs
 from .rows import Queue, QueuedShot, RowState, recover, rename
-from .store import StoreError, UnreachableError, find_path, read_queue, write_queue
+from .store import StoreError, UnreachableError, check_size, find_path, read_queue, write_queue
 
 logger = logs.get_logger(__name__)
 
@@ -140,11 +140,15 @@ class QueueBook:
         return self.queue != before
 
     def change(self, change: Change) -> Queue:
-        """Change the queue, as it is on disk now, and keep it; returns it. Raises ``StoreError`` where it could not be read."""
+        """Change the queue, as it is on disk now, and keep it; returns it. Raises ``StoreError`` where it could not be read,
+        and where shots are added to one that is too large."""
         self.refresh()
         if not self._is_readable:
             raise StoreError(self.error)
-        self._keep(change(self._kept))
+        found = change(self._kept)
+        if len(found.rows) > len(self._kept.rows):
+            check_size(found)
+        self._keep(found)
         return self.queue
 
     def set_names(self, shots: Mapping[str, QueuedShot]) -> None:

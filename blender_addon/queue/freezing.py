@@ -8,6 +8,7 @@ import bpy
 import msgspec
 
 from ...shared import console, shot
+from ...shared.settings import SettingError
 from ..panel_memory import make_memory, write_memory
 from ..passes.camera import list_cameras
 from ..properties import LatentManSettings, get_kept_look, get_scene_settings
@@ -15,6 +16,7 @@ from ..result_words import write_now
 from ..rigging.instances import explain_instances
 from .marked import FoundShot, Span
 from .rows import QueuedShot
+from .store import is_text
 
 
 def find_layer(scene: bpy.types.Scene) -> bpy.types.ViewLayer:
@@ -63,8 +65,16 @@ def freeze_shot(
     console.check_frame_count(span.count)
     frames = tuple(range(span.first, span.last + 1, span.step))
     character, note = choose_character(scene, settings)
-    request = settings.make_request(scene, frames)
+    try:
+        request = settings.make_request(scene, frames)
+    except SettingError as error:
+        raise shot.ShotError(error.name, str(error)) from error
     shot.check_request(request)
+    if not is_text(settings.output):
+        raise shot.ShotError(
+            "disk",
+            "The path of the Output folder is not valid UTF-8, so that the queue cannot keep it; choose another Output folder.",
+        )
     chosen = find_named_camera(scene, camera) if own_camera else None
     cameras = tuple(one.name for one in list_cameras(scene, frames, chosen))
     if camera and cameras != (camera,):

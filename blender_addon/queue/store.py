@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -20,6 +21,8 @@ FOLDER = "queues"
 VERSION = 1
 #: bytes of a file; a larger one is none of ours
 MAX_BYTES = 64 << 20
+#: bytes of these that are left for what becomes of the shots
+_ROOM = 8 << 20
 
 
 class _File(msgspec.Struct):
@@ -73,10 +76,35 @@ def read_queue(path: Path) -> Queue:
     )
 
 
+def is_text(value: str) -> bool:
+    """Whether a text can be kept, which a path that is not valid UTF-8 cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_size(queue: Queue) -> None:
+    """Raise ``StoreError`` for a queue that would be too large for its file when its shots have been made."""
+    if len(_encode("", queue)) > MAX_BYTES - _ROOM:
+        raise StoreError(
+            f"The queue would have more than {(MAX_BYTES - _ROOM) >> 20} MB; clear the finished shots, or queue fewer frames."
+        )
+
+
 def write_queue(path: Path, blend: str, queue: Queue) -> None:
-    """Keep a queue; an empty one has no file. Raises ``OSError``."""
+    """Keep a queue; an empty one has no file. Raises ``OSError``, also for one that could not be read again, and ``ValueError`` for
+    what is no text."""
     if queue == Queue():
         path.unlink(missing_ok=True)
         return
+    data = _encode(blend, queue)
+    if len(data) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it would have {len(data) / 1e6:.0f} MB; clear the finished shots", str(path))
     make_private_folder(path.parent)
-    write_atomically(path, msgspec.json.encode(_File(VERSION, ascii(blend)[1:-1], queue)), private=True)
+    write_atomically(path, data, private=True)
+
+
+def _encode(blend: str, queue: Queue) -> bytes:
+    return msgspec.json.encode(_File(VERSION, ascii(blend)[1:-1], queue))

@@ -353,7 +353,13 @@ def test_what_cannot_be_queued_is_refused_in_a_sentence(window):
     settings.prompt, settings.use_scene_range, settings.frame_start, settings.frame_end = "a knight", False, 5, 4
     with pytest.raises(RuntimeError, match="The range has no frames"):
         bpy.ops.latentman.queue_add()
-    settings.use_scene_range, settings.character = True, None
+    settings.use_scene_range, settings.output = True, "/tmp/\udcff"
+    with pytest.raises(RuntimeError, match="choose another Output folder"):
+        bpy.ops.latentman.queue_add()
+    settings.output, settings.reference = "//latentman", "/tmp/\udcff.png"
+    with pytest.raises(RuntimeError, match="The reference contains characters that no text has; type it again"):
+        bpy.ops.latentman.queue_add()
+    settings.reference, settings.character = "", None
     with pytest.raises(RuntimeError, match="Pick a character first"):
         bpy.ops.latentman.queue_add()
     lonely = _add_scene("Lonely", window.objects["Wide"])

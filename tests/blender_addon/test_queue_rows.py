@@ -304,6 +304,21 @@ def test_many_data_blocks_are_found_by_looking_once(empty_scene):
     assert list(finder._by_uid) == ["objects"], "only where something is not under its name"
 
 
+def test_a_queue_that_could_not_be_read_again_is_not_written(book, tmp_path, monkeypatch):
+    book.open(str(tmp_path / "film.blend"))
+    first = book.change(lambda queue: add_shots(queue, [_make_shot()]))
+    data = find_path(book.blend).read_bytes()
+    monkeypatch.setattr(store, "MAX_BYTES", len(data) + 100)
+    monkeypatch.setattr(store, "_ROOM", 50)
+    with pytest.raises(StoreError, match="clear the finished shots, or queue fewer"):
+        book.change(lambda queue: add_shots(queue, [_make_shot()]))
+    assert book.queue == first and find_path(book.blend).read_bytes() == data
+    # what becomes of a shot counts here, whatever the file can hold
+    book.change(lambda queue: change_row(queue, "".join(row.id for row in queue.rows), message="x" * 200))
+    assert book.queue.rows[0].message and find_path(book.blend).read_bytes() == data
+    assert "clear the finished shots" in book.error
+
+
 def test_a_disk_that_does_not_answer_costs_no_row(book, tmp_path, monkeypatch):
     book.open(str(tmp_path / "film.blend"))
     book.change(lambda queue: add_shots(queue, [_make_shot()]))
