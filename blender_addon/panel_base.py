@@ -29,7 +29,8 @@ def draw_words(
 ) -> None:
     """Draw what somebody has written, such as a prompt, wrapped in the same way and as it is."""
     region_width = context.region.width if context.region else 0
-    scale = context.preferences.system.ui_scale if context.preferences else 1.0
+    # without a window Blender has no scale
+    scale = (context.preferences.system.ui_scale if context.preferences else 0.0) or 1.0
     width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6 - margin)
     column = layout.column(align=True)
     column.scale_y = 0.8
