@@ -10,11 +10,11 @@ from ..shared.schedule import Schedule
 from ..shared.settings import list_settings
 from . import properties
 from .operators.setting_presets import ADDERS, MENUS
-from .panel_base import SidebarPanel, draw_sentence, set_properties
+from .panel_base import SidebarPanel, draw_sentence, draw_words, set_properties
 from .prompt_keys import explain_frame, list_prompt_keys, shorten
 from .prompt_texts import find_removed_text, find_text, get_text_name, has_changed_on_disk, read_prompt
 from .setting_presets import PresetKind
-from .translation import CONTEXT
+from .translation import CONTEXT, tr_filled
 from .typed_access import get_layout, get_scene
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def draw_prompt(
     set_properties(row.operator("latentman.edit_prompt", text="", icon="GREASEPENCIL"), prompt=prompt)
     said = read_prompt(settings, prompt)
     if said:
-        draw_sentence(layout, context, f"Said: {shorten(said)}", "BLANK1")
+        draw_words(layout, context, tr_filled("Said: {}", shorten(said)), "BLANK1")
     elif prompt == "prompt":
         draw_sentence(layout, context, f"The text '{text.name}' says nothing; lines that begin with # do not count.", "ERROR")
     if has_changed_on_disk(text):

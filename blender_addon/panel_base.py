@@ -19,13 +19,22 @@ CHARACTER_WIDTH = 7.5
 def draw_sentence(
     layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO", margin: int = 0
 ) -> None:
-    """Draw a sentence, wrapped to the width of the region; ``margin`` are characters that a button beside it takes."""
+    """Draw a sentence of the extension's, wrapped to the width of the region; ``margin`` are characters that a button beside it
+    takes."""
+    draw_words(layout, context, tr(text), icon, margin)
+
+
+def draw_words(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: IconItems = "INFO", margin: int = 0
+) -> None:
+    """Draw what somebody has written, such as a prompt, wrapped in the same way and as it is."""
     region_width = context.region.width if context.region else 0
-    scale = context.preferences.system.ui_scale if context.preferences else 1.0
+    # without a window Blender has no scale
+    scale = (context.preferences.system.ui_scale if context.preferences else 0.0) or 1.0
     width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6 - margin)
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for n, line in enumerate(wrap(tr(text), width)):
+    for n, line in enumerate(wrap(text, width)):
         column.label(text=line, translate=False, icon=icon if n == 0 else "BLANK1")
 
 

@@ -41,7 +41,7 @@ from .setting_presets import METHOD as METHOD_PRESETS
 from .shot_times import estimate_shot
 from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
-from .translation import CONTEXT, register_class, tr
+from .translation import CONTEXT, register_class, tr, tr_filled
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ class LookPanel(SidebarPanel):
         job, prompt = get_kept_look(settings.character) if settings.character is not None else ("", "")
         if job:
             row = layout.row(align=True)
-            draw_text(row, f"Kept: {prompt}", "LOCKED")
+            draw_name(row, tr_filled("Kept: {}", prompt), "LOCKED")
             row.operator("latentman.new_look", text="", icon="X")
         draw_presets(layout, LOOK_PRESETS)
         draw_prompt(layout, context, "prompt", "GREASEPENCIL")

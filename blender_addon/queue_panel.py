@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, draw_words, set_properties
 from .queue.book import book, works_elsewhere
 from .queue.row_list import find_active_row, find_list, find_row
 from .queue.rows import Row, RowState, describe_frames, summarise, write_count
@@ -85,8 +85,8 @@ def _draw_row(layout: bpy.types.UILayout, context: bpy.types.Context, row: Row) 
     box = layout.box()
     draw_name(box, f"{shot.name}: {tr(row.state.value)}", _ICONS[row.state])
     draw_sentence(box, context, f"{shot.scene} · {', '.join(shot.cameras)} · frames {describe_frames(shot)}", "BLANK1")
-    character = shot.character or "everything in the scene"
-    draw_sentence(box, context, f"{character} · {shorten(shot.request.text.prompt, 120)}", "BLANK1")
+    character = shot.character or tr("everything in the scene")
+    draw_words(box, context, f"{character} · {shorten(shot.request.text.prompt, 120)}", "BLANK1")
     if row.id == runner.current_id and runner.current_task is not None:
         box.progress(factor=get_task_fraction(runner.current_task), text=tr(describe_task(runner.current_task)), translate=False)
         box.operator("latentman.queue_cancel", icon="CANCEL")

@@ -17,13 +17,13 @@ from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .library_panel import shorten_path
 from .look import find_dressed, shows_texture
-from .panel_base import SidebarPanel, draw_sentence, draw_text, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, draw_words, set_properties
 from .paths import get_result_folder
 from .result_properties import LatentManResult, get_scene_of, is_partial, make_shot_key
 from .result_shelf import shelf
 from .result_words import describe_consistency, describe_date, describe_frames, shorten
 from .shot_notice import notice
-from .translation import CONTEXT
+from .translation import CONTEXT, tr
 from .typed_access import get_layout
 from .viewer import get_options, is_shown, list_titles
 
@@ -137,7 +137,7 @@ def draw_facts(layout: bpy.types.UILayout, context: bpy.types.Context, result: L
     picture = shelf.find_icon(folder)
     if picture:
         layout.template_icon(picture, scale=6.0)
-    draw_sentence(layout, context, shorten(result.prompt) or "no prompt", "OUTLINER_OB_FONT")
+    draw_words(layout, context, shorten(result.prompt) or tr("no prompt"), "OUTLINER_OB_FONT")
     for line in write_facts(result):
         draw_sentence(layout, context, line, "BLANK1")
     state = shelf.find(folder)
@@ -192,7 +192,7 @@ def draw_viewer(layout: bpy.types.UILayout) -> None:
     draw_text(row, "In the Image Editor", "IMAGE_DATA")
     row.operator("latentman.close_viewer", text="", icon="X", emboss=False)
     for letter, title in zip("AB", titles, strict=False):
-        draw_text(box, f"{letter}: {shorten(title, 60)}" if len(titles) > 1 else shorten(title, 60))
+        draw_name(box, f"{letter}: {shorten(title, 60)}" if len(titles) > 1 else shorten(title, 60))
     if len(titles) > 1:
         box.prop(options, "mode", text="")
         if options.mode == "WIPE":

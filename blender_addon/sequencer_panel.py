@@ -11,13 +11,13 @@ from .compat import get_sequencer_scene
 from .connection import connection
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
-from .panel_base import draw_sentence, draw_text, set_properties
+from .panel_base import draw_name, draw_sentence, draw_text, draw_words, set_properties
 from .properties import get_scene_settings
 from .result_properties import LatentManResult, get_scene_of
 from .result_words import describe_steadiness, shorten
 from .results_panel import draw_facts, draw_fetch, draw_history_buttons, draw_notice, draw_viewer
 from .shot_notice import notice
-from .translation import CONTEXT
+from .translation import CONTEXT, tr, tr_filled
 from .typed_access import get_layout
 from .viewer import IMAGE, list_titles
 
@@ -80,7 +80,7 @@ class StripPanel(bpy.types.Panel):
 
 def _draw_strip_alone(layout: bpy.types.UILayout, context: bpy.types.Context, strip: Any) -> None:
     """What a strip itself knows, where its result was removed from the list."""
-    draw_sentence(layout, context, shorten(str(strip.get("latentman_prompt", ""))) or "no prompt", "OUTLINER_OB_FONT")
+    draw_words(layout, context, shorten(str(strip.get("latentman_prompt", ""))) or tr("no prompt"), "OUTLINER_OB_FONT")
     draw_text(layout, f"seed {strip.get('latentman_seed', 0)}")
     draw_sentence(layout, context, "Its result is not in the list of any scene of this file.", "INFO")
     _draw_add(layout, context)
@@ -110,7 +110,7 @@ def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     if result is None or get_sequencer_scene(context) is None:
         return
     column = layout.column(align=True)
-    draw_text(column, f"Chosen: {shorten(result.name, 40)}")
+    draw_name(column, tr_filled("Chosen: {}", shorten(result.name, 40)))
     row = column.row(align=True)
     row.operator("latentman.to_sequencer", text="Add Images", text_ctxt=CONTEXT, icon="SEQUENCE")
     set_properties(row.operator("latentman.to_sequencer", text="Add Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")

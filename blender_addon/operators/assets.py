@@ -74,7 +74,8 @@ class InstallAssets(NeedsIdleBuild, bpy.types.Operator):
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         if not bpy.app.background:
-            bpy.app.timers.register(_watch_build, first_interval=INTERVAL)
+            # a file that is opened meanwhile does not end it
+            bpy.app.timers.register(_watch_build, first_interval=INTERVAL, persistent=True)
             report(self, {"INFO"}, "The asset library is being made")
             return {"FINISHED"}
         build.wait()
@@ -302,7 +303,10 @@ class UseActionAsset(NeedsArmature, bpy.types.Operator):
             # it is fitted to the character's body, pace and place, as Use Clip does it
             if is_new:
                 bpy.data.actions.remove(action)
-            return key_motion(self, context, read(BUNDLED).get_motion(number))
+            bundled = read(BUNDLED)
+            if not 0 <= number < len(bundled.clips):
+                raise MotionError("This clip is of another version of the extension; renew the asset library.")
+            return key_motion(self, context, bundled.get_motion(number))
         try:
             return use_action(self, context, action)
         except BaseException:

@@ -15,7 +15,12 @@ from ..typed_access import OperatorResult, get_scene
 from .polls import Poll
 from .reports import report
 
-_ITEMS = tuple((name, label, "") for name, label in PROMPTS.items())
+_HELP = {
+    "prompt": "What the character and the place look like",
+    "negative_prompt": "What should not be seen",
+    "background_prompt": "What is around the character",
+}
+_ITEMS = tuple((name, label, _HELP[name]) for name, label in PROMPTS.items())
 
 
 def _make_prompt_choice() -> Any:

@@ -198,7 +198,8 @@ class QueueMarked(Poll, bpy.types.Operator):
 
     def check(self, context: bpy.types.Context) -> bool:
         """The choice of settings may mend or make problems."""
-        chosen = {item.name: item.use for item in self.found}
+        # a shot that had a problem was not unticked by anybody
+        chosen = {item.name: item.use for item in self.found if not item.problem}
         if self._fill(context):
             for item in self.found:
                 item.use = chosen.get(item.name, True) and not item.problem

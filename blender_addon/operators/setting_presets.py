@@ -127,7 +127,10 @@ class LoadPreset(bpy.types.Operator):
     kind: EnumProperty(
         name="Kind",
         description="What the preset is of",
-        items=tuple((name, name.capitalize(), "") for name in KINDS),
+        items=(
+            ("LOOK", "Look", "Prompts, model, seed and reference picture"),
+            ("METHOD", "Method", "Preset, techniques and sampling"),
+        ),
         options={"SKIP_SAVE"},
     )
 

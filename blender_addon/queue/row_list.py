@@ -21,7 +21,7 @@ class LatentManQueueRow(bpy.types.PropertyGroup):
 class LatentManQueue(bpy.types.PropertyGroup):
     """The list, and which row is chosen."""
 
-    rows: CollectionProperty(type=LatentManQueueRow)
+    rows: CollectionProperty(type=LatentManQueueRow, name="Rows", description="An item for each shot of the queue")
     active: IntProperty(name="Chosen Shot", description="The shot of the queue that the buttons beside are for")
 
 
@@ -66,7 +66,9 @@ def add_properties() -> None:
     """Give the window its list."""
     manager_type: Any = bpy.types.WindowManager
     make_pointer: Any = PointerProperty
-    manager_type.latentman_queue = make_pointer(type=LatentManQueue, options={"SKIP_SAVE"})
+    manager_type.latentman_queue = make_pointer(
+        type=LatentManQueue, name="Queue", description="The shots that wait, run or have ended", options={"SKIP_SAVE"}
+    )
 
 
 def remove_properties() -> None:

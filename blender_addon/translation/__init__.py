@@ -4,7 +4,7 @@
 looks up names, tooltips and the texts of buttons by itself. ``tools/translations.py`` collects the texts and says what is missing.
 """
 
-from .language import CONTEXT, register, tr, unregister
+from .language import CONTEXT, register, tr, tr_filled, unregister
 from .registering import register_class
 
-__all__ = ["CONTEXT", "register", "register_class", "tr", "unregister"]
+__all__ = ["CONTEXT", "register", "register_class", "tr", "tr_filled", "unregister"]

@@ -10,7 +10,7 @@ import bpy
 
 from ...shared import logs
 from .po_file import CatalogueError, read_messages
-from .translator import Translator
+from .translator import Translator, fill
 
 logger = logs.get_logger(__name__)
 CATALOGUES = Path(__file__).with_name("catalogues")
@@ -51,6 +51,12 @@ def tr(text: str) -> str:
     """A text of the extension in the window's language, put together or not; as it is where the language has no words for it."""
     translator = _make_translator(get_locale())
     return translator.translate(text) if translator else text
+
+
+def tr_filled(message: str, *values: str) -> str:
+    """A message with ``{}`` in the window's language, filled with what somebody has written, such as a prompt, letter by letter."""
+    translator = _make_translator(get_locale())
+    return translator.fill_in(message, values) if translator else fill(message, values)
 
 
 def note(text: str) -> None:

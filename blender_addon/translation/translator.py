@@ -96,9 +96,9 @@ class Translator:
         found = self._translate(text)
         return text if found is None else found
 
-    def knows(self, text: str) -> bool:
-        """Whether a text is a message of the catalogue, letter by letter."""
-        return text in self._exact
+    def fill_in(self, message: str, values: tuple[str, ...]) -> str:
+        """A message in the language, filled with what somebody has written, which stays as it is."""
+        return fill(self._filled.get(message) or self._exact.get(message, message), values)
 
     def _translate_anew(self, text: str) -> str | None:
         if not any(character.isalpha() for character in text):
@@ -147,11 +147,9 @@ class Translator:
         """A text of several that stand by themselves, if every one of them is known."""
         joints = list(_JOINTS.finditer(text))
         for joint in joints if len(joints) <= _MOST_JOINTS else ():
-            head, tail = self._translate(text[: joint.start()]), self._translate(text[joint.end() :])
-            if joint[0] == " · ":
-                # in a list a word of which nothing is known is a name, such as a device's
-                head = text[: joint.start()] if head is None and " " not in text[: joint.start()] else head
-                tail = text[joint.end() :] if tail is None and " " not in text[joint.end() :] else tail
+            is_list = joint[0] == " · "
+            head = self._translate_part(text[: joint.start()], is_list)
+            tail = None if head is None else self._translate_part(text[joint.end() :], is_list)
             if head is not None and tail is not None:
                 return head + joint[0] + tail
         # a sentence may end without its full stop, and a list's item with one
@@ -160,6 +158,11 @@ class Translator:
             return None if found is None else found + ("。" if is_wide(found[-1]) else ".")
         found = self._exact.get(f"{text}.")
         return None if found is None else found.rstrip(".。")
+
+    def _translate_part(self, part: str, is_list: bool) -> str | None:
+        """A part of a text; in a list a word of which nothing is known is a name, such as a device's."""
+        found = self._translate(part)
+        return part if found is None and is_list and " " not in part else found
 
     def _translate_said_of_name(self, text: str) -> str | None:
         """What is said of something by its name, as in "'hand.L' is too far from the joint above it"."""

@@ -19,7 +19,7 @@ from tests.checkout import ROOT, clean_environment
 #: the Python that has the backend's packages
 BACKEND_PYTHON = os.environ.get("LATENTMAN_PYTHON", sys.executable)
 INSTALL = """
-import json, sys, bpy, addon_utils
+import json, os, sys, bpy, addon_utils
 result = bpy.ops.extensions.package_install_files(filepath=sys.argv[1], repo="user_default", enable_on_install=True)
 import zmq, msgspec
 key = "bl_ext.user_default.latentman"
@@ -32,7 +32,9 @@ found = {
 addon_utils.disable(key, default_set=True)
 found["left"] = [n for n in dir(bpy.types) if "latentman" in n.lower()] + (
     ["scene"] if hasattr(bpy.types.Scene, "latentman") else [])
-print("FOUND " + json.dumps(found))
+print("FOUND " + json.dumps(found), flush=True)
+# what Blender itself does at the end may wait for good
+os._exit(0)
 """
 BUNDLED = ("zmq", "msgspec", "pyzmq", "platformdirs")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import lru_cache
 from pathlib import Path
 
 import bpy
@@ -225,3 +226,18 @@ def test_tooltips_that_are_put_together_are_looked_up_whole(monkeypatch):
     table = language._make_table("de")
     assert table["LatentMan", "24 frames"] == table["*", "24 frames"] == "24 Bilder"
     assert table["*", "Seed"] == "Startwert" and ("*", "Nobody knows this") not in table
+
+
+def test_what_somebody_has_written_is_not_translated():
+    translator = Translator({**MESSAGES, "Said: {}": "Gesagt: {}"})
+    assert translator.fill_in("Said: {}", ("Seed",)) == "Gesagt: Seed" and translator.fill_in("Seen: {}", ("Seed",)) == "Seen: Seed"
+
+
+def test_a_long_list_of_words_is_given_up_soon():
+    """A prompt may come where a sentence is expected: what is looked up does not grow with the square of its parts."""
+    asked = []
+    translator = Translator(MESSAGES)
+    look_up = translator._translate_anew
+    translator._translate = lru_cache(maxsize=1024)(lambda text: asked.append(text) or look_up(text))
+    tags = ", ".join(f"tag number {n}" for n in range(24))
+    assert translator.translate(tags) == tags and len(asked) < 60
