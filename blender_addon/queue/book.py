@@ -97,7 +97,10 @@ class QueueBook:
             return True
         self.refresh()
         if not self._is_readable:
+            why = self.error
             self.open(blend)
+            # what is left behind is said
+            self.error = self.error or why
             return False
         other = _read_other(blend)
         if works_elsewhere(other):

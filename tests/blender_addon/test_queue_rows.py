@@ -239,7 +239,8 @@ def test_a_queue_that_cannot_be_read_stays_when_its_file_is_saved_as_another(boo
     book.open(old)
     assert not book.move_to(new)
     assert path.read_bytes() == b'{"version":99}' and read_queue(there) == _make_queue("wd")
-    assert book.blend == new and _order(book.queue) == "01" and not book.error
+    assert book.blend == new and _order(book.queue) == "01" and book.is_readable
+    assert str(path) in book.error, "what is left behind is said"
 
 
 def test_a_queue_stays_with_the_blender_that_works_through_it(book, tmp_path, other_blender):
