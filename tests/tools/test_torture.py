@@ -51,7 +51,8 @@ def budget(model, tmp_path):
     return lambda goal: Budget(SEED, goal, time.monotonic() + 3600, tmp_path / "work", model)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "kills" else pytest.mark.slow) for name in SHORT])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
 def test_nothing_is_lost_and_nobody_dies(name, budget):
     figures = PARTS[name].run(budget(SHORT[name]))
     assert not figures.faults
