@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
-from PIL import Image
 
 from ...shared.shot import ShotError
 
@@ -49,7 +49,7 @@ def convert_arrays(arrays: np.ndarray, output_type: str) -> Any:
         return arrays
     if output_type == "pt":
         return torch.from_numpy(arrays.transpose(0, 3, 1, 2).copy())
-    return [Image.fromarray((array * 255).round().astype(np.uint8)) for array in arrays]
+    return VaeImageProcessor.numpy_to_pil(arrays)
 
 
 def join_clips(clips: list[Any]) -> Any:
