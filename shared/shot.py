@@ -537,7 +537,7 @@ def _check_schedule(request: ShotRequest, method: Method, schedule: Schedule) ->
         check_schedule(schedule, len(request.frames))
     except SettingError as error:
         raise ShotError(error.name, str(error)) from error
-    used = {prompt for mix in request.list_mixes() for prompt in (mix.first, mix.second if mix.share else mix.first)}
+    used = {prompt for mix in request.list_mixes() for prompt in mix.list_prompts()}
     if len(used) < 2:
         return
     if method.alignment or method.guidance:
