@@ -29,13 +29,14 @@ import msgspec
 from ...shared import passes_folder
 from ...shared.files import read_file, write_atomically
 from ...shared.manifest import PassesManifest, check_manifest
+from ...shared.npy import FREE, RATIO
 from ...shared.passes import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, check_arrays
 from ...shared.passes_folder import MAX_MANIFEST, PassesFolder
 from ...shared.shot import MAX_FRAMES, ShotError
 from ...shared.version import VERSION
 from .fingerprints import fingerprint_passes
 from .packed_passes import compute_size, pack_pass, unpack_pass
-from .zip_reading import FREE, RATIO, ZipReader, is_archive, is_safe_name
+from .zip_reading import ZipReader, is_archive, is_safe_name
 
 MANIFEST, LICENCE_FILE = "benchmark.json", "LICENCE.txt"
 FORMAT = "latentman benchmark 1"
