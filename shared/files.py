@@ -8,7 +8,8 @@ import os
 import secrets
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,13 +35,14 @@ def read_start(path: Path, count: int) -> bytes:
 def map_file(path: Path) -> memoryview:
     """The bytes of a regular file of any size, read from the disk as they are looked at. Raises ``OSError`` as ``read_file``
     does."""
-    with _open_regular(path) as stream:
+    with open_regular(path) as stream:
         # a file without bytes cannot be mapped
         empty = os.fstat(stream.fileno()).st_size == 0
         return memoryview(b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open to be read. Raises ``OSError``, also for pipes and devices."""
     # without blocking: opening a pipe would wait for its other end
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -50,7 +52,7 @@ def _open_regular(path: Path) -> BinaryIO:
 
 
 def _read(path: Path, most: int | None, count: int = -1) -> bytes:
-    with _open_regular(path) as stream:
+    with open_regular(path) as stream:
         found = os.fstat(stream.fileno())
         if most is not None and found.st_size > most:
             raise OSError(
@@ -96,16 +98,24 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file beside ``path`` under a name of its own, have it written to the disk, and rename it.
+    """Write a file so that all of it is there or none, as ``open_atomically`` does."""
+    with open_atomically(path, private=private) as stream:
+        stream.write(data)
 
-    ``private`` files can be read by their owner only. Nothing is left behind when it raises ``OSError``.
+
+@contextmanager
+def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """A stream to a file beside ``path`` under a name of its own, which at the end is written to the disk and renamed.
+
+    ``private`` files can be read by their owner only. Nothing is left behind when it raises ``OSError``, or what was raised while
+    the stream was open.
     """
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(unfinished, flags, 0o600 if private else 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         _replace(unfinished, path)

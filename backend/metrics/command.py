@@ -1,5 +1,4 @@
-"""``latentman evaluate`` and ``latentman measure``; ``shots_command`` and
-``leaderboard_command`` have more."""
+"""``latentman evaluate`` and ``latentman measure``; ``shots_command`` and ``leaderboard_command`` have more."""
 
 from __future__ import annotations
 

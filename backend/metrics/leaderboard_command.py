@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
 import zipfile
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from ...shared.arguments import read_path
 from ...shared.console import check_writable_file, make_printable
-from ...shared.files import UNFINISHED, read_file, write_atomically
+from ...shared.files import open_atomically, read_file, write_atomically
 from ...shared.shot import ShotError
 from .shots_command import return_exit_code
 
@@ -115,16 +114,11 @@ def submission(args: argparse.Namespace) -> None:
 
 def _write_archive(path: Path, files: dict[str, bytes | Path]) -> None:
     """Write an archive of texts and of files, so that all of it is there or none."""
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
-    try:
-        with zipfile.ZipFile(unfinished, "x") as archive:
-            for name, content in files.items():
-                entry = zipfile.ZipInfo(name)
-                entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
-                archive.writestr(entry, content if isinstance(content, bytes) else read_file(content))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with open_atomically(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
+            archive.writestr(entry, content if isinstance(content, bytes) else read_file(content))
 
 
 def add_commands(commands: Any) -> None:

@@ -29,13 +29,14 @@ import msgspec
 from ...shared import passes_folder
 from ...shared.files import read_file, write_atomically
 from ...shared.manifest import PassesManifest, check_manifest
-from ...shared.passes import EXTRA_LAYOUT, PASS_LAYOUT, FramePasses, check_arrays
+from ...shared.npy import FREE, RATIO
+from ...shared.passes import PASS_LAYOUT, FramePasses, check_arrays
 from ...shared.passes_folder import MAX_MANIFEST, PassesFolder
 from ...shared.shot import MAX_FRAMES, ShotError
 from ...shared.version import VERSION
 from .fingerprints import fingerprint_passes
-from .packed_passes import compute_size, pack_pass, unpack_pass
-from .zip_reading import FREE, RATIO, ZipReader, is_archive, is_safe_name
+from .packed_passes import LAYOUT, compute_size, pack_pass, unpack_pass
+from .zip_reading import ZipReader, is_archive, is_safe_name
 
 MANIFEST, LICENCE_FILE = "benchmark.json", "LICENCE.txt"
 FORMAT = "latentman benchmark 1"
@@ -247,7 +248,7 @@ def _check(manifest: BenchmarkManifest) -> None:
     for shot in manifest.shots:
         if not _NAME.fullmatch(shot.name) or not is_safe_name(shot.name):
             raise ValueError(f"a shot cannot be called {shot.name[:80]!r}")
-        known = {f"{name}{SUFFIX}" for name in (*PASS_LAYOUT, *EXTRA_LAYOUT)} | {"passes.json"}
+        known = {f"{name}{SUFFIX}" for name in LAYOUT} | {"passes.json"}
         needed = {f"{name}{SUFFIX}" for name in PASS_LAYOUT} | {"passes.json"}
         if not needed <= set(shot.files) <= known:
             raise ValueError(f"{shot.name} has other files than passes are")

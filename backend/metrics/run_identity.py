@@ -19,6 +19,7 @@ import torch
 
 from ...shared.shot import ShotRequest, describe_request
 from ...shared.version import VERSION
+from ..models.downloads import hash_file
 from ..models.identity import SUFFIXES
 from ..models.image_model import ImageModel
 from ..models.settings_files import IN_FOLDER
@@ -39,15 +40,6 @@ WORDS = {
     "code": "another version of the code",
     "numbers": "another device, precision or PyTorch",
 }
-_CHUNK = 1 << 24
-
-
-def _hash_file(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _hash_part(part: str, *, named: bool = False) -> str:
@@ -62,7 +54,7 @@ def _hash_part(part: str, *, named: bool = False) -> str:
         # what a settings file says is in the request, or in the scheduler's configuration
         if file.is_file() and file.name != IN_FOLDER and (file == path or file.suffix.lower() in SUFFIXES):
             digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
-            digest.update(_hash_file(file))
+            digest.update(bytes.fromhex(hash_file(file, lambda _: None)))
     return digest.hexdigest()
 
 

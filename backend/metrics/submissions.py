@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...shared.files import read_file
+from ...shared.npy import shorten
 from ...shared.shot import ShotError
 from ..pictures import MAX_BYTES
 from .clip_measurer import NAMES
@@ -202,8 +203,7 @@ def _read_result(files: _Files, name: str) -> Result:
     except KeyError as error:
         raise _refuse(f"there is no {name}; every shot, prompt and seed of the benchmark is needed") from error
     except (ValueError, OSError, RecursionError, msgspec.MsgspecError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise _refuse(f"{name} cannot be read ({reason}); measure the clip with latentman measure --json") from error
+        raise _refuse(f"{name} cannot be read ({shorten(error)}); measure the clip with latentman measure --json") from error
 
 
 def _measure_again(files: _Files, shot: str, clip: str, passes: LoadedPasses) -> tuple[dict[str, float | None], str] | None:
@@ -247,7 +247,7 @@ def read_submission(path: Path, benchmark: Benchmark, loaded: Mapping[str, Loade
             except KeyError as error:
                 raise _refuse(f"there is no {METADATA} in it") from error
             except (msgspec.MsgspecError, RecursionError) as error:
-                raise _refuse(f"its {METADATA} cannot be read ({' '.join(str(error).split())[:120]})") from error
+                raise _refuse(f"its {METADATA} cannot be read ({shorten(error)})") from error
             check_metadata(metadata)
             runs: list[dict[str, Any]] = []
             clips: dict[tuple[str, int, int], str] = {}

@@ -6,7 +6,6 @@ all proportion; what is read is no more than was claimed.
 
 from __future__ import annotations
 
-import errno
 import re
 import stat
 import struct
@@ -16,13 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from ...shared.files import read_start
-from ...shared.npy import DAMAGED_ARCHIVE, shorten
+from ...shared.files import open_regular, read_start
+from ...shared.npy import DAMAGED_ARCHIVE, FREE, RATIO, shorten
 
 #: bytes of an archive, entries in it, and bytes of the list of them
 MAX_ARCHIVE, MAX_ENTRIES, MAX_LIST = 4 << 30, 50_000, 16 << 20
-#: an archive may unpack to this many times its size, and to ``FREE`` bytes more
-RATIO, FREE = 64, 200 << 20
 #: what systems put into archives by themselves
 _LITTER = re.compile(r"(?:.*/)?(?:__MACOSX/.*|\.DS_Store|Thumbs\.db|desktop\.ini)")
 #: a name that means the same on every system: no drives, no devices, no way up
@@ -50,10 +47,7 @@ class ZipReader:
 
     def __init__(self, path: Path) -> None:
         """Raises ``ValueError`` for what is no archive, is damaged, or is not to be trusted, and ``OSError``."""
-        if not stat.S_ISREG(path.stat().st_mode):
-            # opening a pipe would wait for its other end
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        self._file: BinaryIO = path.open("rb")
+        self._file = open_regular(path)
         try:
             size = _check_end(self._file)
             self._archive = zipfile.ZipFile(self._file)

@@ -88,6 +88,15 @@ def _to_levels(pictures):
     return (np.asarray(pictures) * 255).round().astype(np.uint8)
 
 
+def _run_theirs(pipeline, steps, **more):
+    """What a pipeline of diffusers makes of the same words, seed and guidance."""
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(SEED)
+    return pipeline(
+        PROMPT, negative_prompt=NEGATIVE, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator, **more
+    )
+
+
 class _WithControls(torch.nn.Module):
     """A UNet and its ControlNet as diffusers' pipeline for Text2Video-Zero, which knows none, calls a UNet."""
 
@@ -135,17 +144,13 @@ def test_text2video_zero_is_diffusers(model, passes, steps, noisier, cleaner, ch
     theirs = zero.TextToVideoZeroPipeline(
         parts.vae, parts.text_encoder, parts.tokenizer, wrapped, model.make_scheduler(steps), None, None, False
     )
-    theirs.set_progress_bar_config(disable=True)
     try:
-        made = theirs(
-            PROMPT,
+        made = _run_theirs(
+            theirs,
+            steps,
             video_length=FRAMES,
             height=SIDE,
             width=SIDE,
-            num_inference_steps=steps,
-            guidance_scale=GUIDANCE,
-            negative_prompt=NEGATIVE,
-            generator=torch.Generator().manual_seed(SEED),
             motion_field_strength_x=40.0,
             motion_field_strength_y=-25.0,
             t0=steps - 1 - chosen[1],
@@ -183,25 +188,27 @@ def test_img2img_is_diffusers(model, passes):
     own = _make(FixedSeedImg2Img(0.6), model, passes, 5)
     parts = {name: value for name, value in model.pipeline.components.items() if name != "scheduler"}
     theirs = StableDiffusionControlNetImg2ImgPipeline(**parts, scheduler=model.make_scheduler(5), requires_safety_checker=False)
-    theirs.set_progress_bar_config(disable=True)
     grey = render_grey(passes)
     assert grey.shape == (FRAMES, SIDE, SIDE, 3) and np.ptp(grey[passes.mask > 0]) > 0.2 and np.ptp(grey[passes.mask == 0]) == 0
     for n in range(FRAMES):
-        made = theirs(
-            PROMPT,
+        made = _run_theirs(
+            theirs,
+            5,
             image=torch.from_numpy(grey[n]).permute(2, 0, 1)[None],
             control_image=torch.from_numpy(passes.depth[n])[None, None].expand(-1, 3, -1, -1),
             strength=0.6,
-            num_inference_steps=5,
-            guidance_scale=GUIDANCE,
-            negative_prompt=NEGATIVE,
             controlnet_conditioning_scale=1.0,
-            generator=torch.Generator().manual_seed(SEED),
             output_type="np",
         ).images
         assert _difference(own[n], _to_levels(made)[0]) <= 1
-    # without normals what is near is bright
-    assert np.allclose(render_grey(replace(passes, normal=None))[passes.mask > 0], 0.25 + 0.75 * 0.7)
+    # without normals what is near is bright, which is said
+    flat = replace(passes, normal=None)
+    assert np.allclose(render_grey(flat)[flat.mask > 0], 0.25 + 0.75 * 0.7)
+    for shown, told in ((passes, False), (flat, True)):
+        run_context = RunContext()
+        request = model.complete_request(_request(1, 1), (SIDE, SIDE))
+        make_frames(FixedSeedImg2Img(), model, request, shown.select([0]), run_context)
+        assert any("no normal pass" in warning for warning in run_context.warnings) == told
 
 
 def test_animatediff_is_diffusers(model, passes, motion_module):
@@ -218,17 +225,13 @@ def test_animatediff_is_diffusers(model, passes, motion_module):
         controlnet=model.controlnet,
         scheduler=type(scheduler).from_config(scheduler.config, beta_schedule="linear"),
     )
-    theirs.set_progress_bar_config(disable=True)
     pictures = [Image.fromarray(_to_levels(np.repeat(depth[..., None], 3, -1))) for depth in passes.depth]
-    made = theirs(
-        PROMPT,
+    made = _run_theirs(
+        theirs,
+        3,
         num_frames=FRAMES,
         height=SIDE,
         width=SIDE,
-        num_inference_steps=3,
-        guidance_scale=GUIDANCE,
-        negative_prompt=NEGATIVE,
-        generator=torch.Generator().manual_seed(SEED),
         conditioning_frames=pictures,
         output_type="np",
     ).frames[0]

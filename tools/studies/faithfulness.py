@@ -177,13 +177,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of the frames")
     args = parser.parse_args()
+    tables = args.tables.split(",")
+    if not set(tables) <= set(TABLES):
+        parser.error(f"--tables takes {', '.join(TABLES)}, with commas between them")
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"Revision {revision}, torch {torch.__version__}: python -m tools.studies.faithfulness", end="")
     print(" " + " ".join(f"--{name} {value}" for name, value in vars(args).items()), flush=True)
     shots = render_shots(args.frames, list(SHOTS))
     small = shorten(shots[0], args.frames, args.side)
     sampling = Sampling(seed=1, steps=args.steps, guidance_scale=GUIDANCE_SCALE, scheduler="ddim", spacing="leading")
-    starter, tables = load("starter", CPU), args.tables.split(",")
+    starter = load("starter", CPU)
     if "gradients" in tables:
         columns = ("as released", "cosine with ours", "length / ours", "share of frame 0")
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ from diffusers import AnimateDiffControlNetPipeline, MotionAdapter, StableDiffus
 from diffusers.models import UNetMotionModel
 
 from ....shared.files import read_file
+from ....shared.npy import shorten
 from ....shared.passes import FramePasses
 from ....shared.shot import ShotError, ShotRequest
 from ...models.image_model import ImageModel
@@ -52,7 +53,7 @@ def _load_adapter(path: Path, dtype: torch.dtype) -> MotionAdapter:
         found = MotionAdapter.from_pretrained(str(path), torch_dtype=dtype, local_files_only=True, use_safetensors=True)
     except Exception as error:
         # diffusers and safetensors raise whatever they meet
-        raise _refuse(path, " ".join(str(error).split())[:120]) from error
+        raise _refuse(path, shorten(error)) from error
     if found.config.get("conv_in_channels"):
         raise _refuse(path, "it is one for animating pictures")
     return found
@@ -69,7 +70,7 @@ def make_pipeline(rival: AnimateDiff, model: ImageModel) -> AnimateDiffControlNe
     try:
         unet = UNetMotionModel.from_unet2d(model.unet, adapter)
     except (ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
-        raise _refuse(path, f"it is for another model: {' '.join(str(error).split())[:120]}") from error
+        raise _refuse(path, f"it is for another model: {shorten(error)}") from error
     parts = model.pipeline
     return AnimateDiffControlNetPipeline(
         vae=parts.vae,

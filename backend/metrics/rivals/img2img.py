@@ -12,6 +12,8 @@ from ...video.run_context import RunContext
 from .denoising import PlainDenoising
 from .settings import FixedSeedImg2Img
 
+#: what is said of passes that a lamp cannot light
+NO_NORMALS = "The shot has no normal pass; img2img begins from a render in which what is near is bright."
 #: from where the light falls, in the world of the normals, and the grey of the background and of what looks away from the light
 LIGHT, GREY, AMBIENT = (0.4, 0.6, 0.7), 0.5, 0.25
 
@@ -43,6 +45,8 @@ def denoise(
 ) -> torch.Tensor:
     """(F, C, h, w) clean latents. Raises ``ShotError``."""
     work = PlainDenoising(model, request, passes, range(passes.frame_count), run_context)
+    if passes.normal is None and NO_NORMALS not in run_context.warnings:
+        run_context.warnings.append(NO_NORMALS)
     first = work.steps - max(1, min(int(work.steps * rival.strength), work.steps))
     begun = []
     for picture in torch.from_numpy(render_grey(passes)).permute(0, 3, 1, 2):

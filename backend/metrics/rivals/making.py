@@ -13,14 +13,13 @@ import torch
 
 from ....shared.passes import FramePasses
 from ....shared.shot import ShotRequest
+from ...models.downloads import hash_file
 from ...models.image_model import ImageModel
 from ...video.pipeline import ShotPipeline
 from ...video.run_context import RunContext
 from ..making import describe_rivals
 from . import img2img, text_to_video_zero
 from .settings import AnimateDiff, FixedSeedImg2Img, Rival, TextToVideoZero
-
-_CHUNK = 1 << 24
 
 
 def make_frames(rival: Rival, model: ImageModel, request: ShotRequest, passes: FramePasses, run_context: RunContext) -> np.ndarray:
@@ -56,12 +55,4 @@ def describe_rival(rival: Rival) -> str:
 
 
 def _hash_weights(path: Path) -> list[str]:
-    out = []
-    for file in sorted(path.glob("*")):
-        if file.suffix in (".json", ".safetensors"):
-            digest = hashlib.sha256()
-            with file.open("rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
-            out.append(digest.hexdigest())
-    return out
+    return [hash_file(file, lambda _: None) for file in sorted(path.glob("*")) if file.suffix in (".json", ".safetensors")]
