@@ -82,7 +82,6 @@ def make_memory(scene: bpy.types.Scene) -> PanelMemory:
     character = settings.character
     look, look_prompt = get_kept_look(character) if character is not None else ("", "")
     frames = settings.get_frames(scene)
-    step = scene.frame_step if settings.use_scene_range else settings.frame_step
     values = read_group_values(settings)
     # what is written in a text is kept by its words: the text may say something else later
     values |= {name: read_prompt(settings, name) for name in PROMPTS}
@@ -91,7 +90,7 @@ def make_memory(scene: bpy.types.Scene) -> PanelMemory:
         {one.name: read_group_values(one.group) for one in techniques.iter_techniques() if one.group.use != PRESET},
         techniques.plugins,
         character.name if character is not None else "",
-        (frames[0], frames[-1], step) if frames else (0, 0, 1),
+        (frames[0], frames[-1], settings.get_frame_step(scene)) if frames else (0, 0, 1),
         look,
         look_prompt,
         tuple(list_prompt_keys(settings)),

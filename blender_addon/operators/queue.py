@@ -13,7 +13,7 @@ from ..compat import get_sequencer_scene
 from ..connection import connection
 from ..panel_base import draw_name, draw_text
 from ..properties import get_settings
-from ..queue.book import book
+from ..queue.book import Change, book
 from ..queue.finding import find_marked_shots
 from ..queue.freezing import freeze_found, freeze_shot
 from ..queue.marked import NOTHING, FoundShot, Span, write_span
@@ -39,8 +39,13 @@ from ..typed_access import OperatorResult, get_layout, get_scene
 from .polls import NeedsCharacter, Poll
 from .reports import report, report_with_warnings
 
+#: a shot of the panel is called as its prompt begins
+NAME_LENGTH = 60
+#: what a file without a name is told
+UNSAVED = "Save the file, so that the queue outlives Blender."
 
-def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> OperatorResult:
+
+def _change(operator: bpy.types.Operator, change: Change, choose: str = "") -> OperatorResult:
     """Change the queue, and have the list show it; where it cannot be read, that is reported."""
     try:
         book.change(change)
@@ -50,12 +55,6 @@ def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> Oper
     update_rows(choose)
     connection.redraw()
     return {"FINISHED"}
-
-
-#: a shot of the panel is called as its prompt begins
-NAME_LENGTH = 60
-#: what a file without a name is told
-UNSAVED = "Save the file, so that the queue outlives Blender."
 
 
 def _list_notes() -> list[str]:
@@ -100,12 +99,11 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
         """Queue the panel's shot."""
         settings, scene = get_settings(context), get_scene(context)
         frames = settings.get_frames(scene)
-        step = scene.frame_step if settings.use_scene_range else settings.frame_step
         if not frames:
             report(self, {"ERROR"}, "The range has no frames; let End be at least Start.")
             return {"CANCELLED"}
         try:
-            shot, note = freeze_shot(scene, scene.name, Span(frames[0], frames[-1], step))
+            shot, note = freeze_shot(scene, scene.name, Span(frames[0], frames[-1], settings.get_frame_step(scene)))
         except ShotError as error:
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
