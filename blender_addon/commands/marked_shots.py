@@ -160,7 +160,7 @@ def _make_all(
         for marked, asked in possible:
             started = time.monotonic()
             row = rows[marked.folder]
-            _tell(out, msgspec.structs.replace(row, state=RowState.RUNNING), args.out / marked.folder)
+            _tell(out, msgspec.structs.replace(row, state=RowState.RUNNING))
             try:
                 if lost is None and not connection.connected:
                     lost = _connect_again(connection, args, watch)
@@ -177,7 +177,7 @@ def _make_all(
                 )
                 raise
             rows[marked.folder] = row = msgspec.structs.replace(row, seconds=time.monotonic() - started)
-            _tell(out, row, args.out / marked.folder)
+            _tell(out, row)
     finally:
         connection.stop(STOP_SECONDS)
 
@@ -236,7 +236,7 @@ def _count(folder: Path, marked: _Marked) -> int:
     return sum((folder / f"{frame:04d}.png").exists() for frame in marked.frames)
 
 
-def _tell(out: console.Console, row: Row, folder: Path) -> None:
+def _tell(out: console.Console, row: Row) -> None:
     """Say where a shot is, as an event or as a line."""
     queued = row.shot
     event = Shot(
@@ -250,7 +250,7 @@ def _tell(out: console.Console, row: Row, folder: Path) -> None:
         made=row.made,
         kept=row.kept,
         seconds=round(row.seconds, 3),
-        out=str(folder),
+        out=queued.output,
         message=row.message,
         code=row.code,
     )
