@@ -17,8 +17,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from latentman.blender_addon.technique_properties import STRUCTS, make_title
 from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
+from latentman.shared.settings import summarise
 
 ROOT = Path(__file__).resolve().parents[1]
 EXCEPTIONS = ROOT / "tools" / "not_messages.json"
@@ -167,6 +169,11 @@ def find_words(module: str, text: str) -> list[str]:
     return list(words)
 
 
+def list_technique_texts() -> list[str]:
+    """The names and tooltips of techniques, which the panel makes of the names and docstrings in the source."""
+    return [text for name, struct in STRUCTS.items() for text in (make_title(name), summarise(struct))]
+
+
 def collect() -> dict[str, str]:
     """message -> the module, relative to the project, that says it first."""
     found: dict[str, str] = {}
@@ -181,6 +188,8 @@ def collect() -> dict[str, str]:
                 for message in said:
                     if message not in left_out:
                         found.setdefault(message, name.as_posix())
+    for message in list_technique_texts():
+        found.setdefault(message, "shared/shot.py")
     return found
 
 

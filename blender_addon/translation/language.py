@@ -16,8 +16,6 @@ logger = logs.get_logger(__name__)
 CATALOGUES = Path(__file__).with_name("catalogues")
 #: what tells the extension's texts from Blender's own of the same letters: "Surface" is a preset here, and a modifier's tab there
 CONTEXT = "LatentMan"
-
-
 #: catalogue -> the names that versions of Blender have for its language
 LOCALES = {"de": ("de", "de_DE"), "ja": ("ja", "ja_JP"), "zh_HANS": ("zh_HANS", "zh_CN")}
 _NAME = __package__.rpartition(".")[0]
@@ -36,9 +34,15 @@ def _read_catalogue(name: str) -> dict[str, str]:
 
 
 @cache
-def _make_translator(locale: str) -> Translator | None:
-    """What translates into a locale; None where there is no catalogue."""
-    return next((Translator(_read_catalogue(name)) for name, locales in LOCALES.items() if locale in locales), None)
+def _make_translator(name: str) -> Translator:
+    """What translates by a catalogue."""
+    return Translator(_read_catalogue(name))
+
+
+def _find_translator() -> Translator | None:
+    """What translates into the window's language; None where there is no catalogue of it."""
+    locale = get_locale()
+    return next((_make_translator(name) for name, locales in LOCALES.items() if locale in locales), None)
 
 
 def get_locale() -> str:
@@ -49,13 +53,13 @@ def get_locale() -> str:
 
 def tr(text: str) -> str:
     """A text of the extension in the window's language, put together or not; as it is where the language has no words for it."""
-    translator = _make_translator(get_locale())
+    translator = _find_translator()
     return translator.translate(text) if translator else text
 
 
 def tr_filled(message: str, *values: str) -> str:
     """A message with ``{}`` in the window's language, filled with what somebody has written, such as a prompt, letter by letter."""
-    translator = _make_translator(get_locale())
+    translator = _find_translator()
     return translator.fill_in(message, values) if translator else fill(message, values)
 
 
@@ -68,7 +72,7 @@ def note(text: str) -> None:
 def _make_table(name: str) -> dict[tuple[str, str], str]:
     """(context, text) -> translation: the messages, and what was put together from them."""
     messages = _read_catalogue(name)
-    translator = Translator(messages)
+    translator = _make_translator(name)
     put_together = {text: translator.translate(text) for text in _given if text not in messages}
     known = messages | {text: translation for text, translation in put_together.items() if translation != text}
     return {(context, text): translation for text, translation in known.items() for context in (CONTEXT, "*")}
@@ -77,7 +81,8 @@ def _make_table(name: str) -> dict[tuple[str, str], str]:
 def register() -> None:
     """Give Blender the texts that it looks up by itself: names in the extension's context, tooltips in the common one. Classes are
     registered before."""
-    table: Any = {locale: _make_table(name) for name, locales in LOCALES.items() for locale in locales}
+    tables = {name: _make_table(name) for name in LOCALES}
+    table: Any = {locale: tables[name] for name, locales in LOCALES.items() for locale in locales}
     bpy.app.translations.register(_NAME, table)
 
 

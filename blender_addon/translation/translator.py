@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from .wrapping import is_wide
 
@@ -26,11 +26,6 @@ _LONGEST, _MOST_JOINTS = 4000, 24
 _FEW_LETTERS = 6
 #: behind how many words of a name what is said of it is looked for
 _LONGEST_NAME = 8
-
-
-def count_places(message: str) -> int:
-    """How many places a message has for what is filled in."""
-    return len(_PLACE.findall(message))
 
 
 def fill(message: str, values: tuple[str, ...]) -> str:
@@ -60,9 +55,13 @@ class Template:
         self.quoted = [before.endswith("'") and after.startswith("'") for before, after in itertools.pairwise(literals)]
         # a place holds as little as it can, or the rest of the text if it is the last
         self._text = "(.*?)".join(map(re.escape, literals))
-        self._pattern = re.compile(self._text, re.DOTALL)
         #: its longest fixed part, which is looked for first
         self.anchor = max(literals, key=len)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """Compiled when it is first needed: of a thousand messages few are ever shown."""
+        return re.compile(self._text, re.DOTALL)
 
     def match(self, text: str) -> tuple[str, ...] | None:
         """What is filled in, or None if the text is another."""
