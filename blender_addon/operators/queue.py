@@ -109,14 +109,11 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
             return {"CANCELLED"}
         name = shorten(shot.request.text.prompt, NAME_LENGTH) or scene.name
         done = _add(self, [msgspec.structs.replace(shot, name=name)])
-        if done == {"FINISHED"}:
-            waiting = len(book.queue.waiting)
-            report_with_warnings(
-                self,
-                f"Queued {len(frames)} frames of '{scene.name}'; {waiting} wait in the queue",
-                [note] if note else [],
-                _list_notes(),
-            )
+        if done != {"FINISHED"}:
+            return done
+        waiting = len(book.queue.waiting)
+        what = f"Queued {len(frames)} frames of '{scene.name}'; {waiting} wait in the queue"
+        report_with_warnings(self, what, [note] if note else [], _list_notes())
         return done
 
 
@@ -242,14 +239,15 @@ class QueueMarked(Poll, bpy.types.Operator):
             report(self, {"ERROR"}, " ".join(["No shot was queued.", *warnings]))
             return {"CANCELLED"}
         done = _add(self, queued)
-        if done == {"FINISHED"}:
-            if self.start and not runner.is_going:
-                try:
-                    runner.start()
-                except StoreError as error:
-                    warnings.append(str(error))
-            what = "1 shot" if len(queued) == 1 else f"{len(queued)} shots"
-            report_with_warnings(self, f"Queued {what}", [*warnings, *(notes if not self.found else ())], _list_notes())
+        if done != {"FINISHED"}:
+            return done
+        if self.start and not runner.is_going:
+            try:
+                runner.start()
+            except StoreError as error:
+                warnings.append(str(error))
+        what = "1 shot" if len(queued) == 1 else f"{len(queued)} shots"
+        report_with_warnings(self, f"Queued {what}", [*warnings, *(notes if not self.found else ())], _list_notes())
         return done
 
 
