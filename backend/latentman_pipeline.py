@@ -24,14 +24,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
+from ..shared.control_uses import ControlUse
 from ..shared.files import write_atomically
 from ..shared.logs import get_logger
 from ..shared.manifest import PassesManifest
-from ..shared.passes import FramePasses, check_passes
+from ..shared.passes import FramePasses
 from ..shared.reference import name_picture
 from ..shared.settings import with_settings
 from ..shared.shot import MAX_STEPS, MODELS_STRENGTH, Method, ShotError, ShotRequest, check_request, make_request
@@ -39,37 +41,34 @@ from .method_plugins import find_method
 from .models.caller_options import STEPPED, CallerOptions, check_stepped, read_schedule
 from .models.families import StableDiffusionXL, family_of_pipeline
 from .models.image_model import ImageModel
-from .models.ip_adapters import read_pipeline_adapter
+from .models.ip_adapters import IPAdapter, read_pipeline_adapter
 from .models.registry import STARTER
 from .pictures import encode_png
 from .pipeline_calls.inputs import (
-    Generators,
     check_controls,
-    check_generators,
-    check_latents,
     check_numbers,
     check_size,
-    check_step_latents,
-    choose_reference,
-    find_seed,
     make_control_uses,
+    read_character,
+    read_clip_count,
     read_control_pictures,
+    read_lora_scale,
     read_passes,
 )
-from .pipeline_calls.results import Bars, LatentManOutput, check_output_type, convert_arrays, join_clips, to_arrays
+from .pipeline_calls.noise import CallNoise, Generators, check_generators, check_latents
+from .pipeline_calls.results import Bars, Clip, LatentManOutput, check_output_type, convert_arrays, make_output, to_arrays
+from .pipeline_calls.shot import CallShot
+from .pipeline_calls.steps import AnyCallback, StepCallback, StepWatch, check_callback, read_tensor_names
 from .pipeline_calls.texts import CallTexts, PictureSizes, Text, make_encoder
-from .reference_pictures import read_reference
 from .video.given_inputs import GivenInputs
-from .video.noise import draw_noise, list_noise_sources
-from .video.pipeline import Interrupted, RunContext, ShotPipeline
-from .video.prediction import Predictor, TensorShapeError
+from .video.noise import list_noise_sources
+from .video.pipeline import RunContext
 from .video.techniques import Technique
+from .video.techniques.context import latent_size
 from .video.techniques.registry import build_techniques
 
 __all__ = ["LatentManOutput", "LatentManPipeline", "LatentManXLPipeline"]
 logger = get_logger(__name__)
-#: (pipeline, step index, timestep, tensors by name) -> tensors to go on with
-StepCallback = Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any] | None]
 #: beside a saved pipeline: what ``custom_pipeline`` of diffusers reads
 CUSTOM_FILE, CUSTOM_CODE = "pipeline.py", "from latentman.backend.latentman_pipeline import {0}\n\n__all__ = ['{0}']\n"
 
@@ -196,17 +195,15 @@ class _LatentManMixin:
         ``cross_attention_kwargs`` there is ``scale``.
 
         The callback is called after each step of the frames that are denoised together, and then of those that are made from them;
-        ``pipe.frame_indices`` says which they are. It may change ``pipe._guidance_scale``, set ``pipe._interrupt``, and return
-        tensors to go on with.
+        ``pipe.frame_indices`` says which they are. It may change ``pipe._guidance_scale``, call ``pipe.interrupt_now()``, and
+        return tensors to go on with.
 
         Raises ``ShotError``, a ``ValueError``, for requests that cannot be run, and ``TypeError`` for arguments of another type.
         """
         check_output_type(output_type)
         numbers = {"guidance_scale": guidance_scale, "eta": eta, "reference_strength": reference_strength}
         check_numbers(numbers | {"num_inference_steps": num_inference_steps, "clip_skip": clip_skip})
-        if callback_on_step_end is not None and not callable(callback_on_step_end):
-            raise TypeError(f"The callback_on_step_end is a {type(callback_on_step_end).__name__}; give a function.")
-        is_xl = isinstance(family_of_pipeline(self), StableDiffusionXL)
+        check_callback(callback_on_step_end)
         sizes = PictureSizes(
             original_size,
             crops_coords_top_left,
@@ -215,8 +212,8 @@ class _LatentManMixin:
             negative_crops_coords_top_left,
             negative_target_size,
         )
-        self._refuse(is_xl, sizes, prompt, negative_prompt, prompt_2, negative_prompt_2, denoising_end, ip_adapter_image_embeds)
-        scale = _read_lora_scale(cross_attention_kwargs)
+        self._refuse(sizes, prompt, negative_prompt, prompt_2, negative_prompt_2, denoising_end, ip_adapter_image_embeds)
+        lora_scale = read_lora_scale(cross_attention_kwargs)
         given_passes, manifest = read_passes(passes, manifest)
         check_size(given_passes, height, width)
         frames = len(given_passes.mask)
@@ -224,41 +221,29 @@ class _LatentManMixin:
             *(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds),
             *(pooled_prompt_embeds, negative_pooled_prompt_embeds, sizes),
         )
-        texts.check(frames, int(self.unet.config.cross_attention_dim), pooled=is_xl)
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        names = self._read_callback_inputs(callback_on_step_end_tensor_inputs, background_prompt)
-        clips = 1 if num_images_per_prompt is None else num_images_per_prompt
-        if not isinstance(clips, int) or isinstance(clips, bool) or clips < 1:
-            raise ShotError("num_images_per_prompt", f"{clips!r} clips cannot be made; give num_images_per_prompt of 1 or more.")
+        texts.check(frames, int(self.unet.config.cross_attention_dim), pooled=self._is_xl)
+        names = read_tensor_names(
+            callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs, background_prompt
+        )
+        clips = read_clip_count(num_images_per_prompt)
         check_generators(generator, frames, clips)
-        found = choose_reference(reference, ip_adapter_image)
-        picture = None if found is None else read_reference(found)
+        picture = read_character(reference, ip_adapter_image)
         request = self._make_request(
             texts.get_single_prompt(),
             given_passes,
             method,
-            negative_prompt=texts.get_single_negative(),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            clip_skip=clip_skip,
+            picture=picture,
+            reference_strength=reference_strength,
+            negative_prompt=texts.get_single_negative(),
             scheduler=scheduler,
             spacing=spacing,
             background_prompt=background_prompt,
-            # a request counts layers from the end, diffusers what is left out behind the model's own
-            clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
-            reference="" if picture is None else name_picture(encode_png(picture)),
-            reference_strength=MODELS_STRENGTH if reference_strength is None else reference_strength,
             manifest=manifest,
         )
-        adapter = read_pipeline_adapter(self)
-        if picture is not None and adapter is None:
-            raise ShotError(
-                "reference",
-                "The pipeline cannot look at a reference picture; call load_ip_adapter first, or leave the picture out.",
-            )
-        if adapter is not None and reference_strength is not None:
-            # a strength of the call's own holds for all layers
-            adapter = replace(adapter, layers={name: (*one[:2], 1.0) for name, one in adapter.layers.items()})
+        adapter = self._choose_adapter(picture, reference_strength)
         networks = list(getattr(self.controlnet, "nets", [self.controlnet]))
         pictures = read_control_pictures(self, image, len(networks), given_passes)
         # their kinds do not matter where the pictures are given
@@ -270,74 +255,29 @@ class _LatentManMixin:
             *read_schedule(timesteps, sigmas),
             eta,
             guess_mode or bool(networks[0].config.get("global_pool_conditions")),
-            scale,
+            lora_scale,
         )
-        model = ImageModel(
-            *(type(self).__name__, self, self._execution_device, self.unet.dtype, controls),
-            uses=uses,
-            adapter=adapter,
-            options=options,
+        model = self._make_model(controls, uses, adapter, options)
+        request = _complete_request(model, request)
+        self._begin_call(request, guidance_scale, clip_skip, cross_attention_kwargs)
+        shot = CallShot(
+            *(model, request, given_passes, techniques, picture),
+            GivenInputs(make_encoder(texts, model, request, clip_skip), pictures),
+            self._make_noise(generator, latents, clips, model, request, techniques),
         )
-        for part in (self.unet, self.vae, *model.controlnets):
-            part.requires_grad_(False)
-        request = model.complete_request(request, (request.width, request.height))
-        if options.has_schedule:
-            steps = len(model.make_scheduler(1, request.sampling.scheduler, request.sampling.spacing).timesteps)
-            request = with_settings(request, {"steps": min(steps, MAX_STEPS)})
-        self._interrupt = False
-        self._guidance_scale = request.sampling.guidance_scale if guidance_scale is None else guidance_scale
-        self._clip_skip, self._cross_attention_kwargs = clip_skip, cross_attention_kwargs
-        self._num_timesteps = request.sampling.steps
-        shape = (int(self.unet.config.in_channels), request.height // model.latent_factor, request.width // model.latent_factor)
-        check_latents(latents, (frames * clips, *shape))
-        if generator is None:
-            generator = torch.Generator().manual_seed(int(torch.randint(0, 2**31, (1,))))
-        sources = list_noise_sources([*build_techniques(request.get_method()), *techniques], range(frames))
-        given = GivenInputs(make_encoder(texts, model, request, clip_skip), pictures)
-        made: list[Any] = []
-        indices: list[list[int]] = []
-        flagged: list[Any] = []
-        bars = Bars(self.progress_bar)
-        try:
-            for n in range(clips):
-                own = slice(n * frames, (n + 1) * frames)
-                drawing = generator[own] if isinstance(generator, (list, tuple)) else generator
-                seeded = with_settings(request, {"seed": find_seed(drawing)})
-                noise = _draw_noise(drawing, sources, shape) if latents is None else latents[own]
-                context = RunContext(progress=bars.show, warnings=warnings)
-                self._follow(context, callback_on_step_end, names)
-                run = ShotPipeline(
-                    *(model, seeded, check_passes(seeded, given_passes.arrays()), context, noise),
-                    techniques=techniques,
-                    reference=picture,
-                    given=given,
-                )
-                clip, rows = self._run(run, context, as_latents=output_type == "latent")
-                if output_type == "latent":
-                    made.append(torch.stack(clip))
-                else:
-                    arrays, flags = self._check_safety(to_arrays(clip))
-                    made.append(convert_arrays(arrays, str(output_type)))
-                    flagged.append(flags)
-                indices.append(rows)
-                if self._interrupt:
-                    break
-        finally:
-            bars.close()
-            self._frame_indices = ()
+        made = self._make_clips(shot, clips, warnings, callback_on_step_end, names, str(output_type))
         self.maybe_free_model_hooks()
         for sentence in warnings:
             logger.warning("%s", sentence)
-        is_checked = bool(flagged) and flagged[0] is not None
-        if clips == 1:
-            out = LatentManOutput(made[0], indices[0], warnings, flagged[0] if is_checked else None)
-        else:
-            out = LatentManOutput(join_clips(made), indices, warnings, flagged if is_checked else None)
+        out = make_output(made, warnings, several=clips > 1)
         return out if return_dict else (out.frames, out.frame_indices)
+
+    @property
+    def _is_xl(self) -> bool:
+        return isinstance(family_of_pipeline(self), StableDiffusionXL)
 
     def _refuse(
         self,
-        is_xl: bool,
         sizes: PictureSizes,
         prompt: Text,
         negative_prompt: Text,
@@ -363,21 +303,8 @@ class _LatentManMixin:
             raise ShotError(
                 "reference", "The picture is encoded for every call; give ip_adapter_image, not ip_adapter_image_embeds."
             )
-        if not is_xl and sizes != PictureSizes():
+        if not self._is_xl and sizes != PictureSizes():
             raise ShotError("size", "Only SDXL knows original_size, target_size and crops; leave them out.")
-
-    def _read_callback_inputs(self, names: Sequence[str] | None, background_prompt: str) -> tuple[str, ...]:
-        found = tuple(names or ())
-        unknown = [name for name in found if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ShotError(
-                "callback",
-                f"There is no tensor '{unknown[0]}' for callback_on_step_end_tensor_inputs; choose "
-                f"{', '.join(self._callback_tensor_inputs)}.",
-            )
-        if background_prompt and set(found) - {"latents", "image"}:
-            raise ShotError("callback", "A callback cannot change the text beside a background_prompt; leave one of them out.")
-        return found
 
     def _make_request(
         self,
@@ -387,8 +314,12 @@ class _LatentManMixin:
         *,
         num_inference_steps: int | None,
         guidance_scale: float | None,
+        clip_skip: int | None,
+        picture: np.ndarray | None,
+        reference_strength: float | None,
         **settings: Any,
     ) -> ShotRequest:
+        """The request that a call comes to; ``settings`` are as a request has them. Raises ``ShotError``."""
         if num_inference_steps == 0:
             raise ShotError("steps", "No frames can be made in 0 steps; give 1 or more, or None for the model's own.")
         count, height, width = passes.mask.shape
@@ -401,10 +332,27 @@ class _LatentManMixin:
             steps=0 if num_inference_steps is None else num_inference_steps,
             guidance_scale=0.0 if guidance_scale is None else max(guidance_scale, 1.0),
             method=method if isinstance(method, Method) else find_method(method),
+            # a request counts layers from the end, diffusers what is left out behind the model's own
+            clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
+            reference="" if picture is None else name_picture(encode_png(picture)),
+            reference_strength=MODELS_STRENGTH if reference_strength is None else reference_strength,
             **settings,
         )
         check_request(request)
         return request
+
+    def _choose_adapter(self, picture: np.ndarray | None, reference_strength: float | None) -> IPAdapter | None:
+        """The pipeline's IP-Adapter, as strong as the call says. Raises ``ShotError`` for a picture without one."""
+        adapter = read_pipeline_adapter(self)
+        if picture is not None and adapter is None:
+            raise ShotError(
+                "reference",
+                "The pipeline cannot look at a reference picture; call load_ip_adapter first, or leave the picture out.",
+            )
+        if adapter is not None and reference_strength is not None:
+            # a strength of the call's own holds for all layers
+            return replace(adapter, layers={name: (*one[:2], 1.0) for name, one in adapter.layers.items()})
+        return adapter
 
     def _choose_scheduler(self, warnings: list[str]) -> Any:
         """The pipeline's scheduler, if it is to step as it is; None where one is made by its name, as on the command line."""
@@ -421,37 +369,80 @@ class _LatentManMixin:
         warnings.append(f"The method cannot step with the model's {name} and uses DDIM; set pipe.scheduler to choose another.")
         return None
 
-    def _follow(self, context: RunContext, callback: Any, names: tuple[str, ...]) -> None:
-        """Have a run call back after every step, and stop when it is told to."""
-        last: dict[str, Any] = {}
+    def _make_model(
+        self, controls: tuple[str, ...], uses: tuple[ControlUse, ...], adapter: IPAdapter | None, options: CallerOptions
+    ) -> ImageModel:
+        """The pipeline as what ``ShotPipeline`` runs."""
+        model = ImageModel(
+            *(type(self).__name__, self, self._execution_device, self.unet.dtype, controls),
+            uses=uses,
+            adapter=adapter,
+            options=options,
+        )
+        for part in (self.unet, self.vae, *model.controlnets):
+            part.requires_grad_(False)
+        return model
 
-        def after_step(step: int, timestep: torch.Tensor, latents: torch.Tensor, predictor: Predictor) -> torch.Tensor:
-            self._frame_indices = tuple(predictor.rows)
-            if callback is not None:
-                tensors = {"latents": latents} | (predictor.list_tensors() if set(names) - {"latents"} else {})
-                guidance = self._guidance_scale
-                returned = callback(self, step, timestep, {name: tensors.get(name) for name in names}) or {}
-                latents = check_step_latents(returned, latents)
-                _change_inputs(predictor, returned, self._guidance_scale if self._guidance_scale != guidance else None)
-            last["latents"], last["rows"] = latents, predictor.rows
-            return latents
+    def _begin_call(
+        self,
+        request: ShotRequest,
+        guidance_scale: float | None,
+        clip_skip: int | None,
+        cross_attention_kwargs: dict[str, Any] | None,
+    ) -> None:
+        """Set what diffusers' properties tell callbacks."""
+        self._interrupt = False
+        self._guidance_scale = request.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        self._clip_skip, self._cross_attention_kwargs = clip_skip, cross_attention_kwargs
+        self._num_timesteps = request.sampling.steps
 
-        context.after_step, context.should_stop = after_step, lambda: self._interrupt and bool(last)
-        self._last = last
+    def _make_noise(
+        self,
+        generator: Generators,
+        latents: torch.Tensor | None,
+        clips: int,
+        model: ImageModel,
+        request: ShotRequest,
+        techniques: Sequence[Technique],
+    ) -> CallNoise:
+        """What draws every clip's noise. Raises ``ShotError`` for latents of another shape."""
+        frames = len(request.frames)
+        shape = (int(self.unet.config.in_channels), *latent_size(model, request))
+        check_latents(latents, (frames * clips, *shape))
+        if generator is None:
+            generator = torch.Generator().manual_seed(int(torch.randint(0, 2**31, (1,))))
+        sources = list_noise_sources([*build_techniques(request.get_method()), *techniques], range(frames))
+        return CallNoise(generator, latents, sources, shape)
 
-    def _run(self, run: ShotPipeline, context: RunContext, *, as_latents: bool) -> tuple[list[torch.Tensor], list[int]]:
-        """The frames of a clip that there are, and which they are."""
-        found: dict[int, torch.Tensor] = {}
+    def _make_clips(
+        self,
+        shot: CallShot,
+        count: int,
+        warnings: list[str],
+        callback: AnyCallback | None,
+        names: Sequence[str],
+        output_type: str,
+    ) -> list[Clip]:
+        """The clips, of which the last is as far as it was made where the call is interrupted."""
+        made: list[Clip] = []
+        bars = Bars(self.progress_bar)
         try:
-            found.update(run.iter_latents() if as_latents else run.iter_pictures())
-        except Interrupted:
-            context.should_stop = lambda: False
-            latents, rows = self._last["latents"], self._last["rows"]
-            missing = [n for n, row in enumerate(rows) if row not in found]
-            values = latents[missing] if as_latents else run.decode(latents[missing])
-            found.update(zip([rows[n] for n in missing], values, strict=True))
-        order = sorted(found)
-        return [found[row] for row in order], order
+            for number in range(count):
+                context = RunContext(progress=bars.show, warnings=warnings)
+                watch = StepWatch(self, context, callback, names)
+                run = shot.make_run(number, context)
+                frames, rows = watch.collect(run, as_latents=output_type == "latent")
+                if output_type == "latent":
+                    made.append(Clip(torch.stack(frames), rows))
+                else:
+                    arrays, flags = self._check_safety(to_arrays(frames))
+                    made.append(Clip(convert_arrays(arrays, output_type), rows, flags))
+                if self._interrupt:
+                    break
+        finally:
+            bars.close()
+            self._frame_indices = ()
+        return made
 
     def _check_safety(self, arrays: Any) -> tuple[Any, Any]:
         """Frames as the model's safety checker lets them pass, and what it found; None without one."""
@@ -460,41 +451,13 @@ class _LatentManMixin:
         return self.run_safety_checker(arrays, self._execution_device, self.unet.dtype)  # type: ignore[attr-defined]
 
 
-def _change_inputs(predictor: Predictor, returned: dict[str, Any], guidance_scale: float | None) -> None:
-    """Have the networks go on with what a callback gave. Raises ``ShotError`` for what they cannot."""
-    try:
-        predictor.replace_tensors(returned)
-    except TensorShapeError as error:
-        raise ShotError(
-            "callback", f"The callback gave {error.name} of shape {error.shape}; give them back in the shape in which they came."
-        ) from error
-    if guidance_scale is None:
-        return
-    try:
-        predictor.change_guidance(guidance_scale)
-    except ValueError as error:
-        raise ShotError(
-            "guidance_scale", "Guidance cannot be switched on between steps; begin with a guidance_scale above 1."
-        ) from error
-
-
-def _read_lora_scale(given: dict[str, Any] | None) -> float | None:
-    if given is not None and not isinstance(given, dict):
-        raise TypeError(f"The cross_attention_kwargs are a {type(given).__name__}; give a dictionary with a scale.")
-    others = [name for name in given or {} if name != "scale"]
-    if others:
-        raise ShotError(
-            "cross_attention_kwargs", f"The attention takes no '{others[0]}'; give cross_attention_kwargs with nothing but scale."
-        )
-    check_numbers(given or {})
-    return None if not given else float(given["scale"])
-
-
-def _draw_noise(generator: Any, sources: list[int], shape: tuple[int, int, int]) -> torch.Tensor:
-    """(F, C, h, w); ``sources`` says whose random numbers each frame takes."""
-    if isinstance(generator, (list, tuple)):
-        return torch.cat([torch.randn((1, *shape), generator=g, device=g.device).cpu() for g in generator])
-    return draw_noise(sources, range(len(sources)), shape, generator)
+def _complete_request(model: ImageModel, request: ShotRequest) -> ShotRequest:
+    """The request with what is the model's own, and the steps of a schedule of the caller's own."""
+    request = model.complete_request(request, (request.width, request.height))
+    if not model.options.has_schedule:
+        return request
+    steps = len(model.make_scheduler(1, request.sampling.scheduler, request.sampling.spacing).timesteps)
+    return with_settings(request, {"steps": min(steps, MAX_STEPS)})
 
 
 class LatentManPipeline(_LatentManMixin, StableDiffusionControlNetPipeline):

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .settings import MAX_TEXT, Setting, SettingError, check_settings
+from .settings import MAX_TEXT, Setting, SettingError, check_settings, is_text
 
 #: prompts of a shot, with the one that it begins with
 MAX_PROMPTS = 32
-#: as the setting for all frames has it
-MAX_CONTROL = 1000.0
+#: the strongest that ControlNets work, in one frame or in all
+MAX_CONTROL = 1000
 #: farther from 0 than the number of any frame
 _NO_FRAME = 2**31
 _MAX_BLEND = 10_000
@@ -157,7 +157,7 @@ def check_schedule(schedule: Schedule, frame_count: int) -> None:
             raise SettingError(
                 "prompt_at", f"The prompt from frame {key.frame} on has {len(key.prompt)} characters; use at most {MAX_TEXT}."
             )
-        if "\0" in key.prompt or any("\ud800" <= letter <= "\udfff" for letter in key.prompt):
+        if not is_text(key.prompt):
             raise SettingError(
                 "prompt_at", f"The prompt from frame {key.frame} on contains characters that no text has; type it again."
             )
@@ -167,4 +167,4 @@ def check_schedule(schedule: Schedule, frame_count: int) -> None:
     if scales and len(scales) != frame_count:
         raise SettingError("control_at", f"There are {len(scales)} control strengths for {frame_count} frames; give each one.")
     if any(not (math.isfinite(scale) and 0 <= scale <= MAX_CONTROL) for scale in scales):
-        raise SettingError("control_at", f"A control strength is out of range; choose 0 to {MAX_CONTROL:g}.")
+        raise SettingError("control_at", f"A control strength is out of range; choose 0 to {MAX_CONTROL}.")

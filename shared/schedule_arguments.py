@@ -11,7 +11,7 @@ from .settings import SettingError, list_settings
 from .shot import ShotError, ShotRequest, with_schedule
 
 
-class _FrameAnd(argparse.Action):
+class _CollectAtFrames(argparse.Action):
     """Collects (frame, value) of an argument that may be given several times."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **values: object) -> None:
@@ -36,7 +36,7 @@ def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("from frame to frame", "what changes within the shot")
     group.add_argument(
         "--prompt-at",
-        action=_FrameAnd,
+        action=_CollectAtFrames,
         kind=str,
         metavar=("FRAME", "TEXT"),
         help="a prompt that holds from a frame on; before the first of them --prompt holds; may be given several times",
@@ -44,7 +44,7 @@ def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(group, Schedule)
     group.add_argument(
         "--control-at",
-        action=_FrameAnd,
+        action=_CollectAtFrames,
         kind=float,
         metavar=("FRAME", "STRENGTH"),
         help="how strongly the depth decides where the body is at a frame, instead of --control-scale; evenly between two of "

@@ -63,6 +63,11 @@ class Setting:
     is_path: bool = False
 
 
+def is_text(value: str) -> bool:
+    """Whether all letters are those of a text: there is no null among them, and no half of a pair."""
+    return "\0" not in value and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
+
+
 def _write_number(value: float) -> str:
     """A bound or a default as people write it: 2147483647, 0.03, 1e-06."""
     return str(int(value)) if value == int(value) else f"{value:g}"
@@ -113,7 +118,7 @@ class Declared:
     def _check_text(self, value: str) -> None:
         if len(value) > MAX_TEXT:
             raise SettingError(self.name, f"The {self.words} has {len(value)} characters; use at most {MAX_TEXT}.")
-        if "\0" in value or (not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)):
+        if not is_text(value):
             raise SettingError(self.name, f"The {self.words} contains characters that no text has; type it again.")
 
     def from_text(self, text: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from .manifest import PassesManifest
-from .schedule import Mix, Schedule, check_schedule, list_prompts, mix_prompts
+from .schedule import MAX_CONTROL, Mix, Schedule, check_schedule, list_prompts, mix_prompts
 from .settings import MAX_TEXT, Choice, Setting, SettingError, check_settings, with_settings
 
 #: strength of a reference picture that is left to the model's name
@@ -345,7 +345,7 @@ class Sampling(msgspec.Struct, frozen=True):
         ),
     ] = 0.0
     control_scale: Annotated[
-        float, Setting("Control", "How strongly the depth decides where the body is", ge=0, le=1000, soft_max=2)
+        float, Setting("Control", "How strongly the depth decides where the body is", ge=0, le=MAX_CONTROL, soft_max=2)
     ] = 1.0
     scheduler: Annotated[
         str,
@@ -537,7 +537,7 @@ def _check_schedule(request: ShotRequest, method: Method, schedule: Schedule) ->
         check_schedule(schedule, len(request.frames))
     except SettingError as error:
         raise ShotError(error.name, str(error)) from error
-    used = {prompt for mix in request.list_mixes() for prompt in (mix.first, mix.second if mix.share else mix.first)}
+    used = {prompt for mix in request.list_mixes() for prompt in mix.list_prompts()}
     if len(used) < 2:
         return
     if method.alignment or method.guidance:

@@ -42,7 +42,7 @@ class CallerOptions:
         scheduler = made if self.scheduler is None else copy.deepcopy(self.scheduler)
         name = type(scheduler).__name__
         check_config(scheduler.config, name)
-        if self.eta is not None and self.eta and not isinstance(scheduler, (DDIMScheduler, TCDScheduler)):
+        if self.eta and not isinstance(scheduler, (DDIMScheduler, TCDScheduler)):
             raise ShotError("eta", f"The {name} has no eta; use DDIM or TCD, or leave eta out.")
         try:
             if self.timesteps:

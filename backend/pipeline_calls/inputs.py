@@ -1,4 +1,4 @@
-"""What else a call gives: passes, the ControlNets' pictures, the reference picture, random numbers."""
+"""What else a call gives: passes, the ControlNets' pictures, the reference picture, numbers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from ...shared.manifest import PassesManifest
 from ...shared.passes import FramePasses
 from ...shared.shot import ShotError
 from ..maps import MAPS
-
-Generators = torch.Generator | list[torch.Generator] | None
-#: the largest seed of a request
-MOST_SEED = 2**31
+from ..reference_pictures import read_reference
 
 
 def read_passes(
@@ -52,6 +49,28 @@ def check_numbers(given: Mapping[str, Any]) -> None:
             raise ShotError(name, f"The {name} cannot be {value}; give a number{span}.")
 
 
+def read_lora_scale(given: dict[str, Any] | None) -> float | None:
+    """The strength of LoRAs in ``cross_attention_kwargs``. Raises ``ShotError`` for anything else in them, and ``TypeError`` for
+    what is no dictionary."""
+    if given is not None and not isinstance(given, dict):
+        raise TypeError(f"The cross_attention_kwargs are a {type(given).__name__}; give a dictionary with a scale.")
+    others = [name for name in given or {} if name != "scale"]
+    if others:
+        raise ShotError(
+            "cross_attention_kwargs", f"The attention takes no '{others[0]}'; give cross_attention_kwargs with nothing but scale."
+        )
+    check_numbers(given or {})
+    return None if not given else float(given["scale"])
+
+
+def read_clip_count(given: int | None) -> int:
+    """How many clips ``num_images_per_prompt`` asks for. Raises ``ShotError`` for none."""
+    clips = 1 if given is None else given
+    if not isinstance(clips, int) or isinstance(clips, bool) or clips < 1:
+        raise ShotError("num_images_per_prompt", f"{clips!r} clips cannot be made; give num_images_per_prompt of 1 or more.")
+    return clips
+
+
 def check_controls(controls: Sequence[str] | str, count: int) -> tuple[str, ...]:
     """The kinds of a model's ControlNets. Raises ``ShotError`` for others than there are, and for another number of them."""
     found = (controls,) if isinstance(controls, str) else tuple(controls)
@@ -61,17 +80,6 @@ def check_controls(controls: Sequence[str] | str, count: int) -> tuple[str, ...]
     if len(found) != count:
         raise ShotError("control", f"The model has {count} ControlNets; name the kind of each in controls.")
     return found
-
-
-def check_step_latents(returned: Any, latents: torch.Tensor) -> torch.Tensor:
-    """The latents that a callback gave, else those that it was given. Raises ``ShotError`` for others."""
-    if not isinstance(returned, dict):
-        raise ShotError("callback", f"The callback gave a {type(returned).__name__}; give a dictionary of tensors, or None.")
-    found = returned.get("latents", latents)
-    if not isinstance(found, torch.Tensor) or found.shape != latents.shape:
-        what = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        raise ShotError("callback", f"The callback gave latents of {what}; give them back as {list(latents.shape)}.")
-    return found.to(latents)
 
 
 def check_size(passes: FramePasses, height: int | None, width: int | None) -> None:
@@ -151,7 +159,14 @@ def _read_pictures(pipeline: Any, given: Any, frames: int, height: int, width: i
     return found.expand(frames, -1, -1, -1)
 
 
-def choose_reference(reference: Any, ip_adapter_image: Any) -> Any:
+def read_character(reference: Any, ip_adapter_image: Any) -> np.ndarray | None:
+    """(H, W, 3) uint8 of the character's picture, under either name; None without one. Raises ``ShotError`` for several, and for
+    what is no picture."""
+    found = _choose_reference(reference, ip_adapter_image)
+    return None if found is None else read_reference(found)
+
+
+def _choose_reference(reference: Any, ip_adapter_image: Any) -> Any:
     """The picture of the character, under either name. Raises ``ShotError`` for several."""
     if reference is not None and ip_adapter_image is not None:
         raise ShotError("reference", "There are reference and ip_adapter_image, which are the same; give only one of the two.")
@@ -165,36 +180,3 @@ def choose_reference(reference: Any, ip_adapter_image: Any) -> Any:
         found = found[0] if found.ndim == 4 and len(found) == 1 else found
         return found.movedim(0, -1).numpy() if found.ndim == 3 and found.shape[0] in (1, 3) else found.numpy()
     return found
-
-
-def check_generators(generator: Generators, frames: int, clips: int) -> None:
-    """``ShotError`` for a list of generators that is not as long as there are frames, ``TypeError`` for what are none."""
-    for one in generator if isinstance(generator, (list, tuple)) else [generator]:
-        if one is not None and not isinstance(one, torch.Generator):
-            raise TypeError(f"The generator is a {type(one).__name__}; give torch.Generator().manual_seed(...).")
-    if isinstance(generator, (list, tuple)) and len(generator) != frames * clips:
-        raise ShotError(
-            "generator",
-            f"There are {len(generator)} generators for {frames * clips} frames; give one, or a list with one for each.",
-        )
-
-
-def find_seed(generator: Generators) -> int:
-    """The seed of what a scheduler adds: that of a fresh generator, else what its state comes to. Generators stay as they are."""
-    if isinstance(generator, (list, tuple)):
-        seeds = [find_seed(each) for each in generator]
-        return int(np.random.SeedSequence(seeds).generate_state(1)[0]) % MOST_SEED
-    assert generator is not None
-    seed, state = generator.initial_seed(), generator.get_state()
-    copied = torch.Generator(generator.device).manual_seed(seed)
-    if torch.equal(copied.get_state(), state):
-        return seed % MOST_SEED
-    copied.set_state(state)
-    return int(torch.randint(0, MOST_SEED, (1,), generator=copied, device=copied.device))
-
-
-def check_latents(latents: torch.Tensor | None, shape: Sequence[int]) -> None:
-    """``ShotError`` for noise of another shape than (F, C, h, w), as often as there are clips."""
-    if latents is not None and (not isinstance(latents, torch.Tensor) or list(latents.shape) != list(shape)):
-        found = list(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
-        raise ShotError("latents", f"The latents are {found} and must be a tensor {list(shape)}; leave them out, or give such.")

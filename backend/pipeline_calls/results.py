@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
-from PIL import Image
 
 from ...shared.shot import ShotError
 
@@ -32,6 +32,16 @@ class LatentManOutput(BaseOutput):
     nsfw_content_detected: list[Any] | None = None
 
 
+@dataclass(frozen=True)
+class Clip:
+    """``frames`` in the form that was asked for, which of the shot's they are, and what a safety checker found in them; None
+    without one."""
+
+    frames: Any
+    frame_indices: list[int]
+    nsfw_content_detected: Any = None
+
+
 def check_output_type(output_type: str | None) -> None:
     """``ShotError`` for a form that there is not."""
     if output_type not in OUTPUT_TYPES:
@@ -49,10 +59,24 @@ def convert_arrays(arrays: np.ndarray, output_type: str) -> Any:
         return arrays
     if output_type == "pt":
         return torch.from_numpy(arrays.transpose(0, 3, 1, 2).copy())
-    return [Image.fromarray((array * 255).round().astype(np.uint8)) for array in arrays]
+    return VaeImageProcessor.numpy_to_pil(arrays)
 
 
-def join_clips(clips: list[Any]) -> Any:
+def make_output(clips: Sequence[Clip], warnings: list[str], *, several: bool) -> LatentManOutput:
+    """What a call gives back of its clips, of which ``several`` were asked for or one."""
+    if not several:
+        (clip,) = clips
+        return LatentManOutput(clip.frames, clip.frame_indices, warnings, clip.nsfw_content_detected)
+    found = [clip.nsfw_content_detected for clip in clips]
+    return LatentManOutput(
+        _join_frames([clip.frames for clip in clips]),
+        [clip.frame_indices for clip in clips],
+        warnings,
+        None if found[0] is None else found,
+    )
+
+
+def _join_frames(clips: list[Any]) -> Any:
     """Several clips in one array or tensor where they are of one length."""
     if all(isinstance(clip, np.ndarray) for clip in clips) and len({clip.shape for clip in clips}) == 1:
         return np.stack(clips)

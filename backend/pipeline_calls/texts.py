@@ -127,7 +127,8 @@ def _check_count(name: str, count: int, frames: int) -> None:
 
 
 @contextmanager
-def _scaled_loras(pipeline: Any, scale: float | None) -> Iterator[None]:
+def _scale_loras(pipeline: Any, scale: float | None) -> Iterator[None]:
+    """Within the block, the LoRAs of the text encoders work with a strength; None leaves them as they are."""
     encoders = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")] if scale is not None else []
     there = [encoder for encoder in encoders if encoder is not None]
     for encoder in there:
@@ -150,7 +151,7 @@ def make_encoder(
 
     @torch.no_grad()
     def encode(guided: bool) -> TextConditions:
-        with _scaled_loras(model.pipeline, scale):
+        with _scale_loras(model.pipeline, scale):
             if texts.prompt_embeds is not None:
                 return _complete_embeds(texts, model, request, clip_skip, guided)
             return _encode_prompts(texts, model, request, guided)

@@ -167,8 +167,7 @@ class ShotPipeline:
         if request.text.negative_prompt == NOTHING:
             request = with_settings(request, {"negative_prompt": ""})
         model.check_size(request.width, request.height)
-        said = (*model.warnings, *filter(None, [model.plan.sentence]))
-        run_context.warnings.extend(warning for warning in said if warning not in run_context.warnings)
+        run_context.add_warnings((*model.warnings, *filter(None, [model.plan.sentence])))
         self._model, self._request, self._run_context = model, request, run_context
         self._source = source
         self._batch_budget = BatchBudget.within(model.plan.frames)
@@ -196,8 +195,7 @@ class ShotPipeline:
         self._inputs, self._anchor_row = given, 0
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
-        found = _list_sampling_warnings(model, request)
-        run_context.warnings.extend(warning for warning in found if warning not in run_context.warnings)
+        run_context.add_warnings(_list_sampling_warnings(model, request))
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
@@ -356,7 +354,7 @@ class ShotPipeline:
                     request.text.clip_skip,
                     self._prompts[1:],
                 )
-            self._run_context.warnings.extend(warning for warning in found.warnings if warning not in self._run_context.warnings)
+            self._run_context.add_warnings(found.warnings)
             self._text[twice] = found
         return self._text[twice]
 

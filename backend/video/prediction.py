@@ -161,7 +161,7 @@ class Predictor:
         down, middle = model.family.predict_controls(model, batch[hidden:], timestep, pictures, strengths, options)
         if not hidden:
             return down, middle
-        return [_put_nothing_before(each, hidden) for each in down], _put_nothing_before(middle, hidden)
+        return [_prepend_zeros(each, hidden) for each in down], _prepend_zeros(middle, hidden)
 
     def change_guidance(self, scale: float) -> None:
         """Go on with another guidance scale. Raises ``ValueError`` where guidance was off from the first step."""
@@ -204,7 +204,7 @@ class Predictor:
 
     def _replace_text(self, text: TextConditions, name: str | None, given: torch.Tensor) -> TextConditions:
         count, total = len(self.rows), self._given + len(self.rows)
-        text = self._part_text(text, total)
+        text = self._split_text(text, total)
         whole = text.embeddings if name is None else text.added[name]
         new = given.to(whole.device, whole.dtype)
         if new.shape[1:] != whole.shape[2:]:
@@ -222,15 +222,15 @@ class Predictor:
             return TextConditions(changed, text.added, text.warnings)
         return TextConditions(text.embeddings, text.added | {name: changed}, text.warnings)
 
-    def _part_text(self, text: TextConditions, total: int) -> TextConditions:
+    def _split_text(self, text: TextConditions, total: int) -> TextConditions:
         """The text with embeddings of each frame's own."""
         if text.is_per_frame:
             return text
 
-        def part(values: torch.Tensor) -> torch.Tensor:
+        def split(values: torch.Tensor) -> torch.Tensor:
             return self._spread(values, range(total)).unflatten(0, (self.groups, total))
 
-        return TextConditions(part(text.embeddings), {name: part(value) for name, value in text.added.items()}, text.warnings)
+        return TextConditions(split(text.embeddings), {name: split(value) for name, value in text.added.items()}, text.warnings)
 
     def _replace_picture(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         count = len(self.rows)
@@ -240,7 +240,7 @@ class Predictor:
         return torch.cat([old[: self._given], own])
 
 
-def _put_nothing_before(values: torch.Tensor, count: int) -> torch.Tensor:
+def _prepend_zeros(values: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([torch.zeros_like(values[:1]).expand(count, *values.shape[1:]), values])
 
 

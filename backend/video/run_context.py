@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,12 @@ class RunContext:
         """Raise ``Interrupted`` when the shot should stop."""
         if self.should_stop():
             raise Interrupted
+
+    def add_warnings(self, sentences: Iterable[str]) -> None:
+        """Tell the user what has not been said yet."""
+        for sentence in sentences:
+            if sentence not in self.warnings:
+                self.warnings.append(sentence)
 
     def record_time(self, stage: str, start: float) -> None:
         """Add the time since ``start`` to a stage."""
