@@ -37,16 +37,16 @@ def draw_prompt(
     """Draw a prompt: its line, or the text that it is written in with what is said of it. Without an icon it has its name."""
     settings = properties.get_settings(context)
     text, row = find_text(settings, prompt), layout.row(align=True)
-    words: Any = {"text": "", "icon": icon} if icon else {}
+    label: Any = {"text": ""} if icon else {}
     if text is None:
-        row.prop(settings, prompt, placeholder=placeholder, text_ctxt=CONTEXT, **words)
+        row.prop(settings, prompt, placeholder=placeholder, text_ctxt=CONTEXT, icon=icon or "NONE", **label)
         set_properties(row.operator("latentman.edit_prompt", text="", icon="TEXT"), prompt=prompt)
         removed = find_removed_text(settings, prompt)
         if removed:
             draw_sentence(layout, context, f"The text '{removed}' was removed from the file; the line above is used.", "ERROR")
             set_properties(layout.operator("latentman.forget_prompt_text"), prompt=prompt)
         return
-    row.prop(settings, get_text_name(prompt), icon="TEXT", **{name: value for name, value in words.items() if name == "text"})
+    row.prop(settings, get_text_name(prompt), icon="TEXT", **label)
     set_properties(row.operator("latentman.edit_prompt", text="", icon="GREASEPENCIL"), prompt=prompt)
     said = read_prompt(settings, prompt)
     if said:

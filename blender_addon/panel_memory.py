@@ -6,7 +6,7 @@ What another version of the extension does not know any more is told instead of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,16 +82,15 @@ def make_memory(scene: bpy.types.Scene) -> PanelMemory:
     character = settings.character
     look, look_prompt = get_kept_look(character) if character is not None else ("", "")
     frames = settings.get_frames(scene)
-    step = scene.frame_step if settings.use_scene_range else settings.frame_step
     values = read_group_values(settings)
     # what is written in a text is kept by its words: the text may say something else later
     values |= {name: read_prompt(settings, name) for name in PROMPTS}
     return PanelMemory(
         values,
-        {one.name: read_group_values(one.group) for one in techniques.iter_techniques() if one.group.use != PRESET},
+        read_technique_values(techniques),
         techniques.plugins,
         character.name if character is not None else "",
-        (frames[0], frames[-1], step) if frames else (0, 0, 1),
+        (frames[0], frames[-1], settings.get_frame_step(scene)) if frames else (0, 0, 1),
         look,
         look_prompt,
         tuple(list_prompt_keys(settings)),
@@ -130,6 +129,35 @@ def write_group_values(group: Any, values: Mapping[str, Value]) -> list[str]:
     return unknown
 
 
+def read_technique_values(techniques: LatentManTechniques) -> dict[str, dict[str, Value]]:
+    """The settings of the techniques that are not as the preset has them, by the techniques' names."""
+    return {one.name: read_group_values(one.group) for one in techniques.iter_techniques() if one.group.use != PRESET}
+
+
+def write_technique_values(techniques: LatentManTechniques, values: Mapping[str, Mapping[str, Value]], plugins: str) -> list[str]:
+    """Set what ``read_technique_values`` has read, and those of other packages; other techniques are as the preset has them then.
+    Returns the names of what does not fit."""
+    known = {one.name: one.group for one in techniques.iter_techniques()}
+    for name, group in known.items():
+        if name not in values:
+            group.use = PRESET
+    unknown = []
+    for name, own in values.items():
+        if name not in known:
+            unknown.append(name)
+            continue
+        # choosing Set Here writes the preset's values, so that it comes first
+        use, rest = own.get("use", CUSTOM), {key: value for key, value in own.items() if key != "use"}
+        unknown += write_group_values(known[name], {"use": use}) + write_group_values(known[name], rest)
+    techniques.plugins = plugins
+    return unknown
+
+
+def join_settings(names: Iterable[str]) -> str:
+    """The names of settings as people read them, each once."""
+    return ", ".join(name.replace("_", " ") for name in dict.fromkeys(names))
+
+
 def apply_memory(scene: bpy.types.Scene, memory: PanelMemory) -> list[str]:
     """Give a scene's panel the settings of a memory, and its character the look that was kept. The character is picked again where
     it is in the scene, the range where it is another one than now. Returns sentences about what could not be restored."""
@@ -137,24 +165,12 @@ def apply_memory(scene: bpy.types.Scene, memory: PanelMemory) -> list[str]:
     unlink_texts(settings)
     unknown = write_group_values(settings, memory.values)
     write_prompt_keys(settings, memory.prompts)
-    techniques: LatentManTechniques = settings.techniques
-    known = {one.name: one.group for one in techniques.iter_techniques()}
-    for name, group in known.items():
-        if name not in memory.techniques:
-            group.use = PRESET
-    for name, values in memory.techniques.items():
-        if name not in known:
-            unknown.append(name)
-            continue
-        # choosing Set Here writes the preset's values, so that it comes first
-        use, rest = values.get("use", CUSTOM), {key: value for key, value in values.items() if key != "use"}
-        unknown += write_group_values(known[name], {"use": use}) + write_group_values(known[name], rest)
-    techniques.plugins = memory.plugins
+    unknown += write_technique_values(settings.techniques, memory.techniques, memory.plugins)
     _apply_range(scene, settings, memory.frames)
     if memory.character:
         notes += _apply_character(scene, settings, memory)
     if unknown:
-        words = ", ".join(name.replace("_", " ") for name in dict.fromkeys(unknown))
+        words = join_settings(unknown)
         notes.append(f"This version does not know these settings as they were, and leaves them as they are: {words}.")
     return notes
 

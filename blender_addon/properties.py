@@ -351,6 +351,10 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
             return tuple(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
         return tuple(range(self.frame_start, self.frame_end + 1, self.frame_step))
 
+    def get_frame_step(self, scene: bpy.types.Scene) -> int:
+        """Every which frame of the range is one of ``get_frames``."""
+        return scene.frame_step if self.use_scene_range else self.frame_step
+
     def read_scene_options(self) -> SceneOptions:
         """What of the scene is shown; the frames are those of ``get_frames``."""
         return SceneOptions(**read_values(self, SceneOptions, ("frames",)))

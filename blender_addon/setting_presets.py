@@ -18,11 +18,11 @@ from ..shared.files import read_file, write_atomically
 from ..shared.pasted_paths import read_pasted_path
 from ..shared.settings import list_settings
 from ..shared.shot import ShotError, ShotRequest, Text
-from .panel_memory import Value, read_group_values, write_group_values
+from .panel_memory import Value, join_settings, read_group_values, read_technique_values, write_group_values, write_technique_values
 from .paths import get_file_folder
 from .prompt_texts import PROMPTS, read_prompt, unlink_texts
 from .properties import FROM_SCENE, LatentManSettings, complete_model
-from .technique_properties import CUSTOM, PRESET, LatentManTechniques
+from .technique_properties import PRESET, LatentManTechniques
 
 #: bytes of a preset's file
 _MAX_FILE = 1 << 20
@@ -87,8 +87,7 @@ def read_values(settings: LatentManSettings, kind: PresetKind) -> PresetValues:
     if not kind.has_techniques:
         return PresetValues(kind.name, values)
     techniques: LatentManTechniques = settings.techniques
-    own = {one.name: read_group_values(one.group) for one in techniques.iter_techniques() if one.group.use != PRESET}
-    return PresetValues(kind.name, values, own, techniques.plugins)
+    return PresetValues(kind.name, values, read_technique_values(techniques), techniques.plugins)
 
 
 def load_values(settings: LatentManSettings, preset: PresetValues) -> list[str]:
@@ -109,31 +108,17 @@ def load_values(settings: LatentManSettings, preset: PresetValues) -> list[str]:
     if kind.has_techniques:
         unknown += _load_techniques(settings.techniques, preset)
     if unknown:
-        notes.append(f"This version does not know these settings of the preset, and leaves them out: {_join(unknown)}.")
+        notes.append(f"This version does not know these settings of the preset, and leaves them out: {join_settings(unknown)}.")
     if new and not preset.from_defaults:
-        notes.append(f"The preset is older than these settings, which have their defaults now: {_join(new)}.")
+        notes.append(f"The preset is older than these settings, which have their defaults now: {join_settings(new)}.")
     return notes
 
 
 def _load_techniques(techniques: LatentManTechniques, preset: PresetValues) -> list[str]:
-    known = {one.name: one.group for one in techniques.iter_techniques()}
-    for group in known.values():
-        group.use = PRESET
-    unknown = []
-    for name, values in preset.techniques.items():
-        if name not in known:
-            unknown.append(name)
-            continue
-        # choosing Set Here writes the method's own values, so that it comes first
-        rest = dict(values)
-        unknown += write_group_values(known[name], {"use": rest.pop("use", CUSTOM)})
-        unknown += write_group_values(known[name], rest)
-    techniques.plugins = preset.plugins
-    return unknown
-
-
-def _join(names: list[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in dict.fromkeys(names))
+    # a use that this version does not know is left out, and not the one of before
+    for one in techniques.iter_techniques():
+        one.group.use = PRESET
+    return write_technique_values(techniques, preset.techniques, preset.plugins)
 
 
 def write_preset(path: Path, preset: PresetValues) -> None:

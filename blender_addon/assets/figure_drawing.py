@@ -20,8 +20,8 @@ def draw_figure(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """(SIDE, SIDE, 4) float32 RGBA from 0 to 1, the lowest row first, of triangles (T, 3) over points (V, 3) in the world, Z up,
     as large as fits. Transparent where nothing is; all of it where there is nothing to draw."""
     side = SIDE * SAMPLES
-    seen = np.zeros((side, side, 4), np.float32)
-    used = points[np.unique(triangles)] if len(triangles) else points[:0]
+    corners = np.unique(triangles)
+    used = points[corners] if len(corners) else points[:0]
     if len(used) == 0 or not np.isfinite(used).all():
         return np.zeros((SIDE, SIDE, 4), np.float32)
     low, high = used.min(0), used.max(0)
@@ -31,7 +31,7 @@ def draw_figure(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     right /= np.linalg.norm(right)
     axes = np.stack([right, np.cross(right, forward), -forward])
     camera = (points - (low + high) / 2) @ axes.T / size - [0.0, 0.0, _DISTANCE]
-    plane = (camera[:, :2] / -camera[:, 2:])[np.unique(triangles)]
+    plane = (camera[:, :2] / -camera[:, 2:])[corners]
     middle, extent = (plane.min(0) + plane.max(0)) / 2, float(np.ptp(plane, axis=0).max()) or 1.0
     # shearing by the middle keeps every depth and brings the figure to the centre
     camera[:, :2] += camera[:, 2:] * middle
@@ -44,6 +44,7 @@ def draw_figure(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     light = np.full(len(found), _AMBIENT)
     for direction, strength in _LIGHTS:
         light += strength * np.maximum(found @ (direction / np.linalg.norm(direction)), 0.0)
+    seen = np.zeros((side, side, 4), np.float32)
     seen[raster.mask] = np.column_stack([np.minimum(light[:, None] * _COLOUR, 1.0) ** (1 / 1.4), np.ones(len(found))])
     parts = seen.reshape(SIDE, SAMPLES, SIDE, SAMPLES, 4)
     cover = parts[..., 3:].mean((1, 3))

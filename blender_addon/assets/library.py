@@ -15,6 +15,7 @@ from ...shared.folders import assets_folder
 from . import catalogs
 from .arrivals import FILE
 from .contents import STAMP
+from .entries import iter_libraries
 
 NAME = "LatentMan"
 #: catalogs of what the library holds
@@ -66,10 +67,9 @@ def delete_files() -> list[str]:
 
 def _iter_registered() -> Iterator[Any]:
     """Our entries among the preferences' asset libraries."""
-    preferences = bpy.context.preferences
     wanted = os.path.realpath(assets_folder())
-    for library in preferences.filepaths.asset_libraries if preferences is not None else ():
-        if library.path and os.path.realpath(bpy.path.abspath(library.path)) == wanted:
+    for library, folder in iter_libraries():
+        if os.path.realpath(folder) == wanted:
             yield library
 
 

@@ -15,6 +15,7 @@ import bpy
 from ...shared import logs
 from ..event_handlers import EventHandlers
 from . import catalogs
+from .entries import iter_libraries
 
 logger = logs.get_logger(__name__)
 #: custom property of an asset's data: the path of its catalog, which is made when the file is saved
@@ -54,10 +55,8 @@ def mark_asset(block: Any, words: AssetWords) -> None:
 
 def find_library_root(path: Path) -> tuple[Path, bool]:
     """The folder whose catalogs the assets of a .blend file have, and whether it is one of the preferences' asset libraries."""
-    preferences = bpy.context.preferences
-    for library in preferences.filepaths.asset_libraries if preferences is not None else ():
-        root = Path(bpy.path.abspath(library.path)) if library.path else None
-        if root is not None and path.is_relative_to(root):
+    for _, root in iter_libraries():
+        if path.is_relative_to(root):
             return root, True
     return path.parent, False
 

@@ -13,7 +13,7 @@ from ..rigging.characters import find_character_meshes
 from ..rigging.rotation_modes import match_rotation_modes
 from ..rigging.stand_in import StandIn
 from ..typed_access import get_pose
-from .figure_drawing import SIDE, draw_figure, make_bone_triangles
+from .figure_drawing import draw_figure, make_bone_triangles
 
 
 def draw_action(armature: bpy.types.Object, action: bpy.types.Action | None, slot: Any, frame: float) -> np.ndarray:
@@ -67,6 +67,3 @@ def set_preview(block: bpy.types.ID, pixels: np.ndarray) -> None:
     preview: Any = block.preview_ensure()
     preview.image_size = (pixels.shape[1], pixels.shape[0])
     preview.image_pixels_float.foreach_set(np.ascontiguousarray(pixels, np.float32).ravel())
-
-
-__all__ = ["SIDE", "draw_action", "set_preview"]

@@ -8,6 +8,8 @@ from typing import Any
 
 import bpy
 
+from .entries import iter_libraries
+
 #: the kinds of libraries by the numbers that Blender gives to operators; every asset is in one of these
 LIBRARY_TYPES = (
     ("NONE", "None", "The asset that is active where the operator is called", 0),
@@ -52,8 +54,6 @@ def _find_root(kind: str, name: str) -> Path | None:
         # the stubs do not know it
         utilities: Any = bpy.utils
         return Path(utilities.system_resource("DATAFILES")) / "assets"
-    preferences = bpy.context.preferences
-    for library in preferences.filepaths.asset_libraries if preferences is not None and kind == "CUSTOM" else ():
-        if library.name == name and library.path:
-            return Path(bpy.path.abspath(library.path))
-    return None
+    if kind != "CUSTOM":
+        return None
+    return next((folder for library, folder in iter_libraries() if library.name == name), None)

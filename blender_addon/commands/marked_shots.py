@@ -22,7 +22,7 @@ from ..passes.engine import switch_on_cycles
 from ..queue.finding import find_marked_shots
 from ..queue.freezing import find_named_camera
 from ..queue.marked import NOTHING, FoundShot, name_folders
-from ..queue.rows import QueuedShot, Row, RowState, summarise_rows
+from ..queue.rows import Queue, QueuedShot, Row, RowState, summarise
 from ..queue.table import format_table
 from ..scene_choice import use_scene
 from ..tasks.shot import ShotTask
@@ -45,8 +45,7 @@ class _Marked:
     @property
     def frames(self) -> tuple[int, ...]:
         """The scene frames."""
-        span = self.found.span
-        return tuple(range(span.first, span.last + 1, span.step))
+        return tuple(self.found.span.frames)
 
     def find_camera(self, scene: bpy.types.Scene) -> bpy.types.Object | None:
         """The camera that takes the place of the scene's. Raises ``ShotError``."""
@@ -111,7 +110,7 @@ def run_marked(args: argparse.Namespace, out: console.Console, watch: SignalWatc
         finally:
             _write_table(args.out, out, list(rows.values()))
         missing = [row for row in rows.values() if row.state is not RowState.DONE]
-        summary = f"{summarise_rows(list(rows.values()))}; {args.out / TABLE} says more."
+        summary = f"{summarise(Queue(tuple(rows.values())))}; {args.out / TABLE} says more."
         if missing:
             # what went wrong at work tells more than what could not be made in the first place
             code = next((row.code for row in missing if row.code in console.FAILURES), missing[0].code)
@@ -161,7 +160,7 @@ def _make_all(
         for marked, asked in possible:
             started = time.monotonic()
             row = rows[marked.folder]
-            _tell(out, msgspec.structs.replace(row, state=RowState.RUNNING), args.out / marked.folder)
+            _tell(out, msgspec.structs.replace(row, state=RowState.RUNNING))
             try:
                 if lost is None and not connection.connected:
                     lost = _connect_again(connection, args, watch)
@@ -178,7 +177,7 @@ def _make_all(
                 )
                 raise
             rows[marked.folder] = row = msgspec.structs.replace(row, seconds=time.monotonic() - started)
-            _tell(out, row, args.out / marked.folder)
+            _tell(out, row)
     finally:
         connection.stop(STOP_SECONDS)
 
@@ -237,7 +236,7 @@ def _count(folder: Path, marked: _Marked) -> int:
     return sum((folder / f"{frame:04d}.png").exists() for frame in marked.frames)
 
 
-def _tell(out: console.Console, row: Row, folder: Path) -> None:
+def _tell(out: console.Console, row: Row) -> None:
     """Say where a shot is, as an event or as a line."""
     queued = row.shot
     event = Shot(
@@ -251,7 +250,7 @@ def _tell(out: console.Console, row: Row, folder: Path) -> None:
         made=row.made,
         kept=row.kept,
         seconds=round(row.seconds, 3),
-        out=str(folder),
+        out=queued.output,
         message=row.message,
         code=row.code,
     )

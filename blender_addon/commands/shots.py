@@ -24,13 +24,7 @@ from ..tasks.shot import ShotTask
 from .asking import Asked, complete, read_asked
 from .backend import STOP_SECONDS, add_backend_arguments, ask_profile, connect, wait_for_task
 from .marked_shots import run_marked
-from .scene import (
-    ALPHA,
-    PROGRAM,
-    add_scene_arguments,
-    read_scene_options,
-    warn_of_scripts,
-)
+from .scene import ALPHA, PROGRAM, add_scene_arguments, read_scene_options, warn_of_scripts
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own with the scene's aspect"

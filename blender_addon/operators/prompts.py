@@ -9,7 +9,7 @@ from bpy.props import EnumProperty, IntProperty
 
 from ...shared.prompt_text import COMMENT
 from .. import properties
-from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk, reload_text
+from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk, list_texts, reload_text
 from ..translation import tr
 from ..typed_access import OperatorResult, get_scene
 from .polls import Poll
@@ -86,8 +86,7 @@ class ReloadPrompt(Poll, bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         """Refuse where no file has changed."""
         settings = properties.get_settings(context)
-        texts = [text for name in PROMPTS if (text := find_text(settings, name)) is not None]
-        return any(map(has_changed_on_disk, texts)) or cls.refuse("No text's file has changed")
+        return any(map(has_changed_on_disk, list_texts(settings).values())) or cls.refuse("No text's file has changed")
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
         """Reload the text."""

@@ -13,7 +13,7 @@ from ..compat import get_sequencer_scene
 from ..connection import connection
 from ..panel_base import draw_name, draw_text
 from ..properties import get_settings
-from ..queue.book import book
+from ..queue.book import Change, book
 from ..queue.finding import find_marked_shots
 from ..queue.freezing import freeze_found, freeze_shot
 from ..queue.marked import NOTHING, FoundShot, Span, write_span
@@ -39,8 +39,13 @@ from ..typed_access import OperatorResult, get_layout, get_scene
 from .polls import NeedsCharacter, Poll
 from .reports import report, report_with_warnings
 
+#: a shot of the panel is called as its prompt begins
+NAME_LENGTH = 60
+#: what a file without a name is told
+UNSAVED = "Save the file, so that the queue outlives Blender."
 
-def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> OperatorResult:
+
+def _change(operator: bpy.types.Operator, change: Change, choose: str = "") -> OperatorResult:
     """Change the queue, and have the list show it; where it cannot be read, that is reported."""
     try:
         book.change(change)
@@ -50,12 +55,6 @@ def _change(operator: bpy.types.Operator, change: Any, choose: str = "") -> Oper
     update_rows(choose)
     connection.redraw()
     return {"FINISHED"}
-
-
-#: a shot of the panel is called as its prompt begins
-NAME_LENGTH = 60
-#: what a file without a name is told
-UNSAVED = "Save the file, so that the queue outlives Blender."
 
 
 def _list_notes() -> list[str]:
@@ -100,25 +99,21 @@ class AddToQueue(NeedsCharacter, bpy.types.Operator):
         """Queue the panel's shot."""
         settings, scene = get_settings(context), get_scene(context)
         frames = settings.get_frames(scene)
-        step = scene.frame_step if settings.use_scene_range else settings.frame_step
         if not frames:
             report(self, {"ERROR"}, "The range has no frames; let End be at least Start.")
             return {"CANCELLED"}
         try:
-            shot, note = freeze_shot(scene, scene.name, Span(frames[0], frames[-1], step))
+            shot, note = freeze_shot(scene, scene.name, Span(frames[0], frames[-1], settings.get_frame_step(scene)))
         except ShotError as error:
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         name = shorten(shot.request.text.prompt, NAME_LENGTH) or scene.name
         done = _add(self, [msgspec.structs.replace(shot, name=name)])
-        if done == {"FINISHED"}:
-            waiting = len(book.queue.waiting)
-            report_with_warnings(
-                self,
-                f"Queued {len(frames)} frames of '{scene.name}'; {waiting} wait in the queue",
-                [note] if note else [],
-                _list_notes(),
-            )
+        if done != {"FINISHED"}:
+            return done
+        waiting = len(book.queue.waiting)
+        what = f"Queued {len(frames)} frames of '{scene.name}'; {waiting} wait in the queue"
+        report_with_warnings(self, what, [note] if note else [], _list_notes())
         return done
 
 
@@ -244,14 +239,15 @@ class QueueMarked(Poll, bpy.types.Operator):
             report(self, {"ERROR"}, " ".join(["No shot was queued.", *warnings]))
             return {"CANCELLED"}
         done = _add(self, queued)
-        if done == {"FINISHED"}:
-            if self.start and not runner.is_going:
-                try:
-                    runner.start()
-                except StoreError as error:
-                    warnings.append(str(error))
-            what = "1 shot" if len(queued) == 1 else f"{len(queued)} shots"
-            report_with_warnings(self, f"Queued {what}", [*warnings, *(notes if not self.found else ())], _list_notes())
+        if done != {"FINISHED"}:
+            return done
+        if self.start and not runner.is_going:
+            try:
+                runner.start()
+            except StoreError as error:
+                warnings.append(str(error))
+        what = "1 shot" if len(queued) == 1 else f"{len(queued)} shots"
+        report_with_warnings(self, f"Queued {what}", [*warnings, *(notes if not self.found else ())], _list_notes())
         return done
 
 

@@ -63,7 +63,7 @@ def freeze_shot(
         )
     settings = settings or get_scene_settings(scene)
     console.check_frame_count(span.count)
-    frames = tuple(range(span.first, span.last + 1, span.step))
+    frames = tuple(span.frames)
     character, note = choose_character(scene, settings)
     try:
         request = settings.make_request(scene, frames)

@@ -25,9 +25,14 @@ class Span:
     step: int = 1
 
     @property
+    def frames(self) -> range:
+        """The scene frames."""
+        return range(self.first, self.last + 1, self.step)
+
+    @property
     def count(self) -> int:
         """How many frames it has."""
-        return len(range(self.first, self.last + 1, self.step))
+        return len(self.frames)
 
 
 def write_span(span: Span) -> str:
@@ -35,8 +40,7 @@ def write_span(span: Span) -> str:
     if span.count <= 1:
         return f"{span.first}"
     ending = {1: "st", 2: "nd", 3: "rd"}.get(span.step % 10 if span.step % 100 not in (11, 12, 13) else 0, "th")
-    last = range(span.first, span.last + 1, span.step)[-1]
-    return f"{span.first} to {last}{f', every {span.step}{ending}' if span.step > 1 else ''}"
+    return f"{span.first} to {span.frames[-1]}{f', every {span.step}{ending}' if span.step > 1 else ''}"
 
 
 @dataclass(frozen=True)

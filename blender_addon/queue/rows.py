@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -66,9 +66,14 @@ class QueuedShot(msgspec.Struct, frozen=True):
     own_camera: bool = False
 
     @property
+    def span(self) -> Span:
+        """The scene frames, from the first to the last."""
+        return Span(self.first, self.last, max(self.step, 1))
+
+    @property
     def frames(self) -> tuple[int, ...]:
         """The scene frames."""
-        return tuple(range(self.first, self.last + 1, max(self.step, 1)))
+        return tuple(self.span.frames)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -185,7 +190,7 @@ def rename(queue: Queue, shots: Mapping[str, QueuedShot]) -> Queue:
 
 def describe_frames(shot: QueuedShot) -> str:
     """The frames of a shot in words, as ``write_span`` has it."""
-    return write_span(Span(shot.first, shot.last, max(shot.step, 1)))
+    return write_span(shot.span)
 
 
 def write_count(queue: Queue) -> str:
@@ -194,16 +199,11 @@ def write_count(queue: Queue) -> str:
 
 
 def summarise(queue: Queue) -> str:
-    """As ``summarise_rows``, of a queue."""
-    return summarise_rows(queue.rows)
-
-
-def summarise_rows(rows: Sequence[Row]) -> str:
     """``2 of 5 done, 1 failed``; empty without rows."""
-    if not rows:
+    if not queue.rows:
         return ""
-    counts = {state: sum(row.state is state for row in rows) for state in RowState}
-    parts = [f"{counts[RowState.DONE]} of {len(rows)} done"]
+    counts = {state: sum(row.state is state for row in queue.rows) for state in RowState}
+    parts = [f"{counts[RowState.DONE]} of {len(queue.rows)} done"]
     parts += [
         f"{counts[state]} {state.value}"
         for state in (RowState.PARTIAL, RowState.FAILED, RowState.CANCELLED, RowState.PAUSED)

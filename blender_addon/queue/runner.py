@@ -10,30 +10,24 @@ from pathlib import Path
 import bpy
 import msgspec
 
-from ...shared import console, logs, shot
+from ...shared import logs, shot
 from ...shared.endpoint import EndpointError, is_loopback
-from ...shared.model_profile import complete_request
-from ...shared.reference import take_reference
 from .. import preferences, undo_steps
 from ..backend_start import start_backend
 from ..chosen_result import iter_results
 from ..connection import STOPPED, Connection, connection
-from ..passes.camera import list_cameras
-from ..paths import find_output_folder, get_file_folder, get_result_folder
-from ..properties import get_frame_aspect, get_scene_settings
-from ..references import Finder, Reference, refer_to
+from ..paths import get_result_folder
+from ..references import Finder
 from ..result_words import write_now
 from ..results import make_record
 from ..shot_notice import notice
-from ..shot_start import ShotPlan, begin_shot
-from ..shot_times import estimate_request
+from ..shot_start import begin_shot
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
-from ..timing import frame_rate
-from ..typed_access import ScenePlace
+from .binding import Bound, bind, name_shot
 from .book import BEAT_SECONDS, QueueBook, book, set_worker, works_elsewhere
-from .freezing import write_names
-from .rows import INTERRUPTED, Queue, QueuedShot, Row, RowState, change_row, recover
+from .preparing import prepare
+from .rows import INTERRUPTED, Queue, Row, RowState, change_row, recover
 from .store import StoreError
 from .text_block import show_table
 
@@ -45,15 +39,6 @@ ASK_SECONDS = 120.0
 NAMES_SECONDS = 1.0
 CANCELLED = "The queue has paused because its shot was cancelled; press Start to go on with the next."
 STOPPED_BACKEND = "The queue has paused because the backend was stopped; press Start to go on."
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """What a row's names mean: found again after undo and renaming, which a name is not."""
-
-    scene: Reference
-    character: Reference | None
-    cameras: tuple[Reference | None, ...]
 
 
 @dataclass
@@ -79,7 +64,7 @@ class QueueRunner:
         self.is_going = False
         self._start_backend = start
         self._current: _Current | None = None
-        self._bound: dict[str, _Bound] = {}
+        self._bound: dict[str, Bound] = {}
         #: the row whose model's profile was asked for, and when
         self._asked: tuple[str, float] = ("", 0.0)
         #: whether a backend was started for the queue and has not been connected to since
@@ -203,9 +188,9 @@ class QueueRunner:
     def follow_names(self) -> None:
         """Have the rows show the names that their scenes, characters and cameras have now."""
         finder, rows = Finder(), [row for row in self.book.queue.rows if not row.state.ended]
-        self._bound = {row.id: bound for row in rows if (bound := self._bound.get(row.id) or _bind(row.shot)) is not None}
+        self._bound = {row.id: bound for row in rows if (bound := self._bound.get(row.id) or bind(row.shot)) is not None}
         self._followed = time.monotonic()
-        self.book.set_names({row.id: _name(row.shot, self._bound[row.id], finder) for row in rows if row.id in self._bound})
+        self.book.set_names({row.id: name_shot(row.shot, self._bound[row.id], finder) for row in rows if row.id in self._bound})
 
     def _say_alive(self) -> None:
         if (self.is_going or self._current is not None) and time.monotonic() > self._beat + BEAT_SECONDS:
@@ -250,7 +235,7 @@ class QueueRunner:
         self._asked = "", 0.0
         self._current = _Current(self.book.blend, row.id, time.monotonic())
         try:
-            place, plan = self._prepare(row)
+            place, plan = prepare(row.shot, self._bound.get(row.id), self.connection.profiles)
             # kept before it begins: a crash in the middle is seen by what is on disk
             self._change(lambda queue: change_row(queue, row.id, state=RowState.RUNNING, message="", code=""))
             task = begin_shot(place, plan, self.connection)
@@ -266,94 +251,6 @@ class QueueRunner:
     def _fail(self, row: Row, sentence: str, code: str) -> None:
         self._current = None
         self._change(lambda queue: change_row(queue, row.id, state=RowState.FAILED, message=sentence, code=code, ended=write_now()))
-
-    def _prepare(self, row: Row) -> tuple[ScenePlace, ShotPlan]:
-        """Raises ``ShotError`` for a shot that cannot be made as it was queued."""
-        queued = row.shot
-        scene = self._find_scene(row)
-        layer = scene.view_layers.get(queued.layer)
-        if layer is None:
-            raise shot.ShotError(
-                "scene", f"There is no view layer '{queued.layer}' in the scene '{scene.name}' any more; queue the shot again."
-            )
-        character = self._find_character(row, scene)
-        camera = self._find_own_camera(row)
-        self._check_cameras(row, scene, camera)
-        profiles, model = self.connection.profiles, queued.request.sampling.model
-        profile = profiles.find(model)
-        if profile is None:
-            raise shot.ShotError("model", profiles.find_error(model) or f"The backend does not know the model '{model}'.")
-        frames = queued.frames
-        request = msgspec.structs.replace(queued.request, frames=frames, fps=frame_rate(scene))
-        aspect = get_frame_aspect(scene) if queued.scene_aspect else None
-        request, crop = complete_request(request, profile, queued.size, aspect)
-        request, reference = take_reference(request, get_file_folder())
-        request = get_scene_settings(scene).choose_look(request, queued.look, queued.character, only_changed=queued.only_changed)
-        shot.check_request(request)
-        folder = find_output_folder(queued.output)
-        console.check_writable(folder)
-        size = (crop.width, crop.height) if crop is not None else (request.width, request.height)
-        expected = estimate_request(request, size)
-        plan = ShotPlan(
-            character,
-            request,
-            reference,
-            queued.subjects,
-            queued.character_only,
-            crop,
-            frames,
-            folder,
-            expected.seconds if expected is not None else None,
-            queued.panel,
-            camera,
-        )
-        return ScenePlace(scene, layer), plan
-
-    def _find_scene(self, row: Row) -> bpy.types.Scene:
-        bound = self._bound.get(row.id)
-        scene: bpy.types.Scene | None = bound.scene.find() if bound is not None else None
-        if scene is None:
-            raise shot.ShotError(
-                "scene",
-                f"There is no scene '{row.shot.scene}' in the file any more; bring it back and press Queue Again, or remove the "
-                "row.",
-            )
-        return scene
-
-    def _find_character(self, row: Row, scene: bpy.types.Scene) -> bpy.types.Object | None:
-        if not row.shot.character:
-            return None
-        bound = self._bound[row.id]
-        found: bpy.types.Object | None = bound.character.find() if bound.character is not None else None
-        if found is None or scene.objects.get(found.name) != found:
-            raise shot.ShotError(
-                "character",
-                f"There is no '{row.shot.character}' in the scene '{scene.name}' any more; bring it back and press Queue Again, or "
-                "remove the row.",
-            )
-        return found
-
-    def _find_own_camera(self, row: Row) -> bpy.types.Object | None:
-        if not row.shot.own_camera:
-            return None
-        reference = self._bound[row.id].cameras[0]
-        found: bpy.types.Object | None = reference.find() if reference is not None else None
-        if found is None:
-            raise shot.ShotError(
-                "camera",
-                f"There is no camera '{row.shot.cameras[0]}' in the file any more; bring it back and press Queue Again, or remove "
-                "the row.",
-            )
-        return found
-
-    def _check_cameras(self, row: Row, scene: bpy.types.Scene, chosen: bpy.types.Object | None) -> None:
-        now = tuple(one.name for one in list_cameras(scene, row.shot.frames, chosen))
-        if now != row.shot.cameras:
-            raise shot.ShotError(
-                "camera",
-                f"The frames were queued to be seen through {write_names(row.shot.cameras)}, and '{scene.name}' shows them through "
-                f"{write_names(now)} now; bring that camera back and press Queue Again, or queue the shot anew.",
-            )
 
     def _on_end(self, task: Task) -> None:
         current, self._current = self._current, None
@@ -401,35 +298,6 @@ class QueueRunner:
             self.book.change_of(self.book.blend if blend is None else blend, change)
         except StoreError as error:
             logger.error("the queue could not be changed: %s", error)
-
-
-def _bind(queued: QueuedShot) -> _Bound | None:
-    """What the names of a shot mean now; None where its scene is not there."""
-    scene = bpy.data.scenes.get((queued.scene, None))
-    if scene is None:
-        return None
-    character = scene.objects.get(queued.character) if queued.character else None
-    cameras = (scene.objects.get(name) or bpy.data.objects.get(name) for name in queued.cameras)
-    return _Bound(
-        refer_to(scene),
-        refer_to(character) if character is not None else None,
-        tuple(refer_to(camera) if camera is not None else None for camera in cameras),
-    )
-
-
-def _name(queued: QueuedShot, bound: _Bound, finder: Finder) -> QueuedShot:
-    """A shot with the names that its data-blocks have now; of those that are gone the last ones."""
-
-    def get_name(reference: Reference | None, name: str) -> str:
-        found = finder.find(reference) if reference is not None else None
-        return str(found.name) if found is not None else name
-
-    return msgspec.structs.replace(
-        queued,
-        scene=get_name(bound.scene, queued.scene),
-        character=get_name(bound.character, queued.character),
-        cameras=tuple(get_name(one, name) for one, name in zip(bound.cameras, queued.cameras, strict=True)),
-    )
 
 
 def _find_folder(task: ShotTask) -> Path:
