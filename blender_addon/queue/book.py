@@ -43,12 +43,13 @@ def set_worker(queue: Queue, *, works: bool) -> Queue:
     return msgspec.structs.replace(queue, worker=pid, host=host, beat=beat)
 
 
-def _read_other(blend: str) -> Queue:
-    """The queue of a .blend file; an empty one where it cannot be read."""
+def _put_aside(path: Path) -> Path | None:
+    """Rename a queue's file that cannot be read, so that nothing takes its place; None where the disk does not let it."""
+    aside = path.with_name(f"{path.name}.unread")
     try:
-        return read_queue(find_path(blend))
-    except StoreError:
-        return Queue()
+        return path.replace(aside)
+    except OSError:
+        return None
 
 
 class QueueBook:
@@ -102,7 +103,15 @@ class QueueBook:
             # what is left behind is said
             self.error = self.error or why
             return False
-        other = _read_other(blend)
+        aside = None
+        try:
+            other = read_queue(find_path(blend))
+        except StoreError:
+            aside = _put_aside(find_path(blend))
+            if aside is None:
+                self.open(blend)
+                return False
+            other = Queue()
         if works_elsewhere(other):
             self._leave(blend, other)
             return False
@@ -114,6 +123,8 @@ class QueueBook:
         # a file may have several names, as by links
         if old is not None and old != self._path and not is_copied and not self.error:
             old.unlink(missing_ok=True)
+        if aside is not None and not self.error:
+            self.error = f"The queue that {blend} had could not be read; it is kept in {aside}."
         return True
 
     def _leave(self, blend: str, other: Queue) -> None:

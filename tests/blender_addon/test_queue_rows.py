@@ -243,6 +243,17 @@ def test_a_queue_that_cannot_be_read_stays_when_its_file_is_saved_as_another(boo
     assert str(path) in book.error, "what is left behind is said"
 
 
+def test_a_queue_that_cannot_be_read_is_not_overwritten(book, tmp_path):
+    old, new = (str(tmp_path / f"{name}.blend") for name in ("old", "new"))
+    _put(old, _make_queue("w"))
+    there = _put(new, _make_queue("wd"))
+    there.write_bytes(b'{"version":99}')
+    book.open(old)
+    assert book.move_to(new) and read_queue(there) == _make_queue("w") == book.queue
+    (aside,) = there.parent.glob("*.unread")
+    assert aside.read_bytes() == b'{"version":99}' and str(aside) in book.error
+
+
 def test_a_queue_stays_with_the_blender_that_works_through_it(book, tmp_path, other_blender):
     old, new = (str(tmp_path / f"{name}.blend") for name in ("old", "new"))
     busy = _work_elsewhere(_make_queue("rw"), other_blender)
