@@ -19,11 +19,16 @@ from .rows import QueuedShot
 from .store import is_text
 
 
-def find_layer(scene: bpy.types.Scene) -> bpy.types.ViewLayer:
-    """The view layer of a scene that a window shows, else its first."""
+def choose_layer(scene: bpy.types.Scene) -> tuple[str, str]:
+    """The view layer of a scene that a window shows, else its first, and a sentence where it was guessed among several."""
     manager = bpy.context.window_manager
     shown = [window.view_layer for window in manager.windows if window.scene == scene] if manager is not None else []
-    return next((layer for layer in shown if layer is not None), scene.view_layers[0])
+    layer = next((layer for layer in shown if layer is not None), None)
+    if layer is not None:
+        return layer.name, ""
+    first = scene.view_layers[0].name
+    is_guess = len(scene.view_layers) > 1
+    return first, f"No window shows '{scene.name}'; its view layer '{first}' is used." if is_guess else ""
 
 
 def choose_character(scene: bpy.types.Scene, settings: LatentManSettings) -> tuple[bpy.types.Object | None, str]:
@@ -64,7 +69,8 @@ def freeze_shot(
     settings = settings or get_scene_settings(scene)
     console.check_frame_count(span.count)
     frames = tuple(span.frames)
-    character, note = choose_character(scene, settings)
+    character, guess = choose_character(scene, settings)
+    layer, layer_guess = (layer, "") if layer else choose_layer(scene)
     try:
         request = settings.make_request(scene, frames)
     except SettingError as error:
@@ -93,7 +99,7 @@ def freeze_shot(
     queued = QueuedShot(
         name=name,
         scene=scene.name,
-        layer=layer or find_layer(scene).name,
+        layer=layer,
         cameras=cameras,
         first=span.first,
         last=span.last,
@@ -111,7 +117,7 @@ def freeze_shot(
         queued=write_now(),
         own_camera=own_camera,
     )
-    return queued, note
+    return queued, " ".join(filter(None, (guess, layer_guess)))
 
 
 def freeze_found(found: FoundShot, settings: LatentManSettings | None = None) -> tuple[QueuedShot, str]:

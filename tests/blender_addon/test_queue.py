@@ -16,7 +16,7 @@ from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.operators import queue as queue_operators
 from latentman.blender_addon.panel_memory import read_memory
 from latentman.blender_addon.queue import events
-from latentman.blender_addon.queue.freezing import freeze_shot
+from latentman.blender_addon.queue.freezing import choose_layer, freeze_shot
 from latentman.blender_addon.queue.marked import Span
 from latentman.blender_addon.queue.row_list import find_list, update_rows
 from latentman.blender_addon.queue.rows import INTERRUPTED, RowState, add_shots, change_row, summarise
@@ -363,6 +363,11 @@ def test_what_cannot_be_queued_is_refused_in_a_sentence(window):
     with pytest.raises(RuntimeError, match="Pick a character first"):
         bpy.ops.latentman.queue_add()
     lonely = _add_scene("Lonely", window.objects["Wide"])
+    lonely.view_layers.new("Second")
+    assert choose_layer(lonely) == (
+        lonely.view_layers[0].name,
+        f"No window shows 'Lonely'; its view layer '{lonely.view_layers[0].name}' is used.",
+    )
     with pytest.raises(ShotError, match="No character is picked in the scene 'Lonely'"):
         freeze_shot(lonely, "Shot", Span(1, 1))
     with pytest.raises(ShotError, match="10001 frames"):
