@@ -77,7 +77,7 @@ def make_first_clip() -> Iterator[None]:
     yield from take_screenshot("26-motion")
     yield from scroll(40)
     yield from take_screenshot("27-before")
-    yield from click_down_column(0.75, lambda: get_connection().shot_task is not None, 636, 690)
+    yield from click_down_column(0.75, lambda: get_connection().shot_task is not None, 588, 624)
     yield from wait_until(lambda: get_connection().shot_task.fraction > 0.5 or get_connection().shot_task.done, "half of the shot")
     yield from take_screenshot("28-generating")
     yield from wait_until(lambda: get_connection().shot_task.done, "the shot")
