@@ -25,6 +25,8 @@ MAX_LAYERS = 32
 MODELS_OWN = "the model's own"
 #: what the name of a job in the backend's store looks like, and of a look's file
 JOB_NAME = "[0-9a-f]{24}"
+#: the reference of an alignment whose points are followed back exactly
+CHAIN = "chain"
 #: the negative prompt that names nothing; an empty one is the model's own
 NOTHING = "-"
 _FROM, _UNTIL = (
@@ -54,6 +56,11 @@ class Alignment(msgspec.Struct, frozen=True):
                 Choice("prev", "Previous", "The frame before"),
                 Choice("first", "First", "The first frame"),
                 Choice("prev_new", "Previous, Matched", "The frame before, with the matches that it had itself, as in the paper"),
+                Choice(
+                    CHAIN,
+                    "Chain",
+                    "The frame in which each surface point came into sight, resampled below the cell; needs exact matching",
+                ),
             ),
         ),
     ] = "prev_new"
@@ -273,6 +280,11 @@ PRESETS: dict[str, Preset] = {
         "Per frame",
         "Every frame on its own: flickers, useful for comparison",
         Method(shared_noise=False, cross_frame_attention=False),
+    ),
+    "latentman_exact": Preset(
+        "LatentMan, Exact",
+        "As LatentMan with exact matches, followed from frame to frame below the latents' cells: steadier in slow and fast shots",
+        Method(matching="surface", alignment=Alignment(reference=CHAIN), guidance=Guidance(rho=0.3)),
     ),
 }
 METHODS: dict[str, Method] = {name: preset.method for name, preset in PRESETS.items()}
@@ -523,6 +535,8 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("method", str(error)) from error
     if method.keyframes and (not method.fusion or method.alignment or method.guidance):
         raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
+    if method.alignment and method.alignment.reference == CHAIN and method.matching != "surface":
+        raise ShotError("method", "Alignment along chains needs exact matching; set the matching to surface, or another reference.")
     schedule = request.get_schedule()
     if schedule is not None:
         _check_schedule(request, method, schedule)

@@ -12,7 +12,7 @@ import torch
 
 from ....shared.passes import FramePasses
 from ....shared.shot import Method, ShotRequest
-from ..correspondence import Matches, match_hungarian, match_surfaces, prepare_surface_frames
+from ..correspondence import Chains, Matches, follow_chains, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
 from ..memory import BatchBudget
 from ..run_context import RunContext
@@ -117,6 +117,15 @@ class ClipContext:
             self._matches[size, reference] = found
             self.run_context.record_time("matching", started)
         return self._matches[size, reference]
+
+    def chains(self) -> Chains:
+        """The surface points of the clip's own frames, followed back to where they came into sight."""
+        self.run_context.check()
+        started = time.perf_counter()
+        self.run_context.progress("matching", 0, 1)
+        found = follow_chains(prepare_surface_frames(self.own_passes), self.run_context.check)
+        self.run_context.record_time("matching", started)
+        return found
 
     def cell_side(self) -> float:
         """The side in metres of cells about as large as a pixel, the same for every clip of the shot."""
