@@ -283,7 +283,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "latentman_exact": Preset(
         "LatentMan, Exact",
-        "As LatentMan with exact matches, followed from frame to frame below the latents' cells: steadier in slow and fast shots",
+        "As LatentMan with exact matches that are followed below the latents' cells, so that slow motion counts as well",
         Method(matching="surface", alignment=Alignment(reference=CHAIN), guidance=Guidance(rho=0.3)),
     ),
 }
