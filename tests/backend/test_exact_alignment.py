@@ -120,7 +120,7 @@ def test_pictures_are_resampled_as_splines_say(rng):
     rows, cols = np.mgrid[0:48, 0:48]
     first = np.sin(cols / 2.3) * np.cos(rows / 2.9)
     pictures = torch.from_numpy(np.stack([first, *rng.normal(size=(5, 48, 48))])[:, None].astype(np.float32))
-    found = ChainedPictures(chains, CPU)(pictures)[:, 0].numpy()
+    found = ChainedPictures(chains)(pictures)[:, 0].numpy()
     copied = MatchedCopy(_match_boards(6), CPU)(pictures)[:, 0].numpy()
     for n in range(1, 6):
         here = chains.pixels[n][chains.roots[n] == 0]

@@ -40,25 +40,22 @@ class MatchedCopy:
 class ChainedPictures:
     """Gives every surface point the colour that it has in the frame in which it came into sight, read between the pixels once."""
 
-    def __init__(self, chains: Chains, device: torch.device) -> None:
-        self._parts: list[list[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]] = []
-        for here, roots, places in zip(chains.pixels, chains.roots, chains.places, strict=True):
-            own = []
-            for root in np.unique(roots):
-                of_root = roots == root
-                corners, weights = find_cubic_corners(places[of_root], chains.height, chains.width)
-                arrays = here[of_root], corners, weights.astype(np.float32)
-                targets, pixels, shares = (torch.from_numpy(array).to(device) for array in arrays)
-                own.append((int(root), targets, pixels, shares))
-            self._parts.append(own)
+    def __init__(self, chains: Chains) -> None:
+        self._chains = chains
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """Aligned copy of (F, C, H, W) float32 pictures."""
-        # roots are in no chain, so that what is read is what was there before
+        chains = self._chains
+        # what is read is what was there before, so that frames may come in any order
         before, after = pictures.flatten(2), pictures.clone().flatten(2)
-        for frame, own in enumerate(self._parts):
-            for root, here, corners, weights in own:
-                after[frame][:, here] = (before[root][:, corners] * weights).sum(1)
+        for frame, (pixels, roots, places) in enumerate(zip(chains.pixels, chains.roots, chains.places, strict=True)):
+            # sixteen numbers a pixel are found each time: kept, they would be most of a long clip's memory
+            corners, weights = find_cubic_corners(places, chains.height, chains.width)
+            for root in np.unique(roots):
+                of_root = roots == root
+                here, around = (torch.from_numpy(array).to(pictures.device) for array in (pixels[of_root], corners[:, of_root]))
+                shares = torch.from_numpy(weights[:, of_root]).to(pictures)
+                after[frame][:, here] = (before[int(root)][:, around] * shares).sum(1)
         return after.view_as(pictures)
 
 
@@ -76,7 +73,7 @@ class LatentAlignment(Technique):
         self._chained: ChainedPictures | None = None
         if self.settings.reference == CHAIN:
             passes = context.own_passes
-            self._chained = ChainedPictures(context.chains(), context.device)
+            self._chained = ChainedPictures(context.chains())
             surface = torch.from_numpy((passes.surface_index > 0).astype(np.float32))[:, None]
             self._covered = F.interpolate(surface, context.latent_size, mode="area").to(context.device) > 0
         else:
