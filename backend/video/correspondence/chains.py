@@ -23,7 +23,7 @@ class Chains:
 
     For each frame ``pixels`` (N,) int64 are the flat pixels whose point an earlier frame shows, ``roots`` (N,) int64 the frame in
     which it came into sight, and ``places`` (N, 2) float32 where it is there: x to the right and y down in pixels, the first
-    pixel's centre at 0.5. Pixels of a root are in no chain themselves.
+    pixel's centre at 0.5. Pixels around the place may be in older chains themselves.
     """
 
     pixels: tuple[np.ndarray, ...]

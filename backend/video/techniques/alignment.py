@@ -38,7 +38,7 @@ class MatchedCopy:
 
 
 class ChainedPictures:
-    """Gives every surface point the colour that it has in the frame in which it came into sight, read between the pixels once."""
+    """Gives every surface point the colour that it has in the frame in which it came into sight, read between the pixels."""
 
     def __init__(self, chains: Chains) -> None:
         self._chains = chains
@@ -46,8 +46,8 @@ class ChainedPictures:
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """Aligned copy of (F, C, H, W) float32 pictures."""
         chains = self._chains
-        # what is read is what was there before, so that frames may come in any order
-        before, after = pictures.flatten(2), pictures.clone().flatten(2)
+        after = pictures.clone().flatten(2)
+        # in the frames' order: beside a root there may be pixels of an older chain, which are to be read as they are shown
         for frame, (pixels, roots, places) in enumerate(zip(chains.pixels, chains.roots, chains.places, strict=True)):
             # sixteen numbers a pixel are found each time: kept, they would be most of a long clip's memory
             corners, weights = find_cubic_corners(places, chains.height, chains.width)
@@ -55,7 +55,7 @@ class ChainedPictures:
                 of_root = roots == root
                 here, around = (torch.from_numpy(array).to(pictures.device) for array in (pixels[of_root], corners[:, of_root]))
                 shares = torch.from_numpy(weights[:, of_root]).to(pictures)
-                after[frame][:, here] = (before[int(root)][:, around] * shares).sum(1)
+                after[frame][:, here] = (after[int(root)][:, around] * shares).sum(1)
         return after.view_as(pictures)
 
 
