@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import closing
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -15,17 +16,20 @@ torch = pytest.importorskip("torch")
 from latentman.backend.jobs.look_making import make_look  # noqa: E402
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
 from latentman.backend.jobs.store import JobStore  # noqa: E402
+from latentman.backend.tasks.resources import make_resources  # noqa: E402
 from latentman.backend.video.memory import BatchBudget  # noqa: E402
 from latentman.backend.video.run_context import Interrupted  # noqa: E402
 from latentman.backend.workers.pool import WorkerLost, WorkerPool  # noqa: E402
 from latentman.backend.workers.queue import MOST_TRIES, UnitQueue  # noqa: E402
 from latentman.backend.workers.shot import make_look_pooled, run_pooled  # noqa: E402
 from latentman.backend.workers.units import FrameMade, FrameUnit, KeyUnit, Moved  # noqa: E402
+from latentman.shared import messages  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.schedule import PromptKey, Schedule  # noqa: E402
 from latentman.shared.shot import Fusion, Keyframes, Method, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend.local_workers import LocalWorker  # noqa: E402
+from tests.backend.wire import RunningServer  # noqa: E402
 
 FRAMES = 9
 #: two key frames at most, and batches that a shot of this length has several of
@@ -182,12 +186,12 @@ def test_a_worker_that_dies_loses_nothing_but_what_it_held(tmp_path, alone, requ
 
     told, made = [], []
 
-    def replace():
+    def begin():
         made.append(LocalWorker())
         return made[-1]
 
     workers = LocalWorker(dies), LocalWorker(dies)
-    with closing(make_pool(*workers, more=replace)) as pool:
+    with closing(make_pool(*workers, more=begin)) as pool:
         job, _ = make(JobStore(tmp_path), request_, passes, pool, RunCallbacks(frame_stored=told.append))
     assert died.is_set() and np.array_equal(read(job), alone[0])
     assert sorted(told) == list(range(FRAMES))
@@ -207,10 +211,10 @@ def test_frames_that_kill_every_worker_are_given_up(tmp_path, request_, passes):
 
 
 def test_a_pool_without_workers_says_so(tmp_path, request_, passes):
-    def replace():
+    def refuse():
         raise WorkerLost("no machine")
 
-    with closing(make_pool(LocalWorker(lambda event, frames: True), more=replace)) as pool:
+    with closing(make_pool(LocalWorker(lambda event, frames: True), more=refuse)) as pool:
         for _ in range(2):
             with pytest.raises(ShotError, match="No worker is left"):
                 make(JobStore(tmp_path), request_, passes, pool)
@@ -256,3 +260,74 @@ def test_units_come_by_priority_then_by_turn():
         assert queue.put_back(taken[2]) == (taken[2].tries < MOST_TRIES)
         if len(queue):
             queue.take()
+
+
+class Workers:
+    """What the service has instead of a Ray cluster: a pool of workers in this process."""
+
+    def __init__(self, *workers) -> None:
+        self.pool, self.closed = make_pool(*workers), threading.Event()
+
+    def close(self) -> None:
+        self.pool.close()
+        self.closed.set()
+
+
+@pytest.fixture
+def serve_with(tmp_path):
+    """Starts services with workers."""
+    running = []
+
+    def serve(*workers):
+        cluster = Workers(*workers)
+        running.append(RunningServer(tmp_path / "jobs", lambda jobs: replace(make_resources(jobs), cluster=cluster)))
+        return running[-1], cluster
+
+    yield serve
+    for server in running:
+        server.close()
+
+
+def test_a_preview_goes_before_a_batch(serve_with, request_, passes, tiny):
+    cluster = None
+
+    def wait_for_preview(event, frames):
+        """The first batch of frames is held until the preview waits for a worker."""
+        batch = isinstance(worker.units[-1], FrameUnit) and worker.units[-1].work.request.frames[0] == 1
+        while batch and not previewed.wait(0.05):
+            if any(unit.place.priority == 2 for unit in list(cluster.pool._queue._waiting)):
+                break
+        return False
+
+    previewed = threading.Event()
+    worker = LocalWorker(wait_for_preview)
+    server, cluster = serve_with(worker)
+    batch, preview = server.connect(), server.connect()
+    batch.run_shot("batch", request_, passes, messages.FrameResult)
+    short = samples.request(1, model=tiny, preset="per_frame", frames=(50,))
+    preview.run_shot("preview", short, passes.select([3]), messages.Finished, priority=2)
+    previewed.set()
+    batch.send(messages.FrameTaken(ticket="batch"))
+    batch.go_on("batch", passes, messages.Finished)
+    order = [unit.work.request.frames[0] for unit in worker.units]
+    assert order.index(50) < len(order) - 1, "the batch was not at its end"
+    assert sorted(batch.frames("batch")) == list(range(FRAMES))
+    server.close()
+    assert cluster.closed.is_set()
+
+
+def test_two_shots_are_made_at_the_same_time_and_one_is_cancelled(serve_with, request_, passes, tiny):
+    server, _ = serve_with()
+    one, other = server.connect(), server.connect()
+    one.run_shot("one", request_, passes, messages.Accepted)
+    other.run_shot("other", msgspec.structs.replace(request_, fps=30.0), passes, messages.FrameResult)
+    other.send(messages.Cancel(ticket="other"))
+    other.wait_for(messages.Cancelled, "other", 30)
+    one.go_on("one", passes, messages.Finished)
+    assert sorted(one.frames("one")) == list(range(FRAMES))
+
+
+def test_a_look_comes_from_a_worker(serve_with, request_, passes):
+    server, _ = serve_with()
+    message, arrays = server.connect().run_shot("look", request_, passes, messages.Finished, only_look=True)
+    assert arrays["look"].size and message.report["shot"] == FRAMES
