@@ -52,11 +52,13 @@ class WorkerHandle(Protocol):
 @dataclass
 class Order:
     """A unit that a shot has ordered: ``listen`` is told what happens, on a thread of the pool, the same frame perhaps twice where
-    a worker died; ``fetch`` gives the passes that are wanted. ``done`` has the unit's end, or raises ``ShotError``."""
+    a worker died; ``fetch`` gives the passes that are wanted. ``renew`` gives the unit as another worker is to go on with it.
+    ``done`` has the unit's end, or raises ``ShotError``."""
 
     unit: Unit
     listen: Callable[[Event], None]
     fetch: Callable[[int, bool], PackedPasses]
+    renew: Callable[[Unit], Unit] = lambda unit: unit
     done: Future[UnitEnded] = field(default_factory=Future)
     stopped: bool = False
 
@@ -226,6 +228,7 @@ class WorkerPool:
         if order.stopped:
             order.done.cancel()
             return
+        order.unit = order.renew(order.unit)
         with self._changed:
             again = not self._closing and self._queue.put_back(queued)
             self._changed.notify()

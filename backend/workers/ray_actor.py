@@ -2,7 +2,7 @@
 ``__init__`` has found the package there."""
 
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,13 @@ from typing import Any
 class UnitActor:
     """Makes units; Ray gives it threads enough to hear that it should stop while it works."""
 
-    def __init__(self, launcher: str, options: bytes) -> None:
+    def __init__(self, launcher: str, options: bytes, make: Callable[[], Any] | None = None) -> None:
         """``launcher`` is the file that makes the package importable, where this is the machine that it is on; on others the
-        package must be installed. ``options`` are the ``LoadOptions``, as JSON."""
+        package must be installed. ``options`` are the ``LoadOptions``, as JSON; ``make`` makes what stands in for a
+        ``UnitMaker``."""
         if Path(launcher).is_file():
             runpy.run_path(launcher)["load_package"]()
-        import msgspec
-
-        from latentman.backend.workers.maker import UnitMaker
-        from latentman.shared.load_options import LoadOptions
-
-        self._maker = UnitMaker(msgspec.json.decode(options, type=LoadOptions))
+        self._maker = _make_maker(options) if make is None else make()
         self._ports: dict[str, Any] = {}
 
     def describe(self) -> Any:
@@ -48,3 +44,12 @@ class UnitActor:
         """End a unit at its next step."""
         if ticket in self._ports:
             self._ports[ticket].stop()
+
+
+def _make_maker(options: bytes) -> Any:
+    import msgspec
+
+    from latentman.backend.workers.maker import UnitMaker
+    from latentman.shared.load_options import LoadOptions
+
+    return UnitMaker(msgspec.json.decode(options, type=LoadOptions))

@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -120,8 +120,12 @@ class RayWorker(WorkerHandle):
 class RayCluster:
     """A connection to Ray, and the workers on it."""
 
-    def __init__(self, options: WorkerOptions, load_options: LoadOptions) -> None:
-        """Starts a Ray of its own where ``options`` names no address. Raises ``ShotError``."""
+    def __init__(
+        self, options: WorkerOptions, load_options: LoadOptions, make: Callable[[], Any] | None = None, threads: int = 0
+    ) -> None:
+        """Starts a Ray of its own where ``options`` names no address. ``make`` makes what stands in for the workers' models in
+        measurements; ``threads`` are those of each worker, 0 for an equal share of the cores. Raises ``ShotError``."""
+        self._make, self._threads = make, threads
         self.ray = _import_ray(local=not options.address)
         self._options, self._load_options = options, load_options
         self._folder = ""
@@ -145,7 +149,7 @@ class RayCluster:
         count = (gpus or max(1, cores // CORES_EACH)) if wanted == AUTO else wanted
         if gpus and count > gpus:
             raise ShotError("worker", f"There are {gpus} GPUs for {count} workers; use --workers {gpus}, or --device cpu.")
-        self._cores = max(1, cores // count)
+        self._cores = self._threads or max(1, cores // count)
         self._folder = tempfile.mkdtemp(prefix="lm-ray-")
         try:
             self.ray.init(
@@ -205,7 +209,7 @@ class RayCluster:
         options = actor_class.options(
             num_cpus=self._cores, num_gpus=self._gpus, max_concurrency=CONCURRENCY, max_restarts=0, max_task_retries=0
         )
-        return options.remote(str(LAUNCHER), msgspec.json.encode(self._load_options))
+        return options.remote(str(LAUNCHER), msgspec.json.encode(self._load_options), self._make)
 
     def _make_workers(self, count: int) -> list[RayWorker]:
         actors = [self._begin_worker() for _ in range(count)]

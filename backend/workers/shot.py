@@ -32,7 +32,7 @@ from ..video.run_context import Interrupted, RunContext
 from .pool import Order, WorkerPool
 from .queue import Place
 from .source import pack_passes
-from .units import Drafted, Event, FrameMade, FrameUnit, KeyUnit, LookMade, Moved, PackedPasses, Saved, ShotWork, UnitEnded
+from .units import Drafted, Event, FrameMade, FrameUnit, KeyUnit, LookMade, Moved, PackedPasses, Saved, ShotWork, Unit, UnitEnded
 
 #: threads that read passes from the disk for units to come
 READERS = 4
@@ -137,8 +137,13 @@ class PooledShot:
             self._callbacks.draft is not None,
         )
         fetch = lambda index, overview: pack_passes(self._source, index, overview=overview)  # noqa: E731
-        order = self._pool.submit(Order(unit, self._listen_to_keys, fetch), self._place)
+        order = self._pool.submit(Order(unit, self._listen_to_keys, fetch, self._go_on), self._place)
         return self._await([order])[0]
+
+    def _go_on(self, unit: Unit) -> Unit:
+        """The key frames' unit from where denoising stands by now."""
+        assert isinstance(unit, KeyUnit)
+        return replace(unit, checkpoint=self._job.load_checkpoint())
 
     def _order_frames(
         self,

@@ -5,11 +5,21 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from latentman.backend.workers.maker import UnitMaker
 from latentman.backend.workers.pool import WorkerLost
 from latentman.backend.workers.port import UnitPort
 from latentman.backend.workers.units import FrameMade, WorkerDescription
+
+
+#: diffusers cannot load two models at the same time in one process
+LOADING = threading.Lock()
+
+
+def _load_alone(get, *arguments):
+    with LOADING:
+        return get(*arguments)
 
 
 class LocalUnit:
@@ -39,6 +49,7 @@ class LocalWorker:
 
     def __init__(self, dies: Callable[[object, int], bool] = lambda event, frames: False) -> None:
         self.maker, self._dies = UnitMaker(), dies
+        self.maker._models.get = partial(_load_alone, self.maker._models.get)
         self.units: list = []
         self.closed = threading.Event()
         self.description = WorkerDescription("1", "code", "cpu", "here")
