@@ -12,7 +12,6 @@ from latentman.backend.workers.pool import WorkerLost
 from latentman.backend.workers.port import UnitPort
 from latentman.backend.workers.units import FrameMade, WorkerDescription
 
-
 #: diffusers cannot load two models at the same time in one process
 LOADING = threading.Lock()
 
