@@ -162,11 +162,11 @@ def draw_history_buttons(layout: bpy.types.UILayout) -> None:
     row.operator("latentman.remove_result", text="", icon="TRASH")
 
 
-def draw_fetch(layout: bpy.types.UILayout) -> None:
+def draw_fetch(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """*Fetch Again*, or how far it is."""
     task = connection.fetch_task
     if task and not task.done:
-        draw_task(layout, task)
+        draw_task(layout, context, task)
     else:
         layout.operator("latentman.fetch_result", icon="IMPORT")
 
@@ -233,7 +233,7 @@ class ResultPanel(SidebarPanel):
         row.operator("latentman.keep_look", icon="LOCKED")
         _draw_material(layout, settings, result)
         draw_history_buttons(layout)
-        draw_fetch(layout)
+        draw_fetch(layout, context)
 
 
 def _draw_material(layout: bpy.types.UILayout, settings: properties.LatentManSettings, result: LatentManResult) -> None:

@@ -36,7 +36,7 @@ def read_head(armature: Any, bone: str) -> Any:
     return posed.pose.bones[bone].head.copy()
 
 
-def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[None]:
+def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[float | None]:
     """A real drag with the left mouse button, at window coordinates."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=begin[0], y=begin[1])
@@ -54,7 +54,7 @@ def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[None]:
     yield from wait_seconds(2)
 
 
-def press_at(x: int, y: int) -> Iterator[None]:
+def press_at(x: int, y: int) -> Iterator[float | None]:
     """A real click, slow enough for what is under the mouse to notice it."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
@@ -65,7 +65,7 @@ def press_at(x: int, y: int) -> Iterator[None]:
     yield from wait_seconds(1.5)
 
 
-def use_assets() -> Iterator[None]:
+def use_assets() -> Iterator[float | None]:
     """Install the library, drag the mannequin into the viewport, have it move by a clip, and apply a pose of its own."""
     build = get_module("assets.building").build
     click("latentman.install_assets")
@@ -113,7 +113,7 @@ def use_assets() -> Iterator[None]:
     area.ui_type = before
 
 
-def apply_pose(area: Any, wanted: Any) -> Iterator[None]:
+def apply_pose(area: Any, wanted: Any) -> Iterator[float | None]:
     """Apply the pose that was marked to the other mannequin by a click into Blender's own shelf, and by its operator, flipped."""
     window, view, _ = get_window_and_view()
     other = get_armature("Mannequin")
