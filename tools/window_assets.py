@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import bpy
 from mathutils import Vector
 
-from tools.window_actions import KEY, click, get_window_and_view, take_screenshot, wait_seconds, wait_until
+from tools.window_actions import KEY, Steps, click, get_window_and_view, take_screenshot, wait_seconds, wait_until
 
 #: pixels from the left and the top of an Asset Browser, or of a shelf, to the middle of its first tile
 FIRST_TILE, FIRST_IN_SHELF, SHELF_STEP = (56, 55), (40, 38), 77
@@ -36,7 +35,7 @@ def read_head(armature: Any, bone: str) -> Any:
     return posed.pose.bones[bone].head.copy()
 
 
-def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[float | None]:
+def drag(begin: tuple[int, int], end: tuple[int, int]) -> Steps:
     """A real drag with the left mouse button, at window coordinates."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=begin[0], y=begin[1])
@@ -54,7 +53,7 @@ def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[float | None]
     yield from wait_seconds(2)
 
 
-def press_at(x: int, y: int) -> Iterator[float | None]:
+def press_at(x: int, y: int) -> Steps:
     """A real click, slow enough for what is under the mouse to notice it."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
@@ -65,7 +64,7 @@ def press_at(x: int, y: int) -> Iterator[float | None]:
     yield from wait_seconds(1.5)
 
 
-def use_assets() -> Iterator[float | None]:
+def use_assets() -> Steps:
     """Install the library, drag the mannequin into the viewport, have it move by a clip, and apply a pose of its own."""
     build = get_module("assets.building").build
     click("latentman.install_assets")
@@ -113,7 +112,7 @@ def use_assets() -> Iterator[float | None]:
     area.ui_type = before
 
 
-def apply_pose(area: Any, wanted: Any) -> Iterator[float | None]:
+def apply_pose(area: Any, wanted: Any) -> Steps:
     """Apply the pose that was marked to the other mannequin by a click into Blender's own shelf, and by its operator, flipped."""
     window, view, _ = get_window_and_view()
     other = get_armature("Mannequin")

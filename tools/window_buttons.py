@@ -6,7 +6,7 @@ field by its data path as *Copy Data Path* has it. So nothing here knows where a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import bpy
 
 from tools.window_actions import (
     QUICK,
+    Steps,
     get_window_and_view,
     get_window_manager,
     take_screenshot,
@@ -21,8 +22,13 @@ from tools.window_actions import (
     wait_until,
 )
 
-#: pixels from one line that is looked at to the next, and shares of a region's width; buttons are about 20 pixels high
-STEP, ACROSS = 9, (0.12, 0.3, 0.5, 0.68, 0.77, 0.85, 0.9)
+#: steps at whose end a place in the window is known
+Found = Generator[float | None, None, tuple[int, int]]
+Search = Generator[float | None, None, tuple[int, int] | None]
+#: pixels from one line that is looked at to the next, less than a button is high; and shares of a region's width, most likely first
+STEP, ACROSS = 15, (0.3, 0.7, 0.9, 0.12, 0.5, 0.83, 0.77)
+#: where buttons were last, relative to the region
+_known: dict[str, tuple[int, int]] = {}
 #: turns of the wheel from one look at a long region to the next, and to its end
 TURNS, MOST_TURNS = 8, 48
 
@@ -52,7 +58,8 @@ def get_sidebar() -> Place:
 
 def read_button(place: Place) -> str:
     """What is under the mouse: an operator's call, a field's data path, or nothing."""
-    manager, ui = get_window_manager(), bpy.ops.ui
+    manager = get_window_manager()
+    ui: Any = bpy.ops.ui
     with place.override():
         for read in (ui.copy_python_command_button, ui.copy_data_path_button):
             if read.poll():
@@ -73,21 +80,22 @@ def move_mouse(place: Place, x: int, y: int) -> None:
     place.window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
 
 
-def look_for(matches: Callable[[str], bool], place: Place) -> Iterator[float | None]:
-    """Go over what a region shows now, from its top; the generator returns where the first match is, or None."""
-    region = place.region
-    # scroll bars and the tabs are at the right
-    for y in range(region.y + region.height - 8, region.y + 4, -STEP):
-        for across in ACROSS:
-            x = region.x + round(region.width * across)
-            move_mouse(place, x, y)
-            yield QUICK
-            if matches(read_button(place)):
-                return x, y
+def look_for(what: str, place: Place) -> Search:
+    """Go over what a region shows now, first where the button was last; returns where it is, or None."""
+    region, (left, bottom) = place.region, (place.region.x, place.region.y)
+    ends = range(region.height - 6, 4, -STEP)
+    points = [(round(region.width * across), y) for across in ACROSS for y in ends]
+    for point in ([_known[what]] if what in _known else []) + points:
+        x, y = left + point[0], bottom + point[1]
+        move_mouse(place, x, y)
+        yield QUICK
+        if read_button(place).startswith(what):
+            _known[what] = point
+            return x, y
     return None
 
 
-def turn_wheel(place: Place, turns: int) -> Iterator[float | None]:
+def turn_wheel(place: Place, turns: int) -> Steps:
     """Turn the wheel over a region: down, or up for a negative number."""
     region = place.region
     x, y = region.x + region.width // 2, region.y + region.height // 2
@@ -98,27 +106,34 @@ def turn_wheel(place: Place, turns: int) -> Iterator[float | None]:
     yield from wait_seconds(0.5)
 
 
-def find_button(what: str, place: Place | None = None) -> Iterator[float | None]:
+def find_button(what: str, place: Place | None = None) -> Found:
     """Look for a button whose call or path begins with ``what``, here and then all over the region; returns its (x, y)."""
     place = place or get_sidebar()
-
-    def matches(found: str) -> bool:
-        return found.startswith(what)
-
-    found = yield from look_for(matches, place)
+    found = yield from look_for(what, place)
     if found is None:
         yield from turn_wheel(place, -MOST_TURNS)
     for _ in range(MOST_TURNS // TURNS):
         if found is not None:
             break
-        found = yield from look_for(matches, place)
+        found = yield from look_for(what, place)
         if found is None:
             yield from turn_wheel(place, TURNS)
     assert found is not None, f"there is no button {what}"
     return found
 
 
-def press_at(place: Place, x: int, y: int) -> Iterator[float | None]:
+def find_top(what: str, place: Place) -> Found:
+    """The highest pixel of a button, at the x where it was found."""
+    x, y = yield from find_button(what, place)
+    while True:
+        move_mouse(place, x, y + 1)
+        yield QUICK
+        if not read_button(place).startswith(what):
+            return x, y
+        y += 1
+
+
+def press_at(place: Place, x: int, y: int) -> Steps:
     """A real click, slow enough for what is under the mouse to take notice of it."""
     move_mouse(place, x, y)
     yield from wait_seconds(0.1)
@@ -127,7 +142,7 @@ def press_at(place: Place, x: int, y: int) -> Iterator[float | None]:
         yield from wait_seconds(0.1)
 
 
-def press(what: str, place: Place | None = None, picture: str = "") -> Iterator[float | None]:
+def press(what: str, place: Place | None = None, picture: str = "") -> Found:
     """Find a button and click it; with a ``picture``, after a screenshot with the mouse over it. Returns where it is."""
     place = place or get_sidebar()
     x, y = yield from find_button(what, place)
@@ -138,13 +153,13 @@ def press(what: str, place: Place | None = None, picture: str = "") -> Iterator[
     return x, y
 
 
-def press_until(what: str, reached: Callable[[], object], place: Place | None = None) -> Iterator[float | None]:
+def press_until(what: str, reached: Callable[[], object], place: Place | None = None) -> Steps:
     """Click a button, and wait for what it does."""
     yield from press(what, place)
     yield from wait_until(reached, f"what {what} does")
 
 
-def press_key(key: str, window: Any = None, **held: bool) -> Iterator[float | None]:
+def press_key(key: str, window: Any = None, **held: bool) -> Steps:
     """A real key, with ``ctrl``, ``shift`` or ``alt`` held, where the mouse is."""
     window, (x, y) = window or get_window_and_view()[0], _mouse
     for value in ("PRESS", "RELEASE"):
@@ -153,7 +168,7 @@ def press_key(key: str, window: Any = None, **held: bool) -> Iterator[float | No
     yield from wait_seconds(0.5)
 
 
-def type_text(text: str, window: Any = None) -> Iterator[float | None]:
+def type_text(text: str, window: Any = None) -> Steps:
     """Type lower-case letters, figures and underscores, where a field is being edited."""
     window, (x, y) = window or get_window_and_view()[0], _mouse
     names = dict(zip("0123456789", ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"), strict=True))

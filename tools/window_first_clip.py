@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import bpy
 
 from tools.window_actions import (
     KEY,
+    Steps,
     click_at,
     get_arguments,
     get_connection,
@@ -28,7 +28,7 @@ def get_set_up() -> Any:
     return sys.modules[KEY + ".blender_addon.set_up.state"].set_up
 
 
-def install_zip() -> Iterator[float | None]:
+def install_zip() -> Steps:
     """Install the extension from disk with Blender online, and show the sidebar's tab."""
     package, _ = get_arguments()
     yield from wait_seconds(2)
@@ -45,7 +45,7 @@ def install_zip() -> Iterator[float | None]:
     yield from wait_seconds(1)
 
 
-def make_first_clip() -> Iterator[float | None]:
+def make_first_clip() -> Steps:
     """Install from disk, then five clicks: Set Up, Install, Add Mannequin, Make Motion, Generate."""
     yield from install_zip()
     yield from take_screenshot("20-fresh")
@@ -71,8 +71,9 @@ def make_first_clip() -> Iterator[float | None]:
     yield from scroll(40)
     yield from take_screenshot("27-before")
     yield from press_until("latentman.generate()", lambda: get_connection().shot_task is not None)
-    yield from wait_until(lambda: get_connection().shot_task.fraction > 0.5 or get_connection().shot_task.done, "half of the shot")
+    shot = get_connection().shot_task
+    yield from wait_until(lambda: shot.progress.fraction > 0.5 or shot.done, "half of the shot")
     yield from take_screenshot("28-generating")
-    yield from wait_until(lambda: get_connection().shot_task.done, "the shot")
-    assert get_connection().shot_task.succeeded, get_connection().shot_task.error
+    yield from wait_until(lambda: shot.done, "the shot")
+    assert shot.succeeded, shot.error
     yield from take_screenshot("29-clip")

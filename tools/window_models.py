@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from tools.window_actions import (
     KEY,
+    Steps,
     get_connection,
     get_window_manager,
     open_panels,
@@ -49,7 +49,7 @@ def is_idle() -> bool:
     return (task is None or task.done) and get_book().is_listed
 
 
-def use_models() -> Iterator[float | None]:
+def use_models() -> Steps:
     """The whole of it."""
     monitor.phase = "the box Models"
     open_panels("ModelsPanel")
@@ -98,7 +98,7 @@ def is_online() -> bool:
     return bool(sys.modules[f"{KEY}.blender_addon.online"].is_online())
 
 
-def give_token(sidebar: Place) -> Iterator[float | None]:
+def give_token(sidebar: Place) -> Steps:
     """Type the token into its dialog."""
     x, y = yield from press("latentman.give_token", sidebar)
     yield from take_screenshot("32-token")
@@ -111,7 +111,7 @@ def give_token(sidebar: Place) -> Iterator[float | None]:
     assert not get_book().error, get_book().error
 
 
-def get_it(sidebar: Place) -> Iterator[float | None]:
+def get_it(sidebar: Place) -> Steps:
     """Get it, cancel, and get the rest."""
     yield from press("latentman.get_model", sidebar)
     yield from wait_until(lambda: "/s" in get_connection().library_task.stage or is_idle(), "the download")

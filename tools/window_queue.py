@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import bpy
 
 from tools.window_actions import (
     KEY,
+    Steps,
     get_arguments,
     get_connection,
     get_window_and_view,
     get_window_manager,
     open_panels,
+    scroll,
     take_screenshot,
     wait_seconds,
     wait_until,
 )
-from tools.window_buttons import find_button, get_sidebar, press, press_at, press_until
+from tools.window_buttons import find_top, get_sidebar, press, press_at, press_until
 from tools.window_shots import check_panel_is_free, get_settings, monitor, press_ctrl_z_and_wait, set_up_shot
 
 #: seeds of the shots as they are queued; the fourth is of the second scene
 FIRST, SECOND, THIRD, OTHER = 600, 601, 602, 603
 #: pixels between two rows of a list, and from the top of the button beside it into the first
-ROW, INTO_LIST = 20, 10
+ROW, INTO_LIST = 20, 15
 
 
 def get_module(name: str) -> Any:
@@ -43,6 +45,16 @@ def list_seeds() -> list[int]:
     return [row.shot.request.sampling.seed for row in list_rows()]
 
 
+def ends_with(seed: int) -> bool:
+    """Whether a shot is the last one of the queue."""
+    return list_seeds()[-1:] == [seed]
+
+
+def is_order(seeds: list[int]) -> bool:
+    """Whether the shots are in this order."""
+    return list_seeds() == seeds
+
+
 def get_states() -> dict[int, str]:
     """seed -> what has become of the shot."""
     return {row.shot.request.sampling.seed: row.state.value for row in list_rows()}
@@ -54,24 +66,24 @@ def is_running(seed: int) -> bool:
     return get_states()[seed] == "running" and task is not None and task.stage == "denoising" and task.fraction > 0.2
 
 
-def choose_row(place: int) -> Iterator[float | None]:
+def choose_row(place: int) -> Steps:
     """Click on a row of the list."""
     sidebar = get_sidebar()
     manager: Any = get_window_manager()
     # the button beside the list's first row
-    _, y = yield from find_button("latentman.queue_remove", sidebar)
+    _, y = yield from find_top("latentman.queue_remove", sidebar)
     yield from press_at(sidebar, sidebar.region.x + sidebar.region.width // 3, y - INTO_LIST - ROW * place)
     yield from wait_until(lambda: manager.latentman_queue.active == place, f"row {place} of the queue to be chosen")
 
 
-def queue_shots() -> Iterator[float | None]:
+def queue_shots() -> Steps:
     """Queue three shots of this scene and one of a copy of it, by clicks."""
     set_up_shot(2, FIRST)
     window = get_window_and_view()[0]
     scene = window.scene
     for seed in (FIRST, SECOND, THIRD):
         get_settings().seed = seed
-        yield from press_until("latentman.queue_add()", lambda seed=seed: list_seeds()[-1:] == [seed])
+        yield from press_until("latentman.queue_add()", partial(ends_with, seed))
     with bpy.context.temp_override(window=window):
         bpy.ops.scene.new(type="FULL_COPY")
     yield from wait_seconds(1)
@@ -79,19 +91,20 @@ def queue_shots() -> Iterator[float | None]:
     assert other != scene and get_settings().character.name in other.objects
     other.name = "Other Scene"
     get_settings().prompt, get_settings().seed = "a wizard in a blue robe", OTHER
-    yield from press_until("latentman.queue_add()", lambda: list_seeds()[-1:] == [OTHER])
+    yield from press_until("latentman.queue_add()", partial(ends_with, OTHER))
     window.scene = scene
     yield from wait_seconds(1)
     yield from take_screenshot("19-queued")
 
 
-def use_queue() -> Iterator[float | None]:
+def use_queue() -> Steps:
     """The whole of it."""
     open_panels("QueuePanel")
+    yield from scroll(60)
     monitor.phase = "queueing"
     yield from queue_shots()
     for wanted in ([FIRST, SECOND, OTHER, THIRD], [FIRST, OTHER, SECOND, THIRD]):
-        yield from press_until("latentman.queue_move(direction='UP')", lambda wanted=wanted: list_seeds() == wanted)
+        yield from press_until("latentman.queue_move(direction='UP')", partial(is_order, wanted))
     yield from choose_row(2)
     yield from press_until("latentman.queue_pause_row", lambda: get_states()[SECOND] == "paused")
     yield from choose_row(1)
@@ -117,7 +130,7 @@ def use_queue() -> Iterator[float | None]:
     yield from show_table()
 
 
-def reopen() -> Iterator[float | None]:
+def reopen() -> Steps:
     """Save the file, and open it again: the queue is as it was, and so are the results."""
     path, before = str(get_arguments()[1] / "queue.blend"), (list_seeds(), get_states())
     bpy.ops.wm.save_as_mainfile(filepath=path)
@@ -130,7 +143,7 @@ def reopen() -> Iterator[float | None]:
     yield from take_screenshot("19-reopened")
 
 
-def make_rest() -> Iterator[float | None]:
+def make_rest() -> Steps:
     """The paused shot is resumed, and the cancelled one queued again, after the file was opened."""
     assert get_connection().connected, "the backend went with the file"
     yield from choose_row(2)
@@ -145,7 +158,7 @@ def make_rest() -> Iterator[float | None]:
     assert [result.seed for result in other.latentman.results if result.seed == OTHER], "the other scene has no result"
 
 
-def show_table() -> Iterator[float | None]:
+def show_table() -> Steps:
     """The table in the Text editor, and the finished rows cleared."""
     yield from press_until("latentman.queue_table", lambda: "LatentMan Queue" in bpy.data.texts)
     area: Any = max((a for a in get_window_and_view()[0].screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import bpy
 
 from tools.window_actions import (
     KEY,
+    Steps,
     click,
     click_down_column,
     get_arguments,
@@ -68,7 +69,7 @@ def get_view(area: bpy.types.Area) -> bpy.types.SpaceView3D:
     return space
 
 
-def start() -> Iterator[float | None]:
+def start() -> Steps:
     """Install the extension, clear the scene, show the sidebar, start the backend by a real click, add a character."""
     package, _ = get_arguments()
     yield from wait_seconds(2)
@@ -98,7 +99,7 @@ def start() -> Iterator[float | None]:
     yield from take_screenshot("2-mannequin")
 
 
-def use_panel() -> Iterator[float | None]:
+def use_panel() -> Steps:
     """Go through the panel as an animator does."""
     scene = get_current_scene()
     get_settings().motion.text = "a person bows"
@@ -165,7 +166,7 @@ def use_panel() -> Iterator[float | None]:
     yield from scroll(-40)
 
 
-def play_meanwhile() -> Iterator[float | None]:
+def play_meanwhile() -> Steps:
     """Play the animation while passes are rendered: it goes on."""
     scene, seen = get_current_scene(), set()
     window, area, _ = get_window_and_view()
@@ -175,14 +176,14 @@ def play_meanwhile() -> Iterator[float | None]:
     shot = get_connection().shot_task
     while not shot.done and shot.stage == "rendering passes":
         seen.add(scene.frame_current)
-        yield
+        yield None
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.screen.animation_cancel()
     monitor.phase = "generating"
     assert len(seen) > 3, f"only the frames {sorted(seen)} were shown while passes were rendered"
 
 
-def use_source() -> Iterator[float | None]:
+def use_source() -> Steps:
     """Another armature's motion is taken over, and a doubtful bone map is asked about."""
     click("latentman.use_clip")
     source = get_settings().character
@@ -213,7 +214,7 @@ def use_source() -> Iterator[float | None]:
     yield from scroll(-40)
 
 
-def use_folded_panels() -> Iterator[float | None]:
+def use_folded_panels() -> Steps:
     """Open the sub-panels that are folded: all settings of a shot, and its techniques."""
     monitor.phase = "sub-panels"
     get_settings().prompt = PROMPT
@@ -239,7 +240,7 @@ def use_folded_panels() -> Iterator[float | None]:
     yield from scroll(-40)
 
 
-def copy_diagnostics() -> Iterator[float | None]:
+def copy_diagnostics() -> Steps:
     """Use the two buttons for bug reports, by real clicks."""
     manager, out = get_window_manager(), get_arguments()[1]
     get_settings().prompt = PROMPT
@@ -261,7 +262,7 @@ def copy_diagnostics() -> Iterator[float | None]:
     assert any(folder.glob("blender-*.log")), f"no log of Blender's in {folder}"
 
 
-def cancel_shots() -> Iterator[float | None]:
+def cancel_shots() -> Steps:
     """Cancel while passes are rendered, and while it denoises; the panel is free and Generate works after each."""
     yield from scroll(40)
     for n, (name, frames, stage) in enumerate((("passes", 60, "rendering passes"), ("denoising", 4, "denoising"))):
@@ -283,7 +284,7 @@ def cancel_shots() -> Iterator[float | None]:
     yield from scroll(-40)
 
 
-def undo_during_shots() -> Iterator[float | None]:
+def undo_during_shots() -> Steps:
     """Undo while a shot runs, by the operator and by Ctrl+Z, early and late: the shot ends with frames or a sentence."""
 
     def run_undo_operator() -> None:
@@ -338,7 +339,7 @@ def _move_prop() -> None:
         assert bpy.ops.transform.translate("EXEC_DEFAULT", True, value=(1, 0, 0)) == {"FINISHED"}
 
 
-def undo_after_arrivals() -> Iterator[float | None]:
+def undo_after_arrivals() -> Steps:
     """A result and a motion arrive, something is moved: Ctrl+Z takes back only the move, then only the motion."""
     window, area, _ = get_window_and_view()
     set_up_shot(2, seed=250)
@@ -392,7 +393,7 @@ def undo_after_arrivals() -> Iterator[float | None]:
     check_panel_is_free()
 
 
-def kill_backend() -> Iterator[float | None]:
+def kill_backend() -> Steps:
     """Kill the backend while it denoises: the panel says so and names the log, and Start works again."""
     set_up_shot(4, seed=300, steps=20)
     monitor.phase = "until the backend is killed"
@@ -415,7 +416,7 @@ def kill_backend() -> Iterator[float | None]:
     yield from take_screenshot("12-generated-again")
 
 
-def fetch_again() -> Iterator[float | None]:
+def fetch_again() -> Steps:
     """The frames of a result are deleted, and *Fetch Again* brings them back; nothing is made for it."""
     yield from generate("frames to lose", seed=330)
     result = get_settings().find_active_result()
@@ -435,7 +436,7 @@ def fetch_again() -> Iterator[float | None]:
     check_panel_is_free()
 
 
-def look_at_history() -> Iterator[float | None]:
+def look_at_history() -> Steps:
     """Two versions of a shot: watched while one is made, played, compared, put into the sequencer, removed and brought back."""
     yield from scroll(40)
     set_up_shot(4, seed=500)
@@ -485,7 +486,7 @@ def look_at_history() -> Iterator[float | None]:
     check_panel_is_free()
 
 
-def show_preferences() -> Iterator[float | None]:
+def show_preferences() -> Steps:
     """The extension's preferences, in a window area: where models run, and with which numbers."""
     window, area, _ = get_window_and_view()
     before = area.ui_type
@@ -501,7 +502,7 @@ def show_preferences() -> Iterator[float | None]:
     yield from wait_seconds(1)
 
 
-def _drag_sidebar(by: int) -> Iterator[float | None]:
+def _drag_sidebar(by: int) -> Steps:
     """Make the sidebar wider, or narrower for a negative number of pixels, by its edge, which is within some pixels of its side."""
     window, _, region = get_window_and_view()
     before, side, y = region.width, region.x, region.y + region.height // 2
@@ -525,7 +526,7 @@ def _set_theme(name: str) -> None:
     bpy.ops.script.execute_preset(filepath=str(found), menu_idname="USERPREF_MT_interface_theme_presets")
 
 
-def look_at_appearances() -> Iterator[float | None]:
+def look_at_appearances() -> Steps:
     """The panel as others see it: with a light theme, large letters, a narrow sidebar, and in each language."""
     settings = get_settings()
     settings.motion.text, settings.prompt = "a person waves and juggles", PROMPT
@@ -533,7 +534,7 @@ def look_at_appearances() -> Iterator[float | None]:
     view, out = preferences.view, get_arguments()[1]
     locales = {"German": ("de_DE", "de"), "Japanese": ("ja_JP", "ja"), "Chinese": ("zh_HANS", "zh_CN")}
 
-    def show(name: str) -> Iterator[float | None]:
+    def show(name: str) -> Steps:
         yield from wait_seconds(1)
         yield from take_screenshot(f"18-{name}-top")
         yield from scroll(40)
@@ -563,7 +564,7 @@ def look_at_appearances() -> Iterator[float | None]:
     yield from wait_seconds(1)
 
 
-def put_in_places() -> Iterator[float | None]:
+def put_in_places() -> Steps:
     """A result as a movie and in the compositor, frames of another shape than the scene's, and a prop on a bone."""
     yield from generate("frames to be placed", seed=340)
     scene, settings = get_current_scene(), get_settings()
@@ -600,16 +601,16 @@ def put_in_places() -> Iterator[float | None]:
     check_panel_is_free()
 
 
-def save_file() -> Iterator[float | None]:
+def save_file() -> Steps:
     """Save the file for ``window_commands``."""
     set_up_shot(3, seed=400)
     bpy.ops.wm.save_as_mainfile(filepath=str(get_arguments()[1] / "shot.blend"), copy=True)
     click("latentman.stop_backend")
-    yield
+    yield None
 
 
 #: the names that ``tools.window_test`` takes, in their order
-PARTS: dict[str, Callable[[], Iterator[float | None]]] = {
+PARTS: dict[str, Callable[[], Steps]] = {
     "panel": use_panel,
     "sources": use_source,
     "folded": use_folded_panels,
@@ -630,10 +631,10 @@ PARTS: dict[str, Callable[[], Iterator[float | None]]] = {
     "save": save_file,
 }
 #: the parts that begin with nothing but the zip, and are run alone
-ALONE: dict[str, Callable[[], Iterator[float | None]]] = {FIRST_CLIP: make_first_clip, SET_UP: use_set_up}
+ALONE: dict[str, Callable[[], Steps]] = {FIRST_CLIP: make_first_clip, SET_UP: use_set_up}
 
 
-def run_parts() -> Iterator[float | None]:
+def run_parts() -> Steps:
     """Run the chosen parts, one after the other."""
     chosen = os.environ.get("LATENTMAN_WINDOW_PARTS", "").split() or list(PARTS)
     try:

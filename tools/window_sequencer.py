@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tools.window_actions import (
     KEY,
+    Steps,
     click,
     get_connection,
     get_window_manager,
@@ -18,7 +20,7 @@ from tools.window_actions import (
     wait_until,
 )
 from tools.window_buttons import Place, find_place, get_sidebar, press, press_at, press_key, press_until
-from tools.window_shots import check_panel_is_free, find_layout, generate, get_current_scene, get_settings, monitor
+from tools.window_shots import check_panel_is_free, find_layout, generate, get_current_scene, get_settings, monitor, wait_for_shot
 
 #: seeds of the two versions
 FIRST, SECOND = 700, 701
@@ -26,16 +28,13 @@ FIRST, SECOND = 700, 701
 UP_TO_FILES = 80
 
 
-def show_sidebar() -> Iterator[float | None]:
+def show_sidebar() -> Generator[float | None, None, Place]:
     """The sequencer's sidebar with our tab, as wide as it opens; returns its place."""
     window = get_window_manager().windows[0]
     # the workspace may still be changing
     yield from wait_seconds(2)
-    area: Any = next(
-        area
-        for area in sorted(window.screen.areas, key=lambda a: -a.width * a.height)
-        if area.type == "SEQUENCE_EDITOR" and area.spaces.active.view_type != "PREVIEW"
-    )
+    areas: list[Any] = [area for area in window.screen.areas if area.type == "SEQUENCE_EDITOR"]
+    area = max((a for a in areas if a.spaces.active.view_type != "PREVIEW"), key=lambda a: a.width * a.height)
     area.spaces.active.show_region_ui = True
     yield from wait_seconds(2)
     place = find_place(area, "UI", window)
@@ -56,7 +55,7 @@ def read_ticket() -> str:
     return sys.modules[f"{KEY}.blender_addon.chosen_result"].find_strip_result(get_strip()).ticket
 
 
-def use_sequencer() -> Iterator[float | None]:
+def use_sequencer() -> Steps:
     """A strip's versions, the shot made again, its prompt; then results are removed, with and without their files."""
     yield from generate("the first version", FIRST)
     yield from generate("the second version", SECOND)
@@ -77,7 +76,7 @@ def use_sequencer() -> Iterator[float | None]:
     yield from remove_results()
 
 
-def undo_there(place: Place) -> Iterator[float | None]:
+def undo_there(place: Place) -> Steps:
     """Ctrl+Z with the mouse over the sequencer."""
     window = next(region for region in place.area.regions if region.type == "WINDOW")
     yield from press_at(place, window.x + window.width // 2, window.y + 12)
@@ -85,16 +84,21 @@ def undo_there(place: Place) -> Iterator[float | None]:
     yield from wait_seconds(2)
 
 
-def make_again(place: Place) -> Iterator[float | None]:
+def has_other_task(before: Any) -> bool:
+    """Whether another shot has been started than the one of before."""
+    return get_connection().shot_task is not before
+
+
+def make_again(place: Place) -> Steps:
     """*Make Again* from the sequencer, as it was and with another seed."""
     task = get_connection().shot_task
     for button, seeds in (("latentman.make_again()", {FIRST, SECOND}), ("latentman.make_again(new_seed=True)", None)):
         before = len(get_settings().results)
         monitor.phase = button
-        yield from press_until(button, lambda task=task: get_connection().shot_task is not task, place)
+        yield from press_until(button, partial(has_other_task, task), place)
         task = get_connection().shot_task
         yield from take_screenshot(f"20-making-{'another' if seeds is None else 'again'}")
-        yield from wait_until(lambda task=task: task.done, "the shot that is made again")
+        yield from wait_for_shot(task, lambda shot: False, "the shot that is made again")
         assert task.succeeded, task.error
         yield from wait_seconds(1)
         # repeats do not pile up
@@ -102,7 +106,7 @@ def make_again(place: Place) -> Iterator[float | None]:
     yield from take_screenshot("20-made-again")
 
 
-def remove_results() -> Iterator[float | None]:
+def remove_results() -> Steps:
     """The dialog of *Remove*: nothing on Esc, the entry alone, then the files, too."""
     open_panels()
     results = get_settings().results
@@ -125,7 +129,7 @@ def find_folder() -> Path:
     return sys.modules[f"{KEY}.blender_addon.paths"].get_result_folder(get_settings().find_active_result())
 
 
-def remove_files(count: int) -> Iterator[float | None]:
+def remove_files(count: int) -> Steps:
     """Tick *Files, Too*, see what it says, and confirm."""
     folder = find_folder()
     assert any(folder.glob("*.png"))

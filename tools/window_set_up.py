@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import bpy
 
 from tools.window_actions import (
     KEY,
+    Steps,
     get_arguments,
     get_connection,
     get_window_and_view,
@@ -29,7 +30,7 @@ from tools.window_buttons import Place, find_place, press, press_key, press_unti
 from tools.window_first_clip import get_set_up, install_zip
 
 
-def wait_for_set_up(what: str) -> Iterator[float | None]:
+def wait_for_set_up(what: str) -> Steps:
     """Wait until what runs has ended, and not failed."""
     set_up = get_set_up()
     yield from wait_until(lambda: not set_up.busy, what)
@@ -42,7 +43,7 @@ def find_environment() -> Any:
     return sys.modules[KEY + ".shared.backend_environment"].find_current(preferences.get_backend_folder(bpy.context))
 
 
-def choose_folder(folder: Path, picture: str) -> Iterator[float | None]:
+def choose_folder(folder: Path, picture: str) -> Steps:
     """Choose a folder in the file browser that has opened in a window of its own."""
     yield from wait_until(lambda: len(get_window_manager().windows) > 1, "the file browser")
     window = get_window_manager().windows[-1]
@@ -56,7 +57,7 @@ def choose_folder(folder: Path, picture: str) -> Iterator[float | None]:
     yield from wait_until(lambda: len(get_window_manager().windows) == 1, "the file browser to be closed")
 
 
-def use_set_up() -> Iterator[float | None]:
+def use_set_up() -> Steps:
     """The whole of it."""
     yield from install_zip()
     yield from cancel_installation()
@@ -72,7 +73,7 @@ def use_set_up() -> Iterator[float | None]:
     yield from remove(place)
 
 
-def cancel_installation() -> Iterator[float | None]:
+def cancel_installation() -> Steps:
     """Install from the network, and cancel while packages come."""
     set_up = get_set_up()
     yield from press_until("latentman.plan_set_up", lambda: set_up.state.value == "planned")
@@ -83,7 +84,7 @@ def cancel_installation() -> Iterator[float | None]:
     yield from take_screenshot("31-cancelled")
 
 
-def install_from_files() -> Iterator[float | None]:
+def install_from_files() -> Steps:
     """Plan again, which knows what has come, then install from a folder."""
     set_up = get_set_up()
     yield from press_until("latentman.plan_set_up", lambda: set_up.state.value == "planned")
@@ -100,13 +101,13 @@ def install_from_files() -> Iterator[float | None]:
     yield from press_until("latentman.stop_backend", lambda: not get_connection().running)
 
 
-def wait_for_backend() -> Iterator[float | None]:
+def wait_for_backend() -> Steps:
     """Wait until a backend is connected."""
     yield from wait_until(lambda: get_connection().connected or get_connection().error, "the backend")
     assert get_connection().connected, get_connection().error
 
 
-def show_preferences_page() -> Iterator[float | None]:
+def show_preferences_page() -> Generator[float | None, None, Place]:
     """The extension's preferences in place of the largest area but the viewport, which is made higher; returns their place."""
     window = get_window_and_view()[0]
     area: Any = max((a for a in window.screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
@@ -119,7 +120,7 @@ def show_preferences_page() -> Iterator[float | None]:
     return find_place(area, "WINDOW", window)
 
 
-def move(place: Place) -> Iterator[float | None]:
+def move(place: Place) -> Steps:
     """Move the packages to another folder, from where the backend starts, too."""
     target = get_arguments()[1] / "elsewhere"
     target.mkdir()
@@ -156,7 +157,7 @@ def serve_elsewhere() -> Iterator[str]:
             process.wait()
 
 
-def pair(place: Place) -> Iterator[float | None]:
+def pair(place: Place) -> Steps:
     """*Pair...* with the line on the clipboard."""
     with serve_elsewhere() as text:
         get_window_manager().clipboard = text
@@ -168,7 +169,7 @@ def pair(place: Place) -> Iterator[float | None]:
         yield from press_until("latentman.stop_backend", lambda: not get_connection().running)
 
 
-def remove(place: Place) -> Iterator[float | None]:
+def remove(place: Place) -> Steps:
     """*Remove* asks, and then the packages are gone."""
     folder = Path(find_environment().python).parents[1]
     yield from press("latentman.remove_backend", place)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import bpy
 
 from tools.window_actions import (
     StallMonitor,
+    Steps,
     can_click,
     click,
     get_connection,
@@ -35,7 +36,7 @@ def get_settings() -> Any:
     return scene.latentman
 
 
-def wait_for_shot(shot: Any, reached: Callable[[Any], bool], what: str) -> Iterator[float | None]:
+def wait_for_shot(shot: Any, reached: Callable[[Any], bool], what: str) -> Steps:
     """Wait until a shot has reached something, or has ended."""
     return wait_until(lambda: shot.done or reached(shot), what)
 
@@ -62,7 +63,7 @@ def check_panel_is_free() -> None:
     assert can_click("latentman.generate"), "Generate is greyed out"
 
 
-def generate(phase: str, seed: int) -> Iterator[float | None]:
+def generate(phase: str, seed: int) -> Steps:
     set_up_shot(2, seed)
     monitor.phase = phase
     click("latentman.generate")
@@ -71,7 +72,7 @@ def generate(phase: str, seed: int) -> Iterator[float | None]:
     check_panel_is_free()
 
 
-def press_ctrl_z_and_wait() -> Iterator[float | None]:
+def press_ctrl_z_and_wait() -> Steps:
     press_ctrl_z()
     yield from wait_seconds(2)
 

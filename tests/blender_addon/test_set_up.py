@@ -269,7 +269,7 @@ def test_the_command_line(small, capsys, monkeypatch):
     ("step", "text", "fraction"),
     [
         (Step(), " ...", 0.0),
-        (Step("packages", 50_000_000, 100_000_000, 2_500_000), "Fetching packages · 50 of 100 MB · 2.5 MB/s", 0.435),
+        (Step("packages", 50_000_000, 100_000_000, 2_500_000), "Fetching packages · 50 of 100 MB", 0.435),
         (Step("packages", 0, 100), "Fetching packages ...", 0.12),
         (Step("trying"), "Making a test frame ...", 0.92),
         (Step("moving", 300, 200), "Moving · 0 of 0 MB", 1.0),
@@ -277,6 +277,11 @@ def test_the_command_line(small, capsys, monkeypatch):
 )
 def test_the_bar(step, text, fraction):
     assert step.text == text and step.fraction == pytest.approx(fraction)
+
+
+def test_what_stands_below_the_bar():
+    assert Step("packages", 5, 10, 2_500_000, "scipy 1.17.1").detail == "2.5 MB/s · scipy 1.17.1"
+    assert Step("packages").detail == ""
 
 
 def test_the_bar_never_goes_back():
