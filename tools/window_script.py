@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -643,9 +644,17 @@ def run_parts() -> Steps:
             yield from ALONE[chosen[0]]()
             return
         yield from start()
+        failures = []
         for name in chosen:
             print(f"part {name}", flush=True)
-            yield from PARTS[name]()
+            try:
+                yield from PARTS[name]()
+            except Exception:
+                # the parts that follow may say whether it is one fault or several
+                failures.append(f"part {name}: {traceback.format_exc()}")
+                yield from take_screenshot(f"failed-{name}")
+                open_panels()
+        assert not failures, "\n".join(failures)
     except Exception:
         yield from take_screenshot("failed")
         raise
