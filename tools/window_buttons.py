@@ -26,7 +26,7 @@ from tools.window_actions import (
 Found = Generator[float | None, None, tuple[int, int]]
 Search = Generator[float | None, None, tuple[int, int] | None]
 #: pixels from one line that is looked at to the next, less than a button is high; and shares of a region's width, most likely first
-STEP, ACROSS = 15, (0.3, 0.7, 0.9, 0.12, 0.5, 0.83, 0.77)
+STEP, ACROSS = 15, (0.3, 0.7, 0.83, 0.5, 0.12, 0.77, 0.9)
 #: where buttons were last, relative to the region
 _known: dict[str, tuple[int, int]] = {}
 #: turns of the wheel from one look at a long region to the next, and to its end
@@ -80,8 +80,9 @@ def move_mouse(place: Place, x: int, y: int) -> None:
     place.window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
 
 
-def look_for(what: str, place: Place) -> Search:
-    """Go over what a region shows now, first where the button was last; returns where it is, or None."""
+def look_for(what: str, place: Place, seen: set[str]) -> Search:
+    """Go over what a region shows now, first where the button was last; returns where it is, or None.
+    Whatever is found is ``seen``."""
     region, (left, bottom) = place.region, (place.region.x, place.region.y)
     ends = range(region.height - 6, 4, -STEP)
     points = [(round(region.width * across), y) for across in ACROSS for y in ends]
@@ -89,7 +90,9 @@ def look_for(what: str, place: Place) -> Search:
         x, y = left + point[0], bottom + point[1]
         move_mouse(place, x, y)
         yield QUICK
-        if read_button(place).startswith(what):
+        found = read_button(place)
+        seen.add(found)
+        if found.startswith(what):
             _known[what] = point
             return x, y
     return None
@@ -108,17 +111,17 @@ def turn_wheel(place: Place, turns: int) -> Steps:
 
 def find_button(what: str, place: Place | None = None) -> Found:
     """Look for a button whose call or path begins with ``what``, here and then all over the region; returns its (x, y)."""
-    place = place or get_sidebar()
-    found = yield from look_for(what, place)
+    place, seen = place or get_sidebar(), set[str]()
+    found = yield from look_for(what, place, seen)
     if found is None:
         yield from turn_wheel(place, -MOST_TURNS)
     for _ in range(MOST_TURNS // TURNS):
         if found is not None:
             break
-        found = yield from look_for(what, place)
+        found = yield from look_for(what, place, seen)
         if found is None:
             yield from turn_wheel(place, TURNS)
-    assert found is not None, f"there is no button {what}"
+    assert found is not None, f"there is no button {what} among {sorted(seen)}"
     return found
 
 

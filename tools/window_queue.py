@@ -103,8 +103,9 @@ def use_queue() -> Steps:
     yield from scroll(60)
     monitor.phase = "queueing"
     yield from queue_shots()
+    # the upper one of the two arrows
     for wanted in ([FIRST, SECOND, OTHER, THIRD], [FIRST, OTHER, SECOND, THIRD]):
-        yield from press_until("latentman.queue_move(direction='UP')", partial(is_order, wanted))
+        yield from press_until("latentman.queue_move(", partial(is_order, wanted))
     yield from choose_row(2)
     yield from press_until("latentman.queue_pause_row", lambda: get_states()[SECOND] == "paused")
     yield from choose_row(1)
