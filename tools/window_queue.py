@@ -78,7 +78,7 @@ def choose_row(place: int) -> Steps:
 
 def queue_shots() -> Steps:
     """Queue three shots of this scene and one of a copy of it, by clicks."""
-    set_up_shot(2, FIRST)
+    set_up_shot(2, FIRST, steps=2)
     window = get_window_and_view()[0]
     scene = window.scene
     for seed in (FIRST, SECOND, THIRD):
@@ -90,7 +90,8 @@ def queue_shots() -> Steps:
     other = window.scene
     assert other != scene and get_settings().character.name in other.objects
     other.name = "Other Scene"
-    get_settings().prompt, get_settings().seed = "a wizard in a blue robe", OTHER
+    # slow enough to be cancelled
+    get_settings().prompt, get_settings().seed, get_settings().steps = "a wizard in a blue robe", OTHER, 30
     yield from press_until("latentman.queue_add()", partial(ends_with, OTHER))
     window.scene = scene
     yield from wait_seconds(1)

@@ -57,16 +57,16 @@ def read_ticket() -> str:
 
 def use_sequencer() -> Steps:
     """A strip's versions, the shot made again, its prompt; then results are removed, with and without their files."""
-    yield from generate("the first version", FIRST)
-    yield from generate("the second version", SECOND)
+    yield from generate("the first version", FIRST, steps=2)
+    yield from generate("the second version", SECOND, steps=2)
     monitor.phase = "the sequencer's sidebar"
     click("latentman.to_sequencer")
     place = yield from show_sidebar()
-    yield from take_screenshot("20-strip")
+    yield from take_screenshot("30-strip")
     tickets = {result.seed: result.ticket for result in get_settings().results}
     assert read_ticket() == tickets[SECOND]
     yield from press_until(f"latentman.strip_version(ticket='{tickets[FIRST]}'", lambda: read_ticket() == tickets[FIRST], place)
-    yield from take_screenshot("20-other-version")
+    yield from take_screenshot("30-other-version")
     yield from undo_there(place)
     assert read_ticket() == tickets[SECOND], "Ctrl+Z does not bring the version back"
     yield from press_until("latentman.copy_prompt", lambda: get_window_manager().clipboard == get_settings().prompt, place)
@@ -97,13 +97,13 @@ def make_again(place: Place) -> Steps:
         monitor.phase = button
         yield from press_until(button, partial(has_other_task, task), place)
         task = get_connection().shot_task
-        yield from take_screenshot(f"20-making-{'another' if seeds is None else 'again'}")
+        yield from take_screenshot(f"30-making-{'another' if seeds is None else 'again'}")
         yield from wait_for_shot(task, lambda shot: False, "the shot that is made again")
         assert task.succeeded, task.error
         yield from wait_seconds(1)
         # repeats do not pile up
         assert len(get_settings().results) == before + (seeds is None), [result.seed for result in get_settings().results]
-    yield from take_screenshot("20-made-again")
+    yield from take_screenshot("30-made-again")
 
 
 def remove_results() -> Steps:
@@ -112,7 +112,7 @@ def remove_results() -> Steps:
     results = get_settings().results
     count, folder = len(results), find_folder()
     yield from press("latentman.remove_result()", get_sidebar())
-    yield from take_screenshot("20-asked")
+    yield from take_screenshot("30-asked")
     yield from press_key("ESC")
     assert len(results) == count and any(folder.glob("*.png"))
     yield from press("latentman.remove_result()")
@@ -120,7 +120,7 @@ def remove_results() -> Steps:
     yield from wait_until(lambda: len(get_settings().results) == count - 1, "the result to be removed")
     assert any(folder.glob("*.png")), "the files went with the entry"
     yield from remove_files(count - 1)
-    yield from take_screenshot("20-removed")
+    yield from take_screenshot("30-removed")
     check_panel_is_free()
 
 
@@ -136,7 +136,7 @@ def remove_files(count: int) -> Steps:
     sidebar = get_sidebar()
     x, y = yield from press("latentman.remove_result()", sidebar)
     yield from press_at(sidebar, x, y + UP_TO_FILES)
-    yield from take_screenshot("20-asked-for-files")
+    yield from take_screenshot("30-asked-for-files")
     yield from press_key("RET")
     yield from wait_until(lambda: len(get_settings().results) == count - 1, "the result to be removed with its files")
     assert not any(folder.glob("*.png")), list(folder.iterdir())

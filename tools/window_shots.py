@@ -59,12 +59,14 @@ def set_up_shot(frames: int, seed: int, steps: int = 8) -> None:
 
 
 def check_panel_is_free() -> None:
+    """Fail while something is being made."""
     assert not get_connection().busy, "the panel is still busy"
     assert can_click("latentman.generate"), "Generate is greyed out"
 
 
-def generate(phase: str, seed: int) -> Steps:
-    set_up_shot(2, seed)
+def generate(phase: str, seed: int, steps: int = 8) -> Steps:
+    """Generate two frames."""
+    set_up_shot(2, seed, steps)
     monitor.phase = phase
     click("latentman.generate")
     yield from wait_until(lambda: get_connection().shot_task.done, f"frames {phase}")
@@ -73,6 +75,7 @@ def generate(phase: str, seed: int) -> Steps:
 
 
 def press_ctrl_z_and_wait() -> Steps:
+    """Ctrl+Z over the viewport, and time for it."""
     press_ctrl_z()
     yield from wait_seconds(2)
 
