@@ -11,7 +11,6 @@ from typing import Any
 from tools.window_actions import (
     KEY,
     Steps,
-    click,
     get_connection,
     get_window_manager,
     open_panels,
@@ -60,7 +59,9 @@ def use_sequencer() -> Steps:
     yield from generate("the first version", FIRST, steps=2)
     yield from generate("the second version", SECOND, steps=2)
     monitor.phase = "the sequencer's sidebar"
-    click("latentman.to_sequencer")
+    yield from press("latentman.to_sequencer()")
+    assert get_current_scene().sequence_editor is not None
+    yield from press("latentman.show_in_sequencer")
     place = yield from show_sidebar()
     yield from take_screenshot("30-strip")
     tickets = {result.seed: result.ticket for result in get_settings().results}
