@@ -25,8 +25,10 @@ from tools.window_actions import (
 #: steps at whose end a place in the window is known
 Found = Generator[float | None, None, tuple[int, int]]
 Search = Generator[float | None, None, tuple[int, int] | None]
-#: pixels from one line that is looked at to the next, less than a button is high; and shares of a region's width, most likely first
-STEP, ACROSS = 15, (0.3, 0.7, 0.83, 0.5, 0.12, 0.77, 0.9)
+#: pixels from one line that is looked at to the next, less than a button is high
+STEP = 18
+#: shares of a region's width: where most buttons are, and all others
+ACROSS = ((0.3, 0.7, 0.83), (0.5, 0.12, 0.77, 0.9))
 #: where buttons were last, relative to the region
 _known: dict[str, tuple[int, int]] = {}
 #: turns of the wheel from one look at a long region to the next, and to its end
@@ -80,12 +82,12 @@ def move_mouse(place: Place, x: int, y: int) -> None:
     place.window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
 
 
-def look_for(what: str, place: Place, seen: set[str]) -> Search:
-    """Go over what a region shows now, first where the button was last; returns where it is, or None.
+def look_for(what: str, place: Place, columns: tuple[float, ...], seen: set[str]) -> Search:
+    """Go down columns of what a region shows now, first where the button was last; returns where it is, or None.
     Whatever is found is ``seen``."""
     region, (left, bottom) = place.region, (place.region.x, place.region.y)
     ends = range(region.height - 6, 4, -STEP)
-    points = [(round(region.width * across), y) for across in ACROSS for y in ends]
+    points = [(round(region.width * across), y) for across in columns for y in ends]
     for point in ([_known[what]] if what in _known else []) + points:
         x, y = left + point[0], bottom + point[1]
         move_mouse(place, x, y)
@@ -112,17 +114,13 @@ def turn_wheel(place: Place, turns: int) -> Steps:
 def find_button(what: str, place: Place | None = None) -> Found:
     """Look for a button whose call or path begins with ``what``, here and then all over the region; returns its (x, y)."""
     place, seen = place or get_sidebar(), set[str]()
-    found = yield from look_for(what, place, seen)
-    if found is None:
-        yield from turn_wheel(place, -MOST_TURNS)
-    for _ in range(MOST_TURNS // TURNS):
-        if found is not None:
-            break
-        found = yield from look_for(what, place, seen)
-        if found is None:
-            yield from turn_wheel(place, TURNS)
-    assert found is not None, f"there is no button {what} among {sorted(seen)}"
-    return found
+    for columns in ACROSS:
+        for turns in range(0, MOST_TURNS + 1, TURNS):
+            found = yield from look_for(what, place, columns, seen)
+            if found is not None:
+                return found
+            yield from turn_wheel(place, TURNS if turns else -MOST_TURNS)
+    raise AssertionError(f"there is no button {what} among {sorted(seen)}")
 
 
 def find_top(what: str, place: Place) -> Found:

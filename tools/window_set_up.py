@@ -20,7 +20,6 @@ from tools.window_actions import (
     Steps,
     get_arguments,
     get_connection,
-    get_window_and_view,
     get_window_manager,
     take_screenshot,
     wait_seconds,
@@ -43,10 +42,17 @@ def find_environment() -> Any:
     return sys.modules[KEY + ".shared.backend_environment"].find_current(preferences.get_backend_folder(bpy.context))
 
 
+def find_browser() -> bpy.types.Window | None:
+    """The window of the file browser, None where there is none."""
+    found = (window for window in get_window_manager().windows if window.screen.areas[0].type == "FILE_BROWSER")
+    return next(found, None)
+
+
 def choose_folder(folder: Path, picture: str) -> Steps:
-    """Choose a folder in the file browser that has opened in a window of its own."""
-    yield from wait_until(lambda: len(get_window_manager().windows) > 1, "the file browser")
-    window = get_window_manager().windows[-1]
+    """Choose a folder in the file browser that opens in a window of its own."""
+    yield from wait_until(lambda: find_browser() is not None, "the file browser")
+    window = find_browser()
+    assert window is not None
     area: Any = next(area for area in window.screen.areas if area.type == "FILE_BROWSER")
     yield from wait_until(lambda: area.spaces.active.params is not None, "the file browser's folder")
     area.spaces.active.params.directory = os.fsencode(folder)
@@ -54,7 +60,7 @@ def choose_folder(folder: Path, picture: str) -> Steps:
     (request := get_arguments()[1] / f"{picture}.request").touch()
     yield from wait_until(request.with_suffix(".done").exists, "a screenshot of the file browser")
     yield from press("file.execute()", find_place(area, "EXECUTE", window))
-    yield from wait_until(lambda: len(get_window_manager().windows) == 1, "the file browser to be closed")
+    yield from wait_until(lambda: find_browser() is None, "the file browser to be closed")
 
 
 def use_set_up() -> Steps:
@@ -108,15 +114,18 @@ def wait_for_backend() -> Steps:
 
 
 def show_preferences_page() -> Generator[float | None, None, Place]:
-    """The extension's preferences in place of the largest area but the viewport, which is made higher; returns their place."""
-    window = get_window_and_view()[0]
-    area: Any = max((a for a in window.screen.areas if a.type != "VIEW_3D"), key=lambda a: a.width * a.height)
-    area.ui_type = "PREFERENCES"
-    preferences: Any = bpy.context.preferences
-    preferences.active_section, get_window_manager().addon_search = "ADDONS", "LatentMan"
+    """The extension's preferences in a window of their own, as from the menu *Edit*; returns their place."""
+    manager, preferences = get_window_manager(), bpy.context.preferences
+    assert preferences is not None
+    with bpy.context.temp_override(window=manager.windows[0]):
+        bpy.ops.screen.userpref_show()
+    yield from wait_until(lambda: len(manager.windows) > 1, "the preferences")
+    window = manager.windows[-1]
+    area = window.screen.areas[0]
+    preferences.active_section, manager.addon_search = "ADDONS", "LatentMan"  # type: ignore[attr-defined]
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.preferences.addon_expand(module=KEY)
-    yield from wait_seconds(1)
+    yield from wait_seconds(2)
     return find_place(area, "WINDOW", window)
 
 
@@ -163,7 +172,7 @@ def pair(place: Place) -> Steps:
         get_window_manager().clipboard = text
         yield from press("latentman.pair_backend", place)
         yield from take_screenshot("31-pairing")
-        yield from press_key("RET")
+        yield from press_key("RET", place.window)
         yield from wait_for_backend()
         yield from take_screenshot("31-paired")
         yield from press_until("latentman.stop_backend", lambda: not get_connection().running)
@@ -174,10 +183,10 @@ def remove(place: Place) -> Steps:
     folder = Path(find_environment().python).parents[1]
     yield from press("latentman.remove_backend", place)
     yield from take_screenshot("31-asked")
-    yield from press_key("ESC")
+    yield from press_key("ESC", place.window)
     assert not get_set_up().busy and folder.is_dir()
     yield from press("latentman.remove_backend", place)
-    yield from press_key("RET")
+    yield from press_key("RET", place.window)
     yield from wait_until(lambda: get_set_up().result, "the removal")
     yield from wait_for_set_up("the removal")
     assert find_environment() is None and not folder.exists()
