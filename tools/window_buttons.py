@@ -82,21 +82,34 @@ def move_mouse(place: Place, x: int, y: int) -> None:
     place.window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
 
 
+def look_at(place: Place, x: int, y: int) -> Generator[float | None, None, str]:
+    """Have the mouse at a point, and wait until Blender tells what is there for sure."""
+    move_mouse(place, x, y)
+    yield from wait_seconds(0.2)
+    return read_button(place)
+
+
 def look_for(what: str, place: Place, columns: tuple[float, ...], seen: set[str]) -> Search:
     """Go down columns of what a region shows now, first where the button was last; returns where it is, or None.
     Whatever is found is ``seen``."""
-    region, (left, bottom) = place.region, (place.region.x, place.region.y)
+    region = place.region
     ends = range(region.height - 6, 4, -STEP)
-    points = [(round(region.width * across), y) for across in columns for y in ends]
-    for point in ([_known[what]] if what in _known else []) + points:
-        x, y = left + point[0], bottom + point[1]
-        move_mouse(place, x, y)
+    points = [(region.x + round(region.width * across), region.y + y) for across in columns for y in ends]
+    last = points[0]
+    if what in _known:
+        points.insert(0, (region.x + _known[what][0], region.y + _known[what][1]))
+    for point in points:
+        move_mouse(place, *point)
         yield QUICK
         found = read_button(place)
         seen.add(found)
         if found.startswith(what):
-            _known[what] = point
-            return x, y
+            # what is read may still be about the point before
+            for x, y in (last, point):
+                if (yield from look_at(place, x, y)).startswith(what):
+                    _known[what] = x - region.x, y - region.y
+                    return x, y
+        last = point
     return None
 
 
@@ -126,12 +139,9 @@ def find_button(what: str, place: Place | None = None) -> Found:
 def find_top(what: str, place: Place) -> Found:
     """The highest pixel of a button, at the x where it was found."""
     x, y = yield from find_button(what, place)
-    while True:
-        move_mouse(place, x, y + 1)
-        yield QUICK
-        if not read_button(place).startswith(what):
-            return x, y
-        y += 1
+    while (yield from look_at(place, x, y + 2)).startswith(what):
+        y += 2
+    return x, y
 
 
 def press_at(place: Place, x: int, y: int) -> Steps:
