@@ -227,6 +227,24 @@ def test_online_access_is_blenders_own_switch(registered_operators):
         system.use_online_access = before
 
 
+def test_a_backend_that_was_started_offline_is_started_again(registered_operators, monkeypatch):
+    connection, started = connection_module.connection, []
+    monkeypatch.setattr(connection, "process", object())
+    monkeypatch.setattr(buttons, "start_backend", lambda context, connection: started.append(online.is_online()))
+    system = bpy.context.preferences.system
+    before = system.use_online_access
+    try:
+        system.use_online_access = False
+        # it is told when it is started, and what it makes is not given up for that
+        monkeypatch.setitem(connection._tasks, "shot", SimpleNamespace(is_background=False))
+        assert bpy.ops.latentman.allow_online() == {"FINISHED"} and system.use_online_access and not started
+        monkeypatch.delitem(connection._tasks, "shot")
+        system.use_online_access = False
+        assert bpy.ops.latentman.allow_online() == {"FINISHED"} and started == [True]
+    finally:
+        system.use_online_access = before
+
+
 def run_command(capsys, *arguments):
     code = command_line.main(["setup", *arguments, "--json"])
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
