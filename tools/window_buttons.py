@@ -156,7 +156,12 @@ def press_at(place: Place, x: int, y: int) -> Steps:
 def press(what: str, place: Place | None = None, picture: str = "") -> Found:
     """Find a button and click it; with a ``picture``, after a screenshot with the mouse over it. Returns where it is."""
     place = place or get_sidebar()
-    x, y = yield from find_button(what, place)
+    while True:
+        x, y = yield from find_button(what, place)
+        # boxes may grow while they are looked at
+        yield from wait_seconds(0.5)
+        if (yield from look_at(place, x, y)).startswith(what):
+            break
     if picture:
         yield from take_screenshot(picture)
     yield from press_at(place, x, y)
