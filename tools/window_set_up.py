@@ -122,7 +122,7 @@ def show_preferences_page() -> Generator[float | None, None, Place]:
     yield from wait_until(lambda: len(manager.windows) > 1, "the preferences")
     window = manager.windows[-1]
     area = window.screen.areas[0]
-    preferences.active_section, manager.addon_search = "ADDONS", "LatentMan"  # type: ignore[attr-defined]
+    preferences.active_section, manager.addon_search = "ADDONS", "LatentMan"
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.preferences.addon_expand(module=KEY)
     yield from wait_seconds(2)
