@@ -138,6 +138,8 @@ def use_panel() -> Steps:
     yield from scroll(40)
     yield from take_screenshot("4-preview")
     monitor.phase = "generating"
+    # Make Motion may have given the scene the motion's range
+    get_current_scene().frame_start, get_current_scene().frame_end = 1, 4
     click("latentman.generate")
     yield from play_meanwhile()
     yield from wait_until(lambda: get_connection().shot_task.stage == "denoising", "the first step")
