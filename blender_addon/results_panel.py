@@ -151,8 +151,9 @@ def draw_facts(layout: bpy.types.UILayout, context: bpy.types.Context, result: L
 
 def draw_history_buttons(layout: bpy.types.UILayout) -> None:
     """The buttons that a result has in the panel and in the sequencer."""
+    # in a row of its own: beside another button its words are cut off
+    layout.operator("latentman.restore_settings", icon="LOOP_BACK")
     row = layout.row(align=True)
-    row.operator("latentman.restore_settings", icon="LOOP_BACK")
     row.operator("latentman.make_again", icon="FILE_REFRESH")
     set_properties(row.operator("latentman.make_again", text="", icon="ADD"), new_seed=True)
     row = layout.row(align=True)
