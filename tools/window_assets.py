@@ -83,7 +83,8 @@ def use_assets() -> Steps:
     yield from wait_seconds(2)
     browser, viewport = find_region(area, "WINDOW"), find_region(view, "WINDOW")
     tile = (browser.x + FIRST_TILE[0], browser.y + browser.height - FIRST_TILE[1])
-    yield from drag(tile, (viewport.x + 300, viewport.y + 350))
+    # between the toolbar and the sidebar, however narrow the viewport is
+    yield from drag(tile, ((viewport.x + find_region(view, "UI").x) // 2, viewport.y + 350))
     dragged = get_armature("Mannequin Rig")
     assert (dragged.matrix_world.to_3x3() @ Vector((0, 1, 0))).z > 0.99, "it stands upright"
     bodies = get_module("rigging.characters").find_character_meshes(dragged)
