@@ -76,6 +76,8 @@ def use_assets() -> Steps:
     area.ui_type = "ASSETS"
     yield from wait_seconds(2)
     space: Any = area.spaces.active
+    # Blender 5 opens the tree of catalogues, which leaves no room for tiles in a narrow area
+    space.show_region_toolbar = False
     space.params.asset_library_reference = "LatentMan"
     yield from wait_seconds(3)
     yield from take_screenshot("16-assets")
