@@ -21,15 +21,19 @@ MAX_BYTES = 512 << 20
 
 @dataclass(frozen=True, eq=False)
 class Charts:
-    """The triangles of one or more surfaces: ``uv`` (T, 3, 2) float32 texture coordinates, ``rest`` (T, 3, 3) float32 rest positions
-    in metres, ``surface`` (T,) uint16 the number of each triangle's surface, and the surfaces' names. ``size`` is the side in texels
-    of the image that is made of each surface."""
+    """The triangles of one or more surfaces: ``uv`` (T, 3, 2) float32 texture coordinates, ``rest`` (T, 3, 3) float32 rest
+    positions in metres, ``surface`` (T,) uint16 the number of each triangle's surface, and the surfaces' names.
+
+    ``size`` is the side in texels of the image that is made of each surface, ``keyframes`` are the places of the views that are
+    made together.
+    """
 
     uv: np.ndarray
     rest: np.ndarray
     surface: np.ndarray
     names: dict[int, str]
     size: int = 1024
+    keyframes: tuple[int, ...] = ()
 
     @property
     def area(self) -> np.ndarray:
@@ -44,7 +48,8 @@ class Charts:
         table = {old: numbers[name] for old, name in self.names.items() if name in numbers}
         known = np.isin(self.surface, list(table))
         surface = np.array([table[int(one)] for one in self.surface[known]], np.uint16)
-        return Charts(self.uv[known], self.rest[known], surface, {new: self.names[old] for old, new in table.items()}, self.size)
+        names = {new: self.names[old] for old, new in table.items()}
+        return Charts(self.uv[known], self.rest[known], surface, names, self.size, self.keyframes)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As plain arrays by name."""
@@ -55,6 +60,7 @@ class Charts:
             "chart_numbers": np.array(list(self.names), np.int64),
             "chart_names": np.array(list(self.names.values()), str),
             "size": np.array(self.size, np.int64),
+            "keyframes": np.array(self.keyframes, np.int64),
         }
 
     def encode(self) -> bytes:
@@ -67,7 +73,9 @@ class Charts:
         try:
             return cls.from_arrays(decode_arrays(data))
         except (ValueError, KeyError, TypeError) as error:
-            raise ShotError("charts", f"The description of the mesh's texture map cannot be read ({error}); dress again.") from error
+            raise ShotError(
+                "charts", f"The description of the mesh's texture map cannot be read ({error}); dress again."
+            ) from error
 
     @classmethod
     def from_arrays(cls, found: dict[str, np.ndarray]) -> Charts:
@@ -84,7 +92,7 @@ class Charts:
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(f"its image would have {size} texels along a side")
         names = dict(zip(found["chart_numbers"].tolist(), map(str, found["chart_names"].tolist()), strict=True))
-        return cls(uv, rest, surface, names, size)
+        return cls(uv, rest, surface, names, size, tuple(found["keyframes"].tolist()))
 
 
 def encode_arrays(arrays: dict[str, np.ndarray]) -> bytes:

@@ -397,7 +397,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     ControlNets for normals and poses need it. ``schedule`` is what changes from frame to frame; a request in which nothing does is
     written without it, and so is the same as before there was one. ``look`` names a finished job whose look the
     characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
-    ``look_optional`` a look that cannot be kept is made anew instead of being an error.
+    ``look_optional`` a look that cannot be kept is made anew instead of being an error. ``costume`` names the files of a costume
+    that is made or worn (``shared.costume_files``); a request without one is written without it.
     """
 
     text: Text
@@ -419,6 +420,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     look: str = ""
     look_optional: bool = False
     schedule: Schedule | msgspec.UnsetType = msgspec.UNSET
+    costume: str | msgspec.UnsetType = msgspec.UNSET
 
     def get_schedule(self) -> Schedule | None:
         """What changes from frame to frame; None where nothing does."""

@@ -24,10 +24,12 @@ from ..models.loading import load
 from ..models.placement import plan_again
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
+from ..video.costume import Costume
 from ..video.drafts import DraftMaker
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
+from .dressing import Dressing
 from .in_use import Claim
 from .job import Job
 from .parts import iter_part
@@ -130,6 +132,8 @@ def prepare(job: Job, models: ModelCache, callbacks: RunCallbacks) -> tuple[Imag
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     model, source, run_context = prepare(job, models, callbacks)
     taken: set[int] = set()
+    dressing = Dressing(job, source)
+    dressing.complete_with(run_context)
     look_file = job.look_file()
     if look_file is not None:
         for index, png in iter_part(job, look_file, model, source, run_context, done):
@@ -138,14 +142,15 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     else:
         parent = job.parent()
         taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
-        pipeline = make_pipeline(job, parent, model, source, run_context, done)
+        pipeline = make_pipeline(job, parent, model, source, run_context, done, dressing.worn, dressing.keyframes)
         for index, image in pipeline.iter_frames(done, taken):
             if index not in done:
                 job.write_frame(index, image)
                 if callbacks.draft is not None:
                     callbacks.draft([index], shrink(image)[None], True)
                 callbacks.frame_stored(index)
-    figures = _measure(job, source, run_context, has_textures=look_file is None)
+    figures = _measure(job, source, run_context, has_textures=look_file is None and not dressing.has_costume)
+    costume = {"costume": dressing.store(run_context)} if dressing.has_costume else {}
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
@@ -156,6 +161,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         "device": str(model.device),
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "textures": list(job.textures()),
+        **costume,
         "warnings": list(dict.fromkeys(run_context.warnings)),
     }
 
@@ -198,9 +204,17 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
 
 
 def make_pipeline(
-    job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext, done: set[int]
+    job: Job,
+    parent: Job | None,
+    model: ImageModel,
+    source: PassesSource,
+    run_context: RunContext,
+    done: set[int],
+    worn: Costume | None = None,
+    keyframes: Sequence[int] = (),
 ) -> ShotPipeline:
-    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps.
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps, or the
+    costume that is worn in it. ``keyframes`` are those of the pipeline.
 
     Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
     it was.
@@ -208,7 +222,7 @@ def make_pipeline(
     look, reference = job.look(), job.read_reference()
     if look is not None and done.issuperset(look.keyframes):
         return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True, reference=reference)
-    if parent is not None:
+    if parent is not None and (worn is None or job.has_same_settings(parent)):
         try:
             return ShotPipeline(
                 model,
@@ -223,4 +237,7 @@ def make_pipeline(
             if error.code != "look" or not job.request.look_optional:
                 raise
             run_context.warnings.append("The look was made anew: the character's surface is not what it was.")
-    return ShotPipeline(model, job.request, source, run_context, reference=reference)
+    own = None if worn is None else worn.make_look()
+    return ShotPipeline(
+        model, job.request, source, run_context, look=own, same_settings=own is None, reference=reference, keyframes=keyframes
+    )

@@ -146,6 +146,7 @@ class ShotPipeline:
         part: Sequence[int] | None = None,
         noise_cell_side: float = 0.0,
         given: GivenInputs = GivenInputs(),
+        keyframes: Sequence[int] = (),
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
@@ -155,7 +156,8 @@ class ShotPipeline:
         ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
         the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
 
-        ``given`` is what the networks see instead of what the request and the passes say.
+        ``given`` is what the networks see instead of what the request and the passes say. ``keyframes`` are the frames to denoise
+        jointly, the one that the others attend to first, where they are not to be chosen by what they show.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -193,6 +195,7 @@ class ShotPipeline:
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         self._inputs, self._anchor_row = given, 0
+        self._chosen_keyframes = tuple(keyframes)
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
         run_context.add_warnings(_list_sampling_warnings(model, request))
@@ -267,7 +270,9 @@ class ShotPipeline:
             look, found = self._given.get(prompt), rows
             if settings is not None and rows:
                 found = []
-                if not self._is_finalized:
+                if self._chosen_keyframes and not self._is_finalized:
+                    found = [n for n in self._chosen_keyframes if n in rows]
+                elif not self._is_finalized:
                     found = select_keyframes(self._source, rows, settings, None if look is None else look.texture)
                 if not found and (look is None or not self._same_settings):
                     # without an anchor from another job a shot needs a frame to attend to
@@ -306,6 +311,7 @@ class ShotPipeline:
                 pictures, looks[prompt] = self._finalize(prompt, rows, latents, run, fusion, looks)
                 yield from ((row, one) for row, one in zip(rows, pictures, strict=True) if row in finished_rows)
         if looks and not self._is_finalized:
+            looks = {prompt: self._run_context.complete_look(look) for prompt, look in looks.items()}
             first, *others = looks
             self._run_context.keep_look(
                 replace(looks[first], keyframes=tuple(keyframes), others={prompt: looks[prompt] for prompt in others})

@@ -94,10 +94,15 @@ class _SizeAction(argparse.Action):
 def add_scene_arguments(parser: argparse.ArgumentParser, own_size: str) -> None:
     """What a shot needs to know of the scene; ``own_size`` says in words what its size is by default."""
     add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
-    for side in SIDES:
-        add_setting(parser, side, default=f"{own_size}, or as the other side and the scene's aspect say")
-    parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
+    add_size_arguments(parser, own_size, ", or as the other side and the scene's aspect say")
     add_file_arguments(parser)
+
+
+def add_size_arguments(parser: argparse.ArgumentParser, own_size: str, otherwise: str = "") -> None:
+    """The size of the frames; ``own_size`` says in words what it is by default, ``otherwise`` what one side follows from."""
+    for side in SIDES:
+        add_setting(parser, side, default=f"{own_size}{otherwise}")
+    parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:

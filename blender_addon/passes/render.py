@@ -372,9 +372,7 @@ class PassRender:
         """The pose as a view of the staging shows it."""
         assert self._staging is not None
         view = self._staging.viewpoints[frame]
-        return replace(
-            self._get_pose(own), views={size: view.make_view(*size, self._metres) for size in self._sizes}
-        )
+        return replace(self._get_pose(own), views={size: view.make_view(*size, self._metres) for size in self._sizes})
 
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""

@@ -11,7 +11,7 @@ from ..reference_shots.rasteriser import rasterise
 from .camera import View
 
 #: views of the turntable, and how far above the horizon it is seen from
-TURNS, ELEVATION = 12, np.radians(8.0)
+TURNS, ELEVATION = 16, np.radians(8.0)
 #: the half angle of view along the shorter side of a picture: little perspective
 HALF_ANGLE = np.radians(14.0)
 #: what is left free around the character, as a fraction of the picture
@@ -54,6 +54,12 @@ class Ring:
 
     viewpoints: tuple[Viewpoint, ...]
     seen: float
+
+    @property
+    def keyframes(self) -> tuple[int, ...]:
+        """The places of the views that between them decide how the character looks: every other one of the turntable, the front
+        first, and what that does not show."""
+        return (*range(0, TURNS, 2), *range(TURNS, len(self.viewpoints)))
 
 
 def look_at(points: np.ndarray, azimuth: float, elevation: float, front: np.ndarray, label: str, aspect: float = 1.0) -> Viewpoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import bpy
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ...shared.charts import Charts
 from ...shared.shot import ShotError
 from ..typed_access import SceneContext, get_scene
-from .geometry import FrameGeometry, transform
+from .geometry import FrameGeometry, Key, transform
 from .reading import BACKGROUND
 from .ring import Ring, Viewpoint, plan_ring
 
@@ -26,8 +26,8 @@ REGIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Staging:
-    """What a shot of one pose shows: the character at a ``frame`` of the scene, or in its rest pose, from a viewpoint for each frame
-    number of the shot. ``geometry`` is the pose, where it has been evaluated already."""
+    """What a shot of one pose shows: the character at a ``frame`` of the scene, or in its rest pose, from a viewpoint for each
+    frame number of the shot. ``geometry`` is the pose, where it has been evaluated already."""
 
     frame: int
     at_rest: bool
@@ -76,7 +76,6 @@ def stage_character(
     surfaces = [one for one in geometry.surfaces if not one.is_hole and one.shape.triangles is not None]
     if not surfaces:
         raise ShotError("character", "The character shows no surface that can be dressed; pick one with a mesh.")
-    charts = make_charts(geometry, {one.key: render.get_number(one.key) for one in surfaces}, atlas_size)
     triangles, parts = [], []
     for one in surfaces:
         assert one.shape.triangles is not None
@@ -102,10 +101,12 @@ def stage_character(
         regions = {"upper half": corners[corners[:, 2] >= middle], "lower half": corners[corners[:, 2] <= middle]}
     ring: Ring = plan_ring(world_triangles, front, regions, aspect)
     viewpoints = dict(enumerate(ring.viewpoints, 1))
+    numbers = {one.key: render.get_number(one.key) for one in surfaces}
+    charts = replace(make_charts(geometry, numbers, atlas_size), keyframes=ring.keyframes)
     return StagedCharacter(Staging(frame, at_rest, viewpoints, geometry), ring.seen, charts)
 
 
-def make_charts(geometry: FrameGeometry, numbers: dict, size: int) -> Charts:
+def make_charts(geometry: FrameGeometry, numbers: dict[Key, int], size: int) -> Charts:
     """The charts of a pose's surfaces, by their ``numbers``."""
     uvs, rests, owners, names = [], [], [], {}
     for one in geometry.surfaces:

@@ -1,0 +1,137 @@
+"""Costumes in jobs: one that is made while a character is looked at from all sides, and one that the characters of a shot wear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...shared.charts import Charts
+from ...shared.costume_files import CHARTS, COSTUME, PAINT
+from ...shared.shot import ShotError, ShotRequest
+from ..pictures import decode_rgba
+from ..video.costume import Costume, fill_texture, list_surface_cells, measure_known, measure_overlap, paint_texture
+from ..video.look import Look
+from ..video.run_context import RunContext
+from ..video.source import PassesSource
+from .job import Job
+
+#: less of the surface than this is said
+ENOUGH = 0.98
+#: texels that belong to several places are said from this fraction on
+MOST_SHARED = 0.01
+
+
+def check_costume(request: ShotRequest, files: Mapping[str, bytes], *, is_part: bool = False) -> None:
+    """Raise ``ShotError`` for files of a costume that cannot be used, before anything is rendered for them. ``is_part`` says that
+    the shot is made from a look's file, or makes one."""
+    if is_part:
+        raise ShotError(
+            "costume", "A look's file has its own texture, and takes no costume; generate the shot as a whole to have it wear one."
+        )
+    if request.look and not request.look_optional:
+        raise ShotError("costume", "The shot cannot keep a look and wear a costume at once; leave one of them out.")
+    if CHARTS in files:
+        Charts.decode(files[CHARTS])
+    _read_painted(files)
+
+
+def _read_painted(files: Mapping[str, bytes]) -> tuple[Costume | None, float]:
+    """The given costume with what was painted on its images, and how much of its surfaces that is; None where none is given."""
+    if COSTUME not in files:
+        return None, 0.0
+    costume, most = Costume.decode(files[COSTUME]), 0.0
+    for name, data in files.items():
+        if not name.startswith(PAINT):
+            continue
+        surface = int(name.removeprefix(PAINT))
+        if surface not in costume.charts.names:
+            raise ShotError(
+                "paint", "A painted image belongs to a surface that the costume does not have; paint on its own images."
+            )
+        try:
+            image = decode_rgba(data)
+        except (OSError, ValueError) as error:
+            raise ShotError(
+                "paint", f"The painted image cannot be read ({error}); paint on it in Blender, and try again."
+            ) from error
+        texture, share = paint_texture(costume.texture, costume.charts, surface, image)
+        costume, most = replace(costume, texture=texture), max(most, share)
+    return costume, most
+
+
+class Dressing:
+    """What a job has to do with a costume: nothing, or it wears one, or makes one, or completes one."""
+
+    def __init__(self, job: Job, source: PassesSource) -> None:
+        """Raises ``ShotError`` for files that are missing or damaged, and for a costume of another surface."""
+        self._job, files = job, job.costume_files()
+        worn, self._painted = _read_painted(files)
+        #: what the characters wear from the beginning
+        self.worn = worn.fit(source) if worn is not None else None
+        self._charts = Charts.decode(files[CHARTS]) if CHARTS in files else None
+
+    @property
+    def keyframes(self) -> tuple[int, ...]:
+        """The frames that are made together, where they are not to be chosen."""
+        count = len(self._job.request.frames)
+        return tuple(n for n in self._charts.keyframes if 0 <= n < count) if self._charts is not None and self.worn is None else ()
+
+    @property
+    def has_costume(self) -> bool:
+        """Whether the job's textures are those of a costume."""
+        return self.worn is not None or self._charts is not None
+
+    def complete_with(self, run_context: RunContext) -> None:
+        """Have the look completed before other frames are made from it, where a costume is made."""
+        if self._charts is not None:
+            run_context.complete_look = self._make_completion(self._charts, run_context.progress)
+
+    def _make_completion(self, charts: Charts, progress: Callable[[str, int, int], None]) -> Callable[[Look], Look]:
+        def complete(look: Look) -> Look:
+            progress("completing the surface", 0, 2)
+            texture = look.texture
+            device = texture.cells.device
+            texture = replace(texture, cells=texture.cells.cpu(), values=texture.values.cpu())
+            self._job.write_figures({"known": round(measure_known(texture, charts), 4)})
+            progress("completing the surface", 1, 2)
+            filled = fill_texture(texture, list_surface_cells(charts, texture.side))
+            progress("completing the surface", 2, 2)
+            return replace(look, texture=replace(filled, cells=filled.cells.to(device), values=filled.values.to(device)))
+
+        return complete
+
+    def store(self, run_context: RunContext) -> dict[str, Any]:
+        """Store the costume's file and the images of its surfaces once all frames are there, and give what is to be said of it."""
+        costume = self.worn
+        if self._charts is not None:
+            look = self._job.read_look()
+            assert look is not None
+            costume = Costume(look.texture, self._charts, self._job.request.text.prompt)
+        assert costume is not None
+        charts = costume.charts
+        for number, (surface, atlas) in enumerate(costume.iter_atlases(), 1):
+            run_context.progress("painting the atlas", number, len(charts.names))
+            self._job.write_texture(surface, atlas)
+        self._job.write_costume(costume.encode())
+        figures: dict[str, Any] = {
+            "surfaces": {str(number): name for number, name in charts.names.items()},
+            "side": costume.texture.side,
+        }
+        if self.worn is not None:
+            figures["painted"] = round(self._painted, 4)
+        figures |= self._job.read_figures()
+        known = figures.get("known")
+        if known is not None and known < ENOUGH:
+            run_context.warnings.append(
+                f"The views show {known:.0%} of the surface, and the rest was filled from its neighbours; open the pose, or hide "
+                "what covers the body."
+            )
+        for surface, name in charts.names.items():
+            shared = measure_overlap(charts, surface)
+            if shared > MOST_SHARED:
+                run_context.warnings.append(
+                    f"{shared:.0%} of the texture map of '{name}' belongs to several places of its surface, which share their "
+                    "colours in the image; unwrap it without overlaps to paint on each of them."
+                )
+        return figures
