@@ -6,7 +6,7 @@ another one and taken off again, also after the file was saved and opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +105,22 @@ def _check_body(body: bpy.types.Object) -> None:
         )
 
 
-def apply_look(bodies: list[bpy.types.Object], path: Path, name: str, job: str = "") -> bpy.types.Material:
+def apply_look(bodies: list[bpy.types.Object], path: Path | Mapping[bpy.types.Object, Path], name: str, job: str = "") -> None:
     """Lay the look over the materials of every body, instead of a look that is there; their own stay below and come back with
-    ``remove_look``. The meshes are not changed, but for a slot where they have none.
+    ``remove_look``. The meshes are not changed, but for a slot where they have none. ``path`` is the texture of all of them, or
+    that of each.
 
     Raises ``ShotError`` for bodies without texture coordinates and for linked ones, before anything is changed.
     """
     for body in bodies:
         _check_body(body)
-    material = make_look_material(path, name, job)
     for body in bodies:
+        material = make_look_material(path if isinstance(path, Path) else path[body], name, job)
         if not has_look(body):
             _remember_slots(body)
         for slot in body.material_slots:
             slot.link = "OBJECT"
             slot.material = material
-    return material
 
 
 def _remember_slots(body: bpy.types.Object) -> None:

@@ -17,6 +17,8 @@ MIN_SIZE, MAX_SIZE = 256, 4096
 MAX_TRIANGLES = 4_000_000
 #: bytes of the largest file
 MAX_BYTES = 512 << 20
+#: makes one number of a cell
+_KEY = np.array([1 << 40, 1 << 20, 1], np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +97,22 @@ class Charts:
         return cls(uv, rest, surface, names, size, tuple(found["keyframes"].tolist()))
 
 
+def measure_likeness(one: Charts, other: Charts) -> float:
+    """The fraction of the corners of one's triangles beside which the other has some, 0 to 1: near 1 for the same surface."""
+    if not len(one.surface) or not len(other.surface):
+        return 0.0
+    corners = [charts.rest.reshape(-1, 3).astype(np.float64) for charts in (one, other)]
+    side = float(np.linalg.norm(np.ptp(corners[0], axis=0))) / 200 or 1.0
+    cells = [np.floor(points / side).astype(np.int64) for points in corners]
+    offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    known = np.unique((cells[1][:, None] + offsets).reshape(-1, 3) @ _KEY)
+    return float(np.isin(cells[0] @ _KEY, known).mean())
+
+
 def encode_arrays(arrays: dict[str, np.ndarray]) -> bytes:
     """Arrays as an ``npz`` file; equal arrays give equal bytes."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from .charts import MAX_BYTES, Charts, decode_arrays
+from .charts import MAX_BYTES, Charts, decode_arrays, encode_arrays
 from .files import read_file
 from .png import is_intact_png
 from .shot import ShotError, ShotRequest
@@ -19,6 +19,8 @@ from .shot import ShotError, ShotRequest
 CHARTS = "charts"
 #: what is worn: a costume's file, and images of its surfaces, by their numbers, that were painted on
 COSTUME, PAINT = "costume", "paint_"
+#: within a costume's file the images as they were made; those that were painted on have the names of what is worn
+IMAGE = "image_"
 #: a costume's file by itself is called so
 SUFFIX = ".costume"
 _NAMES = re.compile(f"{CHARTS}|{COSTUME}|{PAINT}[0-9]{{1,5}}")
@@ -82,6 +84,36 @@ def read_charts(data: bytes) -> Charts:
         return Charts.from_arrays(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ShotError("costume", f"The costume cannot be read ({error}); choose a file that *Dress* has made.") from error
+
+
+def read_images(data: bytes, *, only_painted: bool = False) -> dict[int, bytes]:
+    """The PNG files in a costume's file by their surfaces' numbers, painted ones in place of those that were made. Raises
+    ``ShotError`` for a damaged file."""
+    try:
+        found = decode_arrays(data)
+    except ValueError as error:
+        raise ShotError("costume", f"The costume cannot be read ({error}); choose a file that *Dress* has made.") from error
+    images = {}
+    for prefix in (PAINT,) if only_painted else (IMAGE, PAINT):
+        for name, array in found.items():
+            number = name.removeprefix(prefix)
+            if name.startswith(prefix) and number.isdecimal() and len(number) <= 5 and array.dtype == np.uint8:
+                images[int(number)] = array.tobytes()
+    if not all(map(is_intact_png, images.values())):
+        raise ShotError("costume", "The costume has a damaged image; choose another file, or dress the character again.")
+    return images
+
+
+def read_prompt(data: bytes) -> str:
+    """What was said when a costume was made. Raises ``ValueError`` or ``KeyError`` for what is no costume."""
+    return str(decode_arrays(data)["prompt"]).strip()
+
+
+def with_paint(data: bytes, painted: Mapping[int, bytes]) -> bytes:
+    """A costume's file with images that were painted on, by their surfaces' numbers. Raises ``ShotError`` for a damaged file."""
+    read_charts(data)
+    arrays = decode_arrays(data)
+    return encode_arrays({**arrays, **{f"{PAINT}{number}": np.frombuffer(image, np.uint8) for number, image in painted.items()}})
 
 
 def find_surface(charts: Charts, path: Path) -> int:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ...shared.charts import Charts
-from ...shared.costume_files import CHARTS, COSTUME, PAINT
+from ...shared.costume_files import CHARTS, COSTUME, PAINT, read_images
 from ...shared.shot import ShotError, ShotRequest
-from ..pictures import decode_rgba
+from ..pictures import decode_rgba, encode_png
 from ..video.costume import Costume, fill_texture, list_surface_cells, measure_known, measure_overlap, paint_texture
 from ..video.look import Look
 from ..video.run_context import RunContext
@@ -41,9 +41,9 @@ def _read_painted(files: Mapping[str, bytes]) -> tuple[Costume | None, float]:
     if COSTUME not in files:
         return None, 0.0
     costume, most = Costume.decode(files[COSTUME]), 0.0
-    for name, data in files.items():
-        if not name.startswith(PAINT):
-            continue
+    painted = {f"{PAINT}{number}": data for number, data in read_images(files[COSTUME], only_painted=True).items()}
+    painted |= {name: data for name, data in files.items() if name.startswith(PAINT)}
+    for name, data in painted.items():
         surface = int(name.removeprefix(PAINT))
         if surface not in costume.charts.names:
             raise ShotError(
@@ -110,10 +110,12 @@ class Dressing:
             costume = Costume(look.texture, self._charts, self._job.request.text.prompt)
         assert costume is not None
         charts = costume.charts
+        images = {}
         for number, (surface, atlas) in enumerate(costume.iter_atlases(), 1):
             run_context.progress("painting the atlas", number, len(charts.names))
-            self._job.write_texture(surface, atlas)
-        self._job.write_costume(costume.encode())
+            images[surface] = encode_png(atlas)
+            self._job.write_texture_file(surface, images[surface])
+        self._job.write_costume(costume.encode(images))
         figures: dict[str, Any] = {
             "surfaces": {str(number): name for number, name in charts.names.items()},
             "side": costume.texture.side,

@@ -116,7 +116,11 @@ class Job:
 
     def write_texture(self, character: int, texture: np.ndarray) -> None:
         """Store a character's texture (S, S, 4) uint8."""
-        self._write(self.folder / f"texture_{character}.png", encode_png(texture))
+        self.write_texture_file(character, encode_png(texture))
+
+    def write_texture_file(self, number: int, data: bytes) -> None:
+        """Store a texture that is a PNG file already."""
+        self._write(self.folder / f"texture_{number}.png", data)
 
     def textures(self) -> dict[str, bytes]:
         """The stored textures' files by the names they travel under: ``texture_1`` and so on."""

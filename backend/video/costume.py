@@ -5,7 +5,7 @@ It becomes an image on the mesh's texture map, and an image that was painted on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from ...shared.charts import Charts, decode_arrays, encode_arrays
+from ...shared.costume_files import IMAGE
 from ...shared.passes import PASS_LAYOUT, FramePasses
 from ...shared.shot import ShotError
 from .lattice import MIN_WEIGHT, SurfaceTexture, pack_cells, sample_frames, unpack_cells
@@ -241,10 +242,12 @@ class Costume:
     charts: Charts
     prompt: str = ""
 
-    def encode(self) -> bytes:
-        """As an ``npz`` file without pickles."""
+    def encode(self, images: Mapping[int, bytes] | None = None) -> bytes:
+        """As an ``npz`` file without pickles; ``images`` are the PNG files of its surfaces by number, for whoever opens it."""
+        pictures = {f"{IMAGE}{number}": np.frombuffer(data, np.uint8) for number, data in (images or {}).items()}
         return encode_arrays(
             {
+                **pictures,
                 **self.charts.arrays(),
                 "side": np.array(self.texture.side),
                 "cells": self.texture.cells.cpu().numpy(),

@@ -62,9 +62,11 @@ def stage_character(
     at_rest: bool = True,
     aspect: float = 1.0,
     atlas_size: int = 1024,
+    plan: bool = True,
 ) -> StagedCharacter:
     """Look at a character in its rest pose, or as it is now, and plan views of all of it. ``aspect`` is width over height of the
-    pictures, ``atlas_size`` the side in texels of its atlas. The scene is as before afterwards.
+    pictures, ``atlas_size`` the side in texels of its atlas. Without ``plan`` there are no views, only the charts. The scene
+    is as before afterwards.
 
     Raises ``ShotError`` for what cannot be rendered.
     """
@@ -76,6 +78,10 @@ def stage_character(
     surfaces = [one for one in geometry.surfaces if not one.is_hole and one.shape.triangles is not None]
     if not surfaces:
         raise ShotError("character", "The character shows no surface that can be dressed; pick one with a mesh.")
+    numbers = {one.key: render.get_number(one.key) for one in surfaces}
+    charts = make_charts(geometry, numbers, atlas_size)
+    if not plan:
+        return StagedCharacter(Staging(frame, at_rest, {}, geometry), 0.0, charts)
     triangles, parts = [], []
     for one in surfaces:
         assert one.shape.triangles is not None
@@ -93,17 +99,16 @@ def stage_character(
         front = np.array([0.0, -1.0, 0.0])
     regions = {}
     for name, joints in REGIONS.items():
-        numbers = [entry.index for entry in render.parts if entry.joint in joints]
-        regions[name] = world_triangles[np.isin(part, numbers)].reshape(-1, 3)
+        own = [entry.index for entry in render.parts if entry.joint in joints]
+        regions[name] = world_triangles[np.isin(part, own)].reshape(-1, 3)
     if not any(len(some) for some in regions.values()):
         corners = world_triangles.reshape(-1, 3)
         middle = (corners[:, 2].min() + corners[:, 2].max()) / 2
         regions = {"upper half": corners[corners[:, 2] >= middle], "lower half": corners[corners[:, 2] <= middle]}
     ring: Ring = plan_ring(world_triangles, front, regions, aspect)
     viewpoints = dict(enumerate(ring.viewpoints, 1))
-    numbers = {one.key: render.get_number(one.key) for one in surfaces}
-    charts = replace(make_charts(geometry, numbers, atlas_size), keyframes=ring.keyframes)
-    return StagedCharacter(Staging(frame, at_rest, viewpoints, geometry), ring.seen, charts)
+    staging = Staging(frame, at_rest, viewpoints, geometry)
+    return StagedCharacter(staging, ring.seen, replace(charts, keyframes=ring.keyframes))
 
 
 def make_charts(geometry: FrameGeometry, numbers: dict[Key, int], size: int) -> Charts:
