@@ -9,6 +9,7 @@ import bpy
 
 from ...shared import console, shot
 from ...shared.arguments import add_setting, add_settings, read_given_settings
+from ...shared.costume_files import read_worn
 from ...shared.model_profile import SIDES as SIDE_NAMES
 from ...shared.picture_size import fit_aspect
 from ...shared.scene_options import SceneOptions
@@ -55,6 +56,15 @@ def warn_of_scripts(out: console.Console) -> None:
 def read_scene_options(args: argparse.Namespace) -> SceneOptions:
     """What of the scene is shown, as the arguments say."""
     return SceneOptions(**read_given_settings(args, SceneOptions))
+
+
+def read_costume_arguments(args: argparse.Namespace) -> dict[str, bytes]:
+    """The files of the costume that the arguments name, none where they name none. Raises ``ShotError``."""
+    if args.costume is not None:
+        return read_worn(args.costume, args.paint)
+    if args.paint:
+        raise shot.ShotError("paint", "The painted image needs the costume that it belongs to; name that with --costume.")
+    return {}
 
 
 def read_size(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, int]:

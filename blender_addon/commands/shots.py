@@ -12,7 +12,7 @@ import bpy
 from ...shared import console, shot
 from ...shared.arguments import add_setting, read_path
 from ...shared.command_parser import CommandParser
-from ...shared.costume_files import read_worn, with_files
+from ...shared.costume_files import check_files, with_files
 from ...shared.interrupts import SignalWatch
 from ...shared.look_file import describe_look
 from ...shared.model_profile import ModelProfile
@@ -25,7 +25,7 @@ from ..tasks.shot import ShotTask
 from .asking import Asked, complete, read_asked
 from .backend import STOP_SECONDS, add_backend_arguments, ask_profile, connect, wait_for_task
 from .marked_shots import run_marked
-from .scene import ALPHA, PROGRAM, add_scene_arguments, read_scene_options, warn_of_scripts
+from .scene import ALPHA, PROGRAM, add_scene_arguments, read_costume_arguments, read_scene_options, warn_of_scripts
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own with the scene's aspect"
@@ -62,9 +62,8 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
         return run_marked(args, out, watch)
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         options, asked = read_scene_options(args), read_asked(args, scene)
-        costume = read_worn(args.costume, args.paint) if args.costume is not None else {}
-        if args.paint and not costume:
-            raise shot.ShotError("paint", "The painted image needs the costume that it belongs to; name that with --costume.")
+        costume = read_costume_arguments(args)
+        check_files(with_files(asked.request, costume), costume)
         for folder in filter(None, (args.out, args.save_passes)):
             console.check_writable(folder)
 

@@ -129,16 +129,19 @@ def sample_surface(triangles: np.ndarray, count: int = SAMPLES) -> tuple[np.ndar
     return points, normal[chosen] / area[chosen][:, None]
 
 
-def compute_footprints(view: Viewpoint, triangles: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def compute_footprints(
+    view: Viewpoint, triangles: np.ndarray, points: np.ndarray, normals: np.ndarray, aspect: float = 1.0
+) -> np.ndarray:
     """(N,) how much surface a pixel sees at each point, in squares of Blender's units; inf where the point is not seen."""
     matrix = view.world_to_camera
     corners = triangles.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
     focal = SIDE / 2 / view.tangent
-    raster = rasterise(corners, np.arange(len(corners)).reshape(-1, 3), focal, SIDE, SIDE)
+    width, height = round(SIDE * max(aspect, 1.0)), round(SIDE * max(1 / aspect, 1.0))
+    raster = rasterise(corners, np.arange(len(corners)).reshape(-1, 3), focal, height, width)
     local = points @ matrix[:3, :3].T + matrix[:3, 3]
     depth = np.maximum(-local[:, 2], 1e-9)
-    column, row = SIDE / 2 + local[:, 0] / depth * focal, SIDE / 2 - local[:, 1] / depth * focal
-    inside = (column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE) & (local[:, 2] < 0)
+    column, row = width / 2 + local[:, 0] / depth * focal, height / 2 - local[:, 1] / depth * focal
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (local[:, 2] < 0)
     front = np.full(len(points), np.inf)
     front[inside] = raster.depth[row[inside].astype(int), column[inside].astype(int)]
     pixel = depth / focal
@@ -164,7 +167,7 @@ def plan_ring(triangles: np.ndarray, front: np.ndarray, regions: Mapping[str, np
     coarsest = COARSEST * (views[0].distance / (SIDE / 2 / views[0].tangent)) ** 2
 
     def find_shown(some: list[Viewpoint]) -> np.ndarray:
-        return np.stack([compute_footprints(view, triangles, points, normals) <= coarsest for view in some])
+        return np.stack([compute_footprints(view, triangles, points, normals, aspect) <= coarsest for view in some])
 
     covered = find_shown(views).any(0)
     groups = [list_tilted(corners, front, aspect)]
