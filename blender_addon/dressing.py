@@ -1,4 +1,4 @@
-"""Begins the dressing of a character in the window, and says what has come of it."""
+"""Begins the dressing of a character in the window, and has it wear what comes of it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,6 @@ from .tasks.frames_folder import COSTUME_FILE, LOOK_FOLDER
 from .tasks.task import Task
 from .typed_access import SceneContext, get_scene
 from .wardrobe import wear
-
-
-def describe_costume(path: Path, task: DressTask) -> str:
-    """The sentence about a costume that was made."""
-    views, known = len(task.request.frames), task.known
-    share = "" if known is None else f", which show {known:.1%} of the surface"
-    return f"The costume is in {path}, made from {views} views{share}"
 
 
 def begin_dress(

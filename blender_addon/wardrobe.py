@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,24 @@ import bpy
 import numpy as np
 
 from ..shared.charts import Charts, measure_likeness
-from ..shared.costume_files import COSTUME, PAINT, SUFFIX, find_surface, read_charts, read_costume, read_images, read_prompt
+from ..shared.costume_files import (
+    COSTUME,
+    PAINT,
+    SUFFIX,
+    add_costume,
+    read_charts,
+    read_costume,
+    read_images,
+    read_prompt,
+    with_paint,
+)
 from ..shared.files import read_file
 from ..shared.png import encode_rgba, is_intact_png
 from ..shared.shot import ShotError
 from .look import find_look, find_look_image
 from .passes.render_set import get_bodies
 from .paths import make_stored_path, resolve
-from .properties import set_kept_look
+from .properties import get_kept_look, set_kept_look
 from .tasks import frames_folder
 
 #: bytes of a report, and how like the surfaces must be that wear a costume
@@ -47,6 +57,24 @@ def read_kept_files(character: bpy.types.Object | None, kept: str) -> dict[str, 
     for number, image in find_worn_images(character, path.parent).items():
         if number in charts.names:
             files[f"{PAINT}{number}"] = image
+    return files
+
+
+def read_all_files(
+    character: bpy.types.Object | None, kept: str, subjects: str, objects: Iterable[bpy.types.Object]
+) -> dict[str, bytes]:
+    """As ``read_kept_files``, and where a shot shows more than the picked character (``subjects`` as in ``SceneOptions``), the
+    costumes of the others among ``objects``. Raises ``ShotError``."""
+    files = read_kept_files(character, kept)
+    if subjects == "character":
+        return files
+    for other in sorted(objects, key=lambda one: one.name):
+        worn = get_kept_look(other)[0]
+        if other == character or not is_costume(worn):
+            continue
+        own = read_kept_files(other, worn)
+        painted = {int(name.removeprefix(PAINT)): data for name, data in own.items() if name.startswith(PAINT)}
+        files = add_costume(files, with_paint(own[COSTUME], painted))
     return files
 
 
@@ -126,16 +154,3 @@ def check_surface(character: bpy.types.Object, own: Charts, costume: Charts) -> 
             f"The costume was made for another surface than that of '{character.name}'; open it on the character that it was made "
             "for, or dress this one.",
         )
-
-
-__all__ = [
-    "check_surface",
-    "find_surface",
-    "find_textures",
-    "find_worn_images",
-    "is_costume",
-    "read_image",
-    "read_kept_files",
-    "unpack",
-    "wear",
-]

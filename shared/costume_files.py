@@ -17,13 +17,14 @@ from .shot import ShotError, ShotRequest
 
 #: what dresses: the charts of the character that is looked at from all sides
 CHARTS = "charts"
-#: what is worn: a costume's file, and images of its surfaces, by their numbers, that were painted on
+#: what is worn: a costume's file, and images of its surfaces, by their numbers, that were painted on; costumes of other characters
+#: are called costume_2 and so on, and have what was painted in their own files
 COSTUME, PAINT = "costume", "paint_"
 #: within a costume's file the images as they were made; those that were painted on have the names of what is worn
 IMAGE = "image_"
 #: a costume's file by itself is called so
 SUFFIX = ".costume"
-_NAMES = re.compile(f"{CHARTS}|{COSTUME}|{PAINT}[0-9]{{1,5}}")
+_NAMES = re.compile(f"{CHARTS}|{COSTUME}(_[0-9]{{1,3}})?|{PAINT}[0-9]{{1,5}}")
 
 
 def name_files(files: Mapping[str, bytes]) -> str:
@@ -114,6 +115,12 @@ def with_paint(data: bytes, painted: Mapping[int, bytes]) -> bytes:
     read_charts(data)
     arrays = decode_arrays(data)
     return encode_arrays({**arrays, **{f"{PAINT}{number}": np.frombuffer(image, np.uint8) for number, image in painted.items()}})
+
+
+def add_costume(files: Mapping[str, bytes], costume: bytes) -> dict[str, bytes]:
+    """The files with one more character's costume."""
+    count = sum(name.startswith(COSTUME) for name in files)
+    return {**files, COSTUME if not count else f"{COSTUME}_{count + 1}": costume}
 
 
 def find_surface(charts: Charts, path: Path) -> int:

@@ -33,31 +33,48 @@ def check_costume(request: ShotRequest, files: Mapping[str, bytes], *, is_part: 
         raise ShotError("costume", "The shot cannot keep a look and wear a costume at once; leave one of them out.")
     if CHARTS in files:
         Charts.decode(files[CHARTS])
-    _read_painted(files)
+    _read_worn(files)
 
 
-def _read_painted(files: Mapping[str, bytes]) -> tuple[Costume | None, float]:
-    """The given costume with what was painted on its images, and how much of its surfaces that is; None where none is given."""
-    if COSTUME not in files:
-        return None, 0.0
-    costume, most = Costume.decode(files[COSTUME]), 0.0
-    painted = {f"{PAINT}{number}": data for number, data in read_images(files[COSTUME], only_painted=True).items()}
-    painted |= {name: data for name, data in files.items() if name.startswith(PAINT)}
-    for name, data in painted.items():
-        surface = int(name.removeprefix(PAINT))
-        if surface not in costume.charts.names:
-            raise ShotError(
-                "paint", "A painted image belongs to a surface that the costume does not have; paint on its own images."
-            )
+def _read_worn(files: Mapping[str, bytes]) -> tuple[list[Costume], float]:
+    """The given costumes with what was painted on their images, and how much of a surface that is at most."""
+    costumes, most = [], 0.0
+    for file in sorted(name for name in files if name.startswith(COSTUME)):
+        costume = Costume.decode(files[file])
+        painted = read_images(files[file], only_painted=True)
+        if file == COSTUME:
+            painted |= {int(name.removeprefix(PAINT)): data for name, data in files.items() if name.startswith(PAINT)}
+        for surface, data in painted.items():
+            if surface not in costume.charts.names:
+                raise ShotError(
+                    "paint", "A painted image belongs to a surface that the costume does not have; paint on its own images."
+                )
+            try:
+                image = decode_rgba(data)
+            except (OSError, ValueError) as error:
+                raise ShotError(
+                    "paint", f"The painted image cannot be read ({error}); paint on it in Blender, and try again."
+                ) from error
+            texture, share = paint_texture(costume.texture, costume.charts, surface, image)
+            costume, most = replace(costume, texture=texture), max(most, share)
+        costumes.append(costume)
+    return costumes, most
+
+
+def _fit(costumes: list[Costume], source: PassesSource) -> Costume | None:
+    """All of them together, as the shot numbers their surfaces."""
+    fitted: Costume | None = None
+    for n, costume in enumerate(costumes):
+        others = {name for m, other in enumerate(costumes) if m != n for name in other.charts.names.values()}
         try:
-            image = decode_rgba(data)
-        except (OSError, ValueError) as error:
-            raise ShotError(
-                "paint", f"The painted image cannot be read ({error}); paint on it in Blender, and try again."
-            ) from error
-        texture, share = paint_texture(costume.texture, costume.charts, surface, image)
-        costume, most = replace(costume, texture=texture), max(most, share)
-    return costume, most
+            own = costume.fit(source, others)
+        except ShotError:
+            # of several characters not every one need be seen
+            if len(costumes) == 1 or (fitted is None and n == len(costumes) - 1):
+                raise
+            continue
+        fitted = own if fitted is None else fitted.join(own)
+    return fitted
 
 
 class Dressing:
@@ -66,9 +83,9 @@ class Dressing:
     def __init__(self, job: Job, source: PassesSource) -> None:
         """Raises ``ShotError`` for files that are missing or damaged, and for a costume of another surface."""
         self._job, files = job, job.costume_files()
-        worn, self._painted = _read_painted(files)
+        costumes, self._painted = _read_worn(files)
         #: what the characters wear from the beginning
-        self.worn = worn.fit(source) if worn is not None else None
+        self.worn = _fit(costumes, source)
         self._charts = Charts.decode(files[CHARTS]) if CHARTS in files else None
 
     @property

@@ -5,7 +5,7 @@ It becomes an image on the mesh's texture map, and an image that was painted on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -277,8 +277,9 @@ class Costume:
         anchor = Anchor(torch.zeros((1, 1, 1, 1)), (), FramePasses(**pixel))
         return Look(self.texture, anchor, Plate.empty(1, 1), dict(self.charts.names))
 
-    def fit(self, source: PassesSource) -> Costume:
-        """The costume with its surfaces numbered as in a shot, whatever they are called there.
+    def fit(self, source: PassesSource, claimed: Collection[str] = ()) -> Costume:
+        """The costume with its surfaces numbered as in a shot, whatever they are called there; the surfaces with the names
+        ``claimed`` are others'.
 
         Raises ``ShotError`` when the shot shows none of them.
         """
@@ -290,13 +291,23 @@ class Costume:
                 rest = frame.key[frame.ids == number]
                 inside = [self._count_inside(rest, surface) for surface in surfaces]
                 votes[number] = votes.get(number, np.zeros(1 + len(surfaces))) + [len(rest), *inside]
+        # surfaces of one name first, then those that are most alike
+        alike = sorted(
+            (self.charts.names[surface] != names.get(number), -inside / seen, number, surface)
+            for number, (seen, *counts) in votes.items()
+            for surface, inside in zip(surfaces, counts, strict=True)
+            if inside >= SAME_SURFACE * seen
+            and (names.get(number) not in claimed or self.charts.names[surface] == names.get(number))
+        )
         table: dict[int, int] = {}
-        for number, (seen, *inside) in votes.items():
-            # the surface of the same name first, where two are alike
-            order = sorted(range(len(surfaces)), key=lambda n: (-inside[n], self.charts.names[surfaces[n]] != names.get(number)))
-            best = next((surfaces[n] for n in order if inside[n] >= SAME_SURFACE * seen and surfaces[n] not in table), None)
-            if best is not None:
-                table[best] = number
+        for _, _, number, surface in alike:
+            if surface not in table and number not in table.values():
+                table[surface] = number
+        # frames that nobody has looked at may show what these do not
+        for number, name in names.items():
+            own = next((surface for surface, called in self.charts.names.items() if called == name), None)
+            if number not in votes and own is not None and own not in table:
+                table[own] = number
         if votes and not table:
             raise ShotError(
                 "costume",
@@ -308,6 +319,25 @@ class Costume:
         return Costume(
             self.texture.renumber(table), charts.renumber({number: name for name, number in numbers.items()}), self.prompt
         )
+
+    def resample(self, side: float) -> SurfaceTexture:
+        """Its texture in cells of another size."""
+        if side == self.texture.side:
+            return self.texture
+        cells = list_surface_cells(self.charts, side).numpy()
+        place, ids = unpack_cells(cells)
+        colour, share = read_colours(self.texture, place * side, ids)
+        seen = share > 0
+        values = np.concatenate([colour, np.ones((len(cells), 1), np.float32)], 1)[seen]
+        return SurfaceTexture(side, torch.from_numpy(cells[seen]), torch.from_numpy(values.astype(np.float32)))
+
+    def join(self, other: Costume) -> Costume:
+        """Both, of different surfaces of one shot, in the finer of their cells."""
+        side = min(self.texture.side, other.texture.side)
+        one, two = self.charts, other.charts
+        uv, rest, surface = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("uv", "rest", "surface"))
+        charts = Charts(uv, rest, surface, one.names | two.names, max(one.size, two.size))
+        return Costume(self.resample(side).merge(other.resample(side)), charts, self.prompt)
 
     def _count_inside(self, rest: np.ndarray, surface: int) -> int:
         """How many points lie on one of its surfaces."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import bpy
 
@@ -17,7 +18,6 @@ from ...shared.model_profile import complete_request
 from ...shared.reference import take_reference
 from ...shared.settings import with_settings
 from ..connection import Connection
-from ..dressing import describe_costume
 from ..passes.engine import switch_on_cycles
 from ..passes.staging import stage_character
 from ..paths import get_file_folder
@@ -31,6 +31,13 @@ from .scene import PROGRAM, add_file_arguments, add_size_arguments, find_charact
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own, as a square"
+
+
+def describe_costume(path: Path, task: DressTask) -> str:
+    """The sentence about a costume that was made."""
+    views, known = len(task.request.frames), task.known
+    share = "" if known is None else f", which show {known:.1%} of the surface"
+    return f"The costume is in {path}, made from {views} views{share}"
 
 
 def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:

@@ -28,7 +28,7 @@ from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
 from ..typed_access import OperatorResult, get_scene
-from ..wardrobe import read_kept_files
+from ..wardrobe import read_all_files
 from .dialogs import ask
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
 from .reports import report
@@ -46,7 +46,8 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
     try:
         learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
-        costume = read_kept_files(settings.character, settings.find_kept_look())
+        subjects = settings.read_scene_options().subjects
+        costume = read_all_files(settings.character, settings.find_kept_look(), subjects, scene.objects)
         request = settings.add_look(with_files(request, costume))
         check_files(request, costume)
         shot.check_request(request)

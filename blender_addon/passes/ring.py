@@ -102,7 +102,7 @@ def list_turns(points: np.ndarray, front: np.ndarray, aspect: float = 1.0) -> li
 
 def list_tilted(points: np.ndarray, front: np.ndarray, aspect: float = 1.0) -> list[Viewpoint]:
     """World points (N, 3) from above and from below."""
-    tilts = ((48.0, "from above"), (-42.0, "from below"))
+    tilts = ((48.0, "above"), (-42.0, "below"))
     return [look_at(points, np.pi * (n / 2 + 0.25), np.radians(t), front, label, aspect) for t, label in tilts for n in range(4)]
 
 

@@ -17,7 +17,7 @@ from ..shot_start import ShotPlan
 from ..shot_times import estimate_request
 from ..timing import frame_rate
 from ..typed_access import ScenePlace
-from ..wardrobe import read_kept_files
+from ..wardrobe import read_all_files
 from .binding import Bound
 from .freezing import write_names
 from .rows import QueuedShot
@@ -49,7 +49,7 @@ def prepare(queued: QueuedShot, bound: Bound | None, profiles: ProfileBook) -> t
     aspect = get_frame_aspect(scene) if queued.scene_aspect else None
     request, crop = complete_request(request, profile, queued.size, aspect)
     request, reference = take_reference(request, get_file_folder())
-    costume = read_kept_files(character, queued.look)
+    costume = read_all_files(character, queued.look, queued.subjects, scene.objects)
     request = with_files(request, costume)
     request = get_scene_settings(scene).choose_look(request, queued.look, queued.character, only_changed=queued.only_changed)
     shot.check_request(request)

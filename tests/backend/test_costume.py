@@ -169,6 +169,18 @@ def test_surfaces_are_told_by_their_form_and_not_by_their_names():
     assert measure_likeness(plate, plate) == 1.0 and measure_likeness(plate, tube) < 0.5
 
 
+def test_two_costumes_are_joined_in_the_finer_cells():
+    one, two = _tube(), _tube(surface=2)
+    coarse = Costume(_texture(two), two).resample(0.05)
+    assert coarse.side == 0.05 and len(coarse.cells) < len(_texture(two).cells)
+    both = Costume(_texture(one), one).join(Costume(coarse, two))
+    assert both.texture.side == SIDE and set(both.charts.names) == {1, 2}
+    assert measure_known(both.texture, both.charts) > 0.999
+    rest = next(sample_charts(two, SIDE)).rest
+    colour, known = read_colours(both.texture, rest, np.full(len(rest), 2, np.int64))
+    assert known.min() > 0.99 and np.abs(colour - _colour(rest)).max() < 0.3
+
+
 def test_colours_between_cells_are_blended():
     charts = _tube()
     rest = next(sample_charts(charts, SIDE)).rest

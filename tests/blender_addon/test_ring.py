@@ -45,7 +45,7 @@ def test_what_is_hidden_from_the_turntable_gets_views_of_its_own():
     roof = np.array([[[-3, -3, 2.0], [3, -3, 2], [3, 3, 2]], [[-3, -3, 2], [3, 3, 2], [-3, 3, 2]]])
     planned = ring.plan_ring(np.concatenate([ball, roof]), np.array([0.0, -1.0, 0.0]), {"ball": ball.reshape(-1, 3)})
     labels = {one.label for one in planned.viewpoints[ring.TURNS :]}
-    assert "from above" in labels and planned.seen > 0.95
+    assert "above" in labels and planned.seen > 0.95
 
 
 def _list_names():
