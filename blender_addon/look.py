@@ -48,12 +48,14 @@ def make_look_material(path: Path, name: str, job: str = "") -> bpy.types.Materi
     if found is not None:
         image = find_look_image(found)
         assert image is not None
-        image.reload()
+        if not image.is_dirty:  # what is painted on it is nowhere else
+            image.reload()
         _colour_solid(found, image)
         return found
     image = bpy.data.images.load(str(path), check_existing=True)
     image.filepath = make_stored_path(path, "")
-    image.reload()
+    if not image.is_dirty:
+        image.reload()
     image.alpha_mode = "STRAIGHT"
     material = bpy.data.materials.new(name)
     material.use_nodes = True

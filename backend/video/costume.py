@@ -112,7 +112,7 @@ def read_colours(texture: SurfaceTexture, rest: np.ndarray, surface: np.ndarray)
 def measure_known(texture: SurfaceTexture, charts: Charts) -> float:
     """The fraction of the surfaces' area that a texture knows, 0 to 1."""
     known = total = 0.0
-    for points in sample_charts(charts, SPACING * texture.side):
+    for points in sample_charts(charts, 2 * SPACING * texture.side):
         share = read_colours(texture, points.rest, points.surface)[1]
         known += float(points.area[share >= KNOWN].sum())
         total += float(points.area.sum())

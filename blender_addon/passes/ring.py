@@ -19,9 +19,10 @@ MARGIN = 0.07
 #: points of the surface by which views are compared, the pictures' side meanwhile, and most views besides the turntable
 SAMPLES, SIDE, MOST_MORE = 12_000, 128, 14
 #: a point is shown where a pixel sees at most so many times the surface that one of the turntable's typically does
-COARSEST = 5.0
-#: views are added that show at least this fraction of the surface anew
-LEAST_GAIN = 0.002
+COARSEST = 1.6
+#: views of all of it are added that show at least this fraction of the surface anew, and closer ones from another on: image models
+#: know whole people better than parts of them
+LEAST_GAIN, CLOSE_GAIN = 0.002, 0.01
 #: how far behind the foremost surface a point may lie that still counts as seen, in pixels
 DEPTH_PIXELS = 2.5
 
@@ -170,17 +171,17 @@ def plan_ring(triangles: np.ndarray, front: np.ndarray, regions: Mapping[str, np
         return np.stack([compute_footprints(view, triangles, points, normals, aspect) <= coarsest for view in some])
 
     covered = find_shown(views).any(0)
-    groups = [list_tilted(corners, front, aspect)]
-    groups += [list_close(some, front, name, aspect) for name, some in regions.items() if len(some)]
-    for candidates in groups:
+    groups = [(LEAST_GAIN, list_tilted(corners, front, aspect))]
+    groups += [(CLOSE_GAIN, list_close(some, front, name, aspect)) for name, some in regions.items() if len(some)]
+    for least, candidates in groups:
         # of what is all seen already nothing is drawn
-        if (~covered).mean() < LEAST_GAIN or len(views) >= TURNS + MOST_MORE:
+        if (~covered).mean() < least or len(views) >= TURNS + MOST_MORE:
             break
         shown = find_shown(candidates)
         while len(views) < TURNS + MOST_MORE:
             gains = (shown & ~covered).sum(1)
             best = int(gains.argmax())
-            if gains[best] < LEAST_GAIN * len(points):
+            if gains[best] < least * len(points):
                 break
             views.append(candidates[best])
             covered |= shown[best]
