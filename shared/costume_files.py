@@ -71,7 +71,9 @@ def read_costume(path: Path) -> bytes:
     try:
         data = read_file(path, MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise ShotError("costume", f"The costume {path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        raise ShotError(
+            "costume", f"The costume {path} cannot be read ({getattr(error, 'strerror', None) or error}); choose another file."
+        ) from error
     read_charts(data)
     return data
 
@@ -84,7 +86,7 @@ def read_charts(data: bytes) -> Charts:
             raise ValueError("it has no colours")
         return Charts.from_arrays(found)
     except (ValueError, KeyError, TypeError) as error:
-        raise ShotError("costume", f"The costume cannot be read ({error}); choose a file that *Dress* has made.") from error
+        raise ShotError("costume", f"The costume cannot be read ({error}); choose a file that Dress has made.") from error
 
 
 def read_images(data: bytes, *, only_painted: bool = False) -> dict[int, bytes]:
@@ -93,7 +95,7 @@ def read_images(data: bytes, *, only_painted: bool = False) -> dict[int, bytes]:
     try:
         found = decode_arrays(data)
     except ValueError as error:
-        raise ShotError("costume", f"The costume cannot be read ({error}); choose a file that *Dress* has made.") from error
+        raise ShotError("costume", f"The costume cannot be read ({error}); choose a file that Dress has made.") from error
     images = {}
     for prefix in (PAINT,) if only_painted else (IMAGE, PAINT):
         for name, array in found.items():
@@ -146,7 +148,9 @@ def read_worn(costume: Path, paints: Sequence[Path] = ()) -> dict[str, bytes]:
         try:
             data = read_file(path, MAX_BYTES)
         except (OSError, ValueError) as error:
-            raise ShotError("paint", f"The image {path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+            raise ShotError(
+                "paint", f"The image {path} cannot be read ({getattr(error, 'strerror', None) or error}); choose another one."
+            ) from error
         if not is_intact_png(data):
             raise ShotError("paint", f"{path} is not a whole PNG file; save the painted image as one.")
         files[f"{PAINT}{find_surface(charts, path)}"] = data

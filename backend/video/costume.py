@@ -197,7 +197,7 @@ def paint_texture(texture: SurfaceTexture, charts: Charts, surface: int, image: 
     """
     height, width = image.shape[:2]
     if height != width:
-        raise ShotError("paint", f"The painted image is {width}x{height}; it must be square, as the one that *Dress* made.")
+        raise ShotError("paint", f"The painted image is {width}x{height}; it must be square, as the one that Dress made.")
     before = make_atlas(texture, charts, surface, height)
     changed = (np.abs(image[..., :3].astype(int) - before[..., :3]) > PAINTED).any(-1)
     if image.shape[2] == 4:
@@ -265,7 +265,7 @@ class Costume:
             if (cells.dtype, values.dtype) != (np.int64, np.float32) or values.shape != (len(cells), 4) or cells.ndim != 1:
                 raise ValueError("its arrays are of other types")
             if not (np.isfinite(side) and side > 0 and np.isfinite(values).all() and (np.diff(cells) > 0).all()):
-                raise ValueError("its cells are none")
+                raise ValueError("its cells are damaged")
             texture = SurfaceTexture(side, torch.from_numpy(cells), torch.from_numpy(values))
             return cls(texture, Charts.from_arrays(found), str(found["prompt"]).strip())
         except (ValueError, KeyError, TypeError, OverflowError) as error:
