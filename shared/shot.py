@@ -128,6 +128,22 @@ class Fusion(msgspec.Struct, frozen=True):
     ] = 20.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
+    reconcile: Annotated[
+        bool,
+        Setting(
+            "Reconcile",
+            "Where key frames give a place different colours, the one that most of them see is taken, not the mean of them; detail "
+            "stays",
+        ),
+    ] = True
+    symmetric: Annotated[
+        bool,
+        Setting(
+            "Symmetric",
+            "What no key frame shows takes its colour from the same place on the other side of the body, where that is seen; for "
+            "costumes that are the same left and right",
+        ),
+    ] = False
 
 
 class Keyframes(msgspec.Struct, frozen=True):
