@@ -38,6 +38,13 @@ class Charts:
     keyframes: tuple[int, ...] = ()
 
     @property
+    def normals(self) -> np.ndarray:
+        """(T, 3) float64 unit normals in the rest pose, 0 for triangles without area."""
+        a, b, c = (self.rest[:, n].astype(np.float64) for n in range(3))
+        across = np.cross(b - a, c - a)
+        return np.asarray(across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-30))
+
+    @property
     def area(self) -> np.ndarray:
         """(T,) float64 square metres in the rest pose."""
         a, b, c = (self.rest[:, n].astype(np.float64) for n in range(3))

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from ...shared.charts import Charts
 from ...shared.costume_files import CHARTS, COSTUME, PAINT, read_images
 from ...shared.shot import ShotError, ShotRequest
 from ..pictures import decode_rgba, encode_png
-from ..video.costume import Costume, fill_texture, list_surface_cells, measure_known, measure_overlap, paint_texture
+from ..video.costume import Costume, collect_surface, measure_known, measure_overlap, paint_texture
 from ..video.look import Look
+from ..video.mirroring import find_mirror
 from ..video.run_context import RunContext
 from ..video.source import PassesSource
 from .job import Job
@@ -107,14 +110,17 @@ class Dressing:
     def _make_completion(self, charts: Charts, progress: Callable[[str, int, int], None]) -> Callable[[Look], Look]:
         def complete(look: Look) -> Look:
             progress("completing the surface", 0, 2)
-            texture = look.texture
-            device = texture.cells.device
-            texture = replace(texture, cells=texture.cells.cpu(), values=texture.values.cpu())
-            self._job.write_figures({"known": round(measure_known(texture, charts), 4)})
+            device = look.texture.cells.device
+            own = replace(look, texture=look.texture.to(torch.device("cpu")))
+            self._job.write_figures({"known": round(measure_known(own.texture, charts), 4)})
             progress("completing the surface", 1, 2)
-            filled = fill_texture(texture, list_surface_cells(charts, texture.side))
+            surface = collect_surface(charts, own.texture.side)
+            fusion = self._job.request.get_method().fusion
+            mirror = find_mirror(surface) if fusion is not None and fusion.symmetric else None
+            filled = own.fill(surface, mirror).filled
+            assert filled is not None
             progress("completing the surface", 2, 2)
-            return replace(look, texture=replace(filled, cells=filled.cells.to(device), values=filled.values.to(device)))
+            return replace(look, texture=filled.to(device))
 
         return complete
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 from ...shared.charts import Charts, decode_arrays, encode_arrays
 from ...shared.costume_files import IMAGE
@@ -20,6 +19,7 @@ from ...shared.shot import ShotError
 from .lattice import MIN_WEIGHT, SurfaceTexture, pack_cells, sample_frames, unpack_cells
 from .look import SAME_SURFACE, Anchor, Look, Plate
 from .source import PassesSource
+from .surface_filling import SurfaceCells
 
 #: points of the surface lie at most this far apart, in cells
 SPACING = 0.7
@@ -38,12 +38,13 @@ _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 
 @dataclass(frozen=True)
 class Points:
-    """Points on surfaces: ``uv`` (N, 2), ``rest`` (N, 3) in metres, ``surface`` (N,) int64, and the ``area`` (N,) in square metres
-    that each stands for."""
+    """Points on surfaces: ``uv`` (N, 2), ``rest`` (N, 3) in metres, ``surface`` and ``triangle`` (N,) int64, and the ``area`` (N,)
+    in square metres that each stands for."""
 
     uv: np.ndarray
     rest: np.ndarray
     surface: np.ndarray
+    triangle: np.ndarray
     area: np.ndarray
 
 
@@ -68,7 +69,8 @@ def sample_charts(charts: Charts, spacing: float) -> Iterator[Points]:
                 np.einsum("pc,tcd->tpd", weights, array[rows]).reshape(-1, array.shape[2]) for array in (charts.uv, charts.rest)
             )
             each = np.repeat(area[rows] / len(u), len(u))
-            yield Points(uv, rest, np.repeat(charts.surface[rows].astype(np.int64), len(u)), each)
+            triangle = np.repeat(rows, len(u))
+            yield Points(uv, rest, charts.surface[triangle].astype(np.int64), triangle, each)
 
 
 def find_corners(rest: np.ndarray, surface: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
@@ -80,13 +82,22 @@ def find_corners(rest: np.ndarray, surface: np.ndarray, side: float) -> tuple[np
     return pack_cells(low[:, None] + _CORNERS[None], surface[:, None]), weights
 
 
-def list_surface_cells(charts: Charts, side: float) -> torch.Tensor:
-    """(C,) int64 every cell of ``side`` metres that a point of the surfaces lies between."""
-    found: np.ndarray = np.empty(0, np.int64)
+def collect_surface(charts: Charts, side: float) -> SurfaceCells:
+    """The cells of ``side`` metres that the surfaces pass through, whether or not any frame shows them."""
+    cells: np.ndarray = np.empty(0, np.int64)
+    sums = np.empty((0, 4))
+    normals = charts.normals
     for points in sample_charts(charts, SPACING * side):
         corners, weights = find_corners(points.rest, points.surface, side)
-        found = np.union1d(found, corners[weights > 1e-3])
-    return torch.from_numpy(found)
+        weights = np.where(weights > 1e-3, weights, 0.0)
+        values = np.concatenate([normals[points.triangle], np.ones((len(corners), 1))], 1)
+        found, index = np.unique(corners, return_inverse=True)
+        own = np.stack([np.bincount(index.ravel(), (weights * axis[:, None]).ravel(), len(found)) for axis in values.T], 1)
+        found, own = found[own[:, 3] > 0], own[own[:, 3] > 0]
+        both, index = np.unique(np.concatenate([cells, found]), return_inverse=True)
+        sums = np.stack([np.bincount(index.ravel(), axis, len(both)) for axis in np.concatenate([sums, own]).T], 1)
+        cells = both
+    return SurfaceCells(side, cells, sums[:, :3], sums[:, 3], np.empty((0, 2), np.int64))
 
 
 def read_colours(texture: SurfaceTexture, rest: np.ndarray, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +121,8 @@ def read_colours(texture: SurfaceTexture, rest: np.ndarray, surface: np.ndarray)
 
 
 def measure_known(texture: SurfaceTexture, charts: Charts) -> float:
-    """The fraction of the surfaces' area that a texture knows, 0 to 1."""
+    """The fraction of the surfaces' area that a texture knows, and not only doubtfully, 0 to 1."""
+    texture = texture.select(texture.trusted)
     known = total = 0.0
     for points in sample_charts(charts, 2 * SPACING * texture.side):
         share = read_colours(texture, points.rest, points.surface)[1]
@@ -324,7 +336,7 @@ class Costume:
         """Its texture in cells of another size."""
         if side == self.texture.side:
             return self.texture
-        cells = list_surface_cells(self.charts, side).numpy()
+        cells = collect_surface(self.charts, side).cells
         place, ids = unpack_cells(cells)
         colour, share = read_colours(self.texture, place * side, ids)
         seen = share > 0
@@ -347,24 +359,3 @@ class Costume:
         """Every surface's number and its image (S, S, 4) uint8."""
         for surface in sorted(self.charts.names):
             yield surface, make_atlas(self.texture, self.charts, surface)
-
-
-def fill_texture(texture: SurfaceTexture, cells: torch.Tensor) -> SurfaceTexture:
-    """The texture with a colour in every one of ``cells`` (C,): that of the nearest known ones of the same surface."""
-    known = texture.values[:, 3] > MIN_WEIGHT
-    texture = replace(texture, cells=texture.cells[known], values=texture.values[known])
-    new = cells[texture.rows(cells) < 0]
-    if not len(new) or not len(texture.cells):
-        return texture
-    (place, ids), (wanted, owners) = (unpack_cells(one.numpy()) for one in (texture.cells, new))
-    apart = 1 << 20
-    tree = cKDTree(np.column_stack([place, ids * apart]))
-    distance, near = tree.query(np.column_stack([wanted, owners * apart]), k=min(4, len(place)))
-    weight = 1 / np.maximum(distance, 0.5).reshape(len(new), -1) ** 2
-    values = texture.values.numpy()
-    means = values[:, :3] / values[:, 3:]
-    colour = (means[near].reshape(len(new), -1, 3) * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
-    # what is guessed counts little
-    filled = np.concatenate([colour, np.ones((len(new), 1))], 1).astype(np.float32) * 0.01
-    filled[:, 3] = 0.01
-    return texture.merge(SurfaceTexture(texture.side, new, torch.from_numpy(filled)))

@@ -12,9 +12,8 @@ from PIL import Image
 from latentman.backend.pictures import decode_rgba, encode_png
 from latentman.backend.video.costume import (
     Costume,
-    fill_texture,
+    collect_surface,
     find_corners,
-    list_surface_cells,
     make_atlas,
     measure_known,
     measure_overlap,
@@ -24,6 +23,7 @@ from latentman.backend.video.costume import (
 )
 from latentman.backend.video.lattice import SurfaceTexture
 from latentman.backend.video.source import MemoryPasses
+from latentman.backend.video.surface_filling import fill_texture
 from latentman.shared.charts import Charts, measure_likeness
 from latentman.shared.costume_files import read_images, with_files, with_paint
 from latentman.shared.png import encode_rgba, is_intact_png
@@ -76,7 +76,7 @@ def test_known_is_the_share_of_the_mesh_and_not_of_what_was_seen():
     assert measure_known(half, charts) == pytest.approx(0.5, abs=0.05)
     empty = SurfaceTexture(SIDE, torch.empty(0, dtype=torch.int64), torch.empty((0, 4)))
     assert measure_known(empty, charts) == 0.0
-    filled = fill_texture(half, list_surface_cells(charts, SIDE))
+    filled = fill_texture(half, collect_surface(charts, SIDE)).texture
     assert measure_known(filled, charts) == 1.0
     kept = filled.get_values(half.cells)
     assert torch.equal(kept, half.values)
