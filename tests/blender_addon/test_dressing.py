@@ -124,6 +124,94 @@ def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_
         bpy.ops.latentman.generate()
 
 
+@pytest.mark.slow
+def test_two_shots_show_one_person_and_what_was_painted(connection, shot_scene, character, tmp_path):
+    """The figures of a costume, with the starter model as it is used: the known surface, how alike two shots are that other cameras
+    see and other prompts place, and how much of a painted image is in the frames."""
+    from latentman.backend.metrics.frames import prepare_frame
+    from latentman.backend.metrics.pairs import find_inner, find_matched_points, sum_squared_differences
+    from latentman.backend.pictures import decode_rgba, encode_png, read_png
+    from latentman.blender_addon.passes.staging import stage_character
+    from latentman.blender_addon.tasks.dress import make_dress_request
+    from latentman.blender_addon.tasks.shot import ShotTask
+    from latentman.shared.costume_files import COSTUME, PAINT, with_files
+    from latentman.shared.passes_folder import PassesFolder
+    from tests import samples
+
+    def run(make, request, out, files, **options):
+        task = connection.add(
+            make(
+                bpy.context,
+                character,
+                request,
+                connection.get_client(),
+                out,
+                folder_per_job=False,
+                keep_scenes=True,
+                costume=files,
+                **options,
+            )
+        )
+        assert wait_until(connection, lambda: task.done, 3000) and task.succeeded, task.error
+        return task
+
+    def read(name):
+        passes = PassesFolder(tmp_path / f"{name} passes")
+        return [
+            prepare_frame(n, read_png(tmp_path / name / f"{frame:04d}.png"), passes.frame(n))
+            for n, frame in enumerate(passes.manifest.frames)
+        ]
+
+    def compare(pairs):
+        error = count = 0.0
+        for now, then in pairs:
+            points = find_matched_points(now, then)
+            inner = points.keep(find_inner(points, now, then))
+            error, count = error + sum_squared_differences(now, then, inner), count + len(inner.here)
+        return error / count
+
+    values = dict(preset="surface", steps=20, guidance_scale=0.0, size=256)
+    staged = stage_character(bpy.context, character)
+    request, files = make_dress_request(samples.request(1, **values), staged)
+    task = run(DressTask, request, tmp_path / "dress", files, staging=staged.staging)
+    assert task.known > 0.98
+    costume = (tmp_path / "dress" / "look" / "character.costume").read_bytes()
+    worn = {COSTUME: costume}
+    camera = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
+    shot_scene.collection.objects.link(camera)
+    camera.matrix_world = shot_scene.camera.matrix_world.copy()
+    camera.location = shot_scene.camera.location * 0.8
+    camera.data.lens = shot_scene.camera.data.lens * 0.8
+    shots = {
+        "one": (samples.request(4, **values), None),
+        "other": (samples.request(4, **values | {"prompt": "a man, in a forest"}), camera),
+    }
+    for name, (wanted, seen_by) in shots.items():
+        passes = tmp_path / f"{name} passes"
+        run(ShotTask, with_files(wanted, worn), tmp_path / name, worn, camera=seen_by, keep_passes=passes)
+    one, other = read("one"), read("other")
+    within = max(compare([(frames[n], frames[m]) for n in range(4) for m in range(n)]) for frames in (one, other))
+    across = compare([(a, b) for a in one for b in other])
+    print(f"known {task.known:.4f}, within {within:.1f}, across {across:.1f}")
+    assert across <= 1.5 * within
+    # broad bands around the map
+    image = decode_rgba(read_images(costume)[1])
+    bands = (np.arange(len(image)) // 64 % 3)[:, None, None]
+    image[..., :3] = np.select([bands == 0, bands == 1], [(200, 60, 40), (60, 170, 70)], (60, 70, 190))
+    painted = worn | {f"{PAINT}1": encode_png(image)}
+    run(ShotTask, with_files(shots["one"][0], painted), tmp_path / "one", painted)
+    charts = read_charts(costume)
+    shown, wanted_colours = [], []
+    for frame, _ in zip(read("one"), range(4), strict=True):
+        uv, inside = frame.passes.uv[0], frame.inner
+        rows, cols = ((1 - uv[inside][:, 1]) * charts.size).astype(int) % charts.size, (uv[inside][:, 0] * charts.size).astype(int)
+        wanted_colours.append(image[rows, cols % charts.size, :3])
+        shown.append(frame.image[inside])
+    likeness = np.corrcoef(np.concatenate(shown).ravel(), np.concatenate(wanted_colours).ravel())[0, 1]
+    print(f"painted {likeness:.3f}")
+    assert likeness >= 0.9
+
+
 def test_the_command_says_what_it_does_and_what_it_cannot(shot_scene, character, tmp_path, capsys):
     from latentman.blender_addon import command_line
 
