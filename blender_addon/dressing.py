@@ -12,7 +12,7 @@ from . import undo_steps
 from .connection import Connection
 from .panel_memory import capture_panel
 from .passes.staging import StagedCharacter
-from .paths import get_result_folder
+from .paths import get_result_folder, resolve
 from .properties import LatentManSettings, get_kept_look, get_scene_settings
 from .references import Reference, refer_to
 from .results import add_result
@@ -78,7 +78,7 @@ def _finish(task: Task, scene: Reference, character: Reference, file: str, panel
 
     def is_worn() -> bool:
         owner = character.find()
-        return owner is None or get_kept_look(owner)[1] == prompt
+        return owner is None or resolve(get_kept_look(owner)[0]) == path
 
     put_on()
     undo_steps.record("Dress", is_worn, put_on)
