@@ -67,7 +67,10 @@ def _finish(task: Task, scene: Reference, character: Reference, file: str, panel
     if not task.succeeded or not path.exists() or found is None:
         return
     # beside the file, where that was saved for the first time meanwhile
-    place = next((get_result_folder(one) for one in get_scene_settings(found).results if one.ticket == task.ticket), task.folder)
+    result = next((one for one in get_scene_settings(found).results if one.ticket == task.ticket), None)
+    place = get_result_folder(result) if result is not None else task.folder
+    if result is not None and result.name == result.prompt:
+        result.name = f"Dress: {result.prompt}"
     path = place / LOOK_FOLDER / COSTUME_FILE
     prompt = task.request.text.prompt
 
