@@ -107,6 +107,10 @@ class Dressing:
         if self._charts is not None:
             run_context.complete_look = self._make_completion(self._charts, run_context.progress)
 
+    def complete_file(self, look: bytes, run_context: RunContext) -> bytes:
+        """A look (``Look.encode``) as ``complete_with`` has it."""
+        return look if self._charts is None else run_context.complete_look(Look.decode(look)).encode()
+
     def _make_completion(self, charts: Charts, progress: Callable[[str, int, int], None]) -> Callable[[Look], Look]:
         def complete(look: Look) -> Look:
             progress("completing the surface", 0, 2)

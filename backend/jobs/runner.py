@@ -14,7 +14,6 @@ import numpy as np
 
 from ...shared.drafts import shrink
 from ...shared.load_options import LoadOptions
-from ...shared.shot import ShotError
 from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
 from ..models.devices import choose_device, choose_dtype
@@ -26,9 +25,11 @@ from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.costume import Costume
 from ..video.drafts import DraftMaker
+from ..video.look import Look
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
+from .beginning import begin_pipeline
 from .dressing import Dressing
 from .in_use import Claim
 from .job import Job
@@ -141,15 +142,29 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
             callbacks.frame_stored(index)
     else:
         parent = job.parent()
-        taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
-        pipeline = make_pipeline(job, parent, model, source, run_context, done, dressing.worn, dressing.keyframes)
+        taken = copy_unchanged(job, parent, source, done, callbacks) if parent else set()
+        pipeline = make_pipeline(job, parent, model, source, run_context, done, dressing)
         for index, image in pipeline.iter_frames(done, taken):
             if index not in done:
                 job.write_frame(index, image)
                 if callbacks.draft is not None:
                     callbacks.draft([index], shrink(image)[None], True)
                 callbacks.frame_stored(index)
-    figures = _measure(job, source, run_context, has_textures=look_file is None and not dressing.has_costume)
+    return conclude(job, source, run_context, str(model.device), taken, dressing, has_textures=look_file is None)
+
+
+def conclude(
+    job: Job,
+    source: PassesSource,
+    run_context: RunContext,
+    device: str,
+    taken: set[int],
+    dressing: Dressing,
+    *,
+    has_textures: bool,
+) -> dict[str, Any]:
+    """The report of a job whose frames are all on disk; ``taken`` are those that come from another job. Stores the textures."""
+    figures = _measure(job, source, run_context, has_textures=has_textures and not dressing.has_costume)
     costume = {"costume": dressing.store(run_context)} if dressing.has_costume else {}
     return {
         "job": job.name,
@@ -158,7 +173,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         "seconds": {name: round(value, 3) for name, value in run_context.seconds.items()},
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "device": str(model.device),
+        "device": device,
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "textures": list(job.textures()),
         **costume,
@@ -187,7 +202,7 @@ def _measure(job: Job, source: PassesSource, run_context: RunContext, *, has_tex
     return consistency.figures()
 
 
-def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
+def copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
     """Copy the frames that are as they were in ``parent``, adding them to ``done``; the indices of those frames."""
     if not job.has_same_settings(parent):
         return set()
@@ -210,34 +225,35 @@ def make_pipeline(
     source: PassesSource,
     run_context: RunContext,
     done: set[int],
-    worn: Costume | None = None,
-    keyframes: Sequence[int] = (),
+    dressing: Dressing | None = None,
 ) -> ShotPipeline:
-    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps, or the
-    costume that is worn in it. ``keyframes`` are those of the pipeline.
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps or the
+    costume that is worn in it."""
+    look, finalized, same_settings = choose_look(job, parent, done, dressing.worn if dressing is not None else None)
+    return begin_pipeline(
+        model,
+        job.request,
+        source,
+        run_context,
+        look,
+        finalized=finalized,
+        same_settings=same_settings,
+        reference=job.read_reference(),
+        keyframes=dressing.keyframes if dressing is not None else (),
+    )
+
+
+def choose_look(job: Job, parent: Job | None, done: set[int], worn: Costume | None = None) -> tuple[Look | None, bool, bool]:
+    """The look that a job begins with, whether it is finished for this very shot, and whether it was made with the same settings.
 
     Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
     it was.
     """
-    look, reference = job.look(), job.read_reference()
+    look = job.look()
     if look is not None and done.issuperset(look.keyframes):
-        return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True, reference=reference)
+        return look, True, True
     if parent is not None and (worn is None or job.has_same_settings(parent)):
-        try:
-            return ShotPipeline(
-                model,
-                job.request,
-                source,
-                run_context,
-                look=parent.read_look(),
-                same_settings=job.has_same_settings(parent),
-                reference=reference,
-            )
-        except ShotError as error:
-            if error.code != "look" or not job.request.look_optional:
-                raise
-            run_context.warnings.append("The look was made anew: the character's surface is not what it was.")
-    own = None if worn is None else worn.make_look()
-    return ShotPipeline(
-        model, job.request, source, run_context, look=own, same_settings=own is None, reference=reference, keyframes=keyframes
-    )
+        return parent.read_look(), False, job.has_same_settings(parent)
+    if worn is not None:
+        return worn.make_look(), False, False
+    return None, False, True

