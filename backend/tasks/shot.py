@@ -102,11 +102,12 @@ class ShotTask(Task):
         file of the picture that the request names, ``look`` the look's file that the shot is a part of,
         ``costume`` the files of the costume that it makes or wears. ``only_look`` makes a look's file, with ``scene`` in it, and no
         frames; ``drafts`` sends small pictures while frames are made.
-        ``priority`` puts it before others where workers share the shots."""
+        ``priority`` puts it before others where several wait."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference, self._look, self._costume = crop, reference, look, dict(costume or {})
-        self._only_look, self._scene, self._drafts, self._priority = only_look, scene, drafts, priority
+        self._only_look, self._scene, self._drafts = only_look, scene, drafts
+        self.priority = priority
         self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -284,7 +285,9 @@ class ShotTask(Task):
                 else:
                     from ..workers.shot import make_look_pooled
 
-                    self._made_look, report = make_look_pooled(self._job, resources.pool, callbacks, self._scene, self._priority)
+                    self._made_look, report = make_look_pooled(
+                        self._job, resources.pool, callbacks, self._scene, self.priority, self.owner
+                    )
             else:
                 callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set, draft)
                 if resources.pool is None:
@@ -292,7 +295,7 @@ class ShotTask(Task):
                 else:
                     from ..workers.shot import run_pooled
 
-                    report = run_pooled(self._job, resources.pool, callbacks, self._priority)
+                    report = run_pooled(self._job, resources.pool, callbacks, self.priority, self.owner)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))
