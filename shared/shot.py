@@ -135,6 +135,22 @@ class Fusion(msgspec.Struct, frozen=True):
     ] = 20.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
+    reconcile: Annotated[
+        bool,
+        Setting(
+            "Reconcile",
+            "Where key frames give a place different colours, the one that most of them see is taken, not the mean of them; detail "
+            "stays",
+        ),
+    ] = True
+    symmetric: Annotated[
+        bool,
+        Setting(
+            "Symmetric",
+            "What no key frame shows takes its colour from the same place on the other side of the body, where that is seen; for "
+            "costumes that are the same left and right",
+        ),
+    ] = False
 
 
 class Keyframes(msgspec.Struct, frozen=True):
@@ -409,7 +425,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     ControlNets for normals and poses need it. ``schedule`` is what changes from frame to frame; a request in which nothing does is
     written without it, and so is the same as before there was one. ``look`` names a finished job whose look the
     characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
-    ``look_optional`` a look that cannot be kept is made anew instead of being an error.
+    ``look_optional`` a look that cannot be kept is made anew instead of being an error. ``costume`` names the files of a costume
+    that is made or worn (``shared.costume_files``); a request without one is written without it.
     """
 
     text: Text
@@ -431,6 +448,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     look: str = ""
     look_optional: bool = False
     schedule: Schedule | msgspec.UnsetType = msgspec.UNSET
+    costume: str | msgspec.UnsetType = msgspec.UNSET
 
     def get_schedule(self) -> Schedule | None:
         """What changes from frame to frame; None where nothing does."""

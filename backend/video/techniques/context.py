@@ -27,7 +27,8 @@ class ClipContext:
     """A clip: frames of a shot that go through the denoising steps together.
 
     ``request`` and ``own_passes`` are of the clip's own N frames, whose numbers in the shot are ``rows``. ``given_passes`` are
-    those of finished frames in front of them. ``texture`` is what is known of the surface before the clip is made.
+    those of finished frames in front of them. ``texture`` is what is known of the surface before the clip is made, ``filled`` what
+    the frames show where that has nothing.
 
     Frames that are ``joint`` decide jointly how the shot looks. The others are made in clips of any size, at any time: each must
     depend on no other but the given ones.
@@ -39,6 +40,7 @@ class ClipContext:
     rows: tuple[int, ...]
     given_passes: FramePasses | None = None
     texture: SurfaceTexture | None = None
+    filled: SurfaceTexture | None = None
     joint: bool = True
     #: the caller chose the first noise, instead of a seed
     noise_given: bool = False
