@@ -16,8 +16,10 @@ from ...shared.npy import read_npy, unpack_npz
 from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
 from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
+from .cameras import Camera
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .source import PassesSource
+from .surroundings import Surroundings
 
 #: pixels around a character within which the background mixes with it, and beyond which it is not affected at all
 HALO, CLEAR = 3, 24
@@ -31,13 +33,14 @@ NEAR, FEW = 4, 200
 class Anchor:
     """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
     ControlNets' pictures (1, 3, H, W) each, and its passes. ``prompt`` and ``control_scale`` are the frame's own where they change
-    within the shot."""
+    within the shot, and so is ``camera`` where the background turns with it."""
 
     trajectory: torch.Tensor
     controls: tuple[torch.Tensor, ...]
     passes: FramePasses
     prompt: str = ""
     control_scale: float | None = None
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Look:
     """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known.
 
     ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again. A shot whose
-    prompt changes has a look under each: ``others`` are those under other prompts.
+    prompt changes has a look under each: ``others`` are those under other prompts. ``surroundings`` are None where frames keep
+    the backgrounds that they are denoised with.
     """
 
     texture: SurfaceTexture
@@ -88,6 +92,7 @@ class Look:
     surfaces: dict[int, str] = field(default_factory=dict)
     keyframes: tuple[int, ...] = ()
     others: dict[str, Look] = field(default_factory=dict)
+    surroundings: Surroundings | None = None
 
     def list_by_prompt(self, own: str) -> dict[str, Look]:
         """The looks under each prompt of a shot whose own prompt is ``own``."""
@@ -130,6 +135,10 @@ class Look:
             arrays["anchor_prompt"] = np.array(self.anchor.prompt)
         if self.anchor.control_scale is not None:
             arrays["anchor_control_scale"] = np.array(self.anchor.control_scale)
+        if self.anchor.camera is not None:
+            arrays["anchor_camera"] = self.anchor.camera.pack()
+        if self.surroundings is not None:
+            arrays |= self.surroundings.to_arrays()
         if self.others:
             arrays["other_prompts"] = np.array(list(self.others), str)
             arrays |= {f"other_{n}": np.frombuffer(other.encode(), np.uint8) for n, other in enumerate(self.others.values())}
@@ -162,11 +171,13 @@ class Look:
                     passes,
                     str(found.get("anchor_prompt", "")),
                     float(found["anchor_control_scale"]) if "anchor_control_scale" in found else None,
+                    Camera.unpack(found["anchor_camera"]) if "anchor_camera" in found else None,
                 ),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
                 tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
                 {} if is_other else _decode_others(found),
+                Surroundings.from_arrays(found),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
@@ -206,6 +217,8 @@ def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls
         raise ValueError("its control pictures are damaged")
     if not np.isfinite(found.get("anchor_control_scale", 0.0)).all():
         raise ValueError("its anchor's control strength is no number")
+    if not np.isfinite(found.get("anchor_camera", 0.0)).all():
+        raise ValueError("its anchor's camera is none")
     if plate.ndim != 3 or plate.shape != (*found["plate_distance"].shape, 3):
         raise ValueError("its background is damaged")
 

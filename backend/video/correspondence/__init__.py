@@ -4,7 +4,7 @@
 positions, ``densepose`` the paper's own source of parts and coordinates. In go ``FramePasses``, out come ``Matches``.
 """
 
-from .background import match_background
+from .background import match_background, match_turning_background
 from .hungarian import match_hungarian, match_pair
 from .matches import Matches, shrink
 from .surface import (
@@ -26,6 +26,7 @@ __all__ = [
     "match_hungarian",
     "match_pair",
     "match_surfaces",
+    "match_turning_background",
     "prepare_background_frames",
     "prepare_surface_frame",
     "prepare_surface_frames",

@@ -3,10 +3,14 @@ where surroundings were rendered."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import binary_dilation
 
 from ....shared.passes import FramePasses
+from ..cameras import Camera
+from ..surroundings import Horizon
 from .matches import Matches, get_pixel_centres, shrink
 from .surface import find_reference_pixels, match, prepare_background_frames
 
@@ -35,3 +39,34 @@ def match_background(passes: FramePasses, height: int, width: int) -> Matches:
         sources.append(find_reference_pixels(there, height, width))
     reference = tuple(-1 if n == 0 else 0 for n in range(passes.frame_count))
     return Matches(reference, tuple(targets), tuple(sources), tuple(places), height, width)
+
+
+def match_turning_background(
+    passes: FramePasses, cameras: Sequence[Camera], horizon: Horizon, height: int, width: int
+) -> list[Matches]:
+    """Match every frame's background with those of the frames before it at (height, width), where their ``cameras`` see the same
+    place: first with the first frame's, then, what that one does not show, with the second's, and so on; to be copied in this
+    order."""
+    index = shrink(passes.surface_index, height, width)
+    count = passes.frame_count
+    # latents beside a character carry its shade
+    taken = [binary_dilation(index[n] > 0, np.ones((3, 3))) for n in range(count)]
+    places = [horizon.locate(camera, height, width) for camera in cameras]
+    free = [index[n] == 0 for n in range(count)]
+    out = []
+    nothing = np.empty(0, np.int64)
+    for reference in range(count - 1):
+        targets, sources, found = [nothing] * count, [nothing] * count, [np.empty((0, 2), np.float32)] * count
+        for frame in range(reference + 1, count):
+            pixels, before = cameras[reference].project(places[frame], height, width)
+            cell = np.floor(np.where(before[..., None], pixels, -1)).astype(int)
+            inside = before & (cell >= 0).all(-1) & (cell[..., 0] < width) & (cell[..., 1] < height) & free[frame]
+            rows, columns = cell[inside][:, 1], cell[inside][:, 0]
+            shown = ~taken[reference][rows, columns]
+            at = np.flatnonzero(inside)[shown]
+            targets[frame], sources[frame] = at, (rows * width + columns)[shown]
+            found[frame] = pixels[inside][shown].astype(np.float32)
+            free[frame].ravel()[at] = False
+        numbers = tuple(reference if n > reference else -1 for n in range(count))
+        out.append(Matches(numbers, tuple(targets), tuple(sources), tuple(found), height, width))
+    return out
