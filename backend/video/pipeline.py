@@ -44,6 +44,7 @@ from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
+from .view_selection import bridge_views
 
 #: the largest guidance scale that models distilled to few steps take
 MOST_GUIDANCE = 2.0
@@ -276,9 +277,17 @@ class ShotPipeline:
                 if not found and (look is None or not self._has_place(look)):
                     # without an anchor from another job a shot needs a frame to attend to
                     found = rows[:1]
+                if self._turns and not self._is_finalized:
+                    found = self._bridge_views(found, rows, look)
             if found:
                 chosen[prompt] = rows if len(found) == len(rows) else found
         return chosen
+
+    def _bridge_views(self, found: list[int], rows: list[int], look: Look | None) -> list[int]:
+        """Key frames ``found`` among ``rows`` in an order in which their backgrounds overlap, and some more where it takes them."""
+        around = look.surroundings if look is not None and self._has_place(look) else None
+        cameras = {row: self._cameras[row] for row in rows}
+        return bridge_views(found, rows, cameras, Horizon(self._ground), () if around is None else around.cameras)
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
         """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it

@@ -15,6 +15,7 @@ from scipy.ndimage import (
     binary_dilation,
     distance_transform_edt,
     gaussian_filter,
+    grey_dilation,
     label,
     map_coordinates,
     percentile_filter,
@@ -45,9 +46,11 @@ MARGIN = 3.0
 #: pixels beside a character that take on its colours, as latents are coarser than pixels
 EDGE = 6.0
 #: metres above the ground at which what is near it darkens it still by 1 / e, for the contact and for the body above it
-CONTACT, BODY = 0.06, 0.45
+CONTACT, BODY = 0.08, 0.7
 #: their softness in metres, and how dark each is
-CONTACT_BLUR, BODY_BLUR, BODY_SHARE = 0.04, 0.16, 0.45
+CONTACT_BLUR, BODY_BLUR, BODY_SHARE = 0.05, 0.18, 0.6
+#: metres by which a body goes on behind what the camera sees of it
+THICKNESS = 0.04
 #: side in metres of a cell of the ground, and the most cells along a side
 CELL, MOST_CELLS = 0.02, 512
 
@@ -208,8 +211,9 @@ class _GroundGrid:
         for fall, blur, share in ((CONTACT, CONTACT_BLUR, 0.9), (BODY, BODY_BLUR, BODY_SHARE)):
             near = np.zeros(self.count)
             np.maximum.at(near, cells, np.exp(-above / fall))
-            # only the side that the camera sees is there, so that a foot is thicker than its cells
-            spread = gaussian_filter(near, blur / self.side) * 2.0
+            # only the side that the camera sees is there, and a foot is thicker
+            thick = grey_dilation(near, max(1, round(2 * THICKNESS / self.side)) | 1)
+            spread = gaussian_filter(thick, blur / self.side) * 1.4
             left *= 1 - share * np.clip(spread, 0, 1)
         return np.asarray(1 - left, np.float32)
 

@@ -126,6 +126,14 @@ def list_cameras(views: Sequence[View]) -> tuple[CameraEntry, ...]:
     return tuple(found)
 
 
+def _soften(dark: np.ndarray) -> np.ndarray:
+    """(H, W) the mean of what is dark (H, W) over three pixels each way: light that comes from a disc, roughly."""
+    padded = np.pad(dark.astype(np.float32), 1, "edge")
+    height, width = dark.shape
+    total = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
+    return np.asarray(total / 9)
+
+
 def put_in_world(found: ViewPasses, views: Sequence[View], size: int) -> ViewPasses:
     """The views' passes with normals of the world, and with the shadows that a lamp far away throws on the ground below the lowest
     point of all frames. The views must have cameras."""
@@ -140,7 +148,7 @@ def put_in_world(found: ViewPasses, views: Sequence[View], size: int) -> ViewPas
         flat[:, :2] += (flat[:, 2:] - ground) * SHADOW_REACH
         flat[:, 2] = ground
         dark = View(flat @ turn.T + move, view.focal).rasterise(size).mask
-        shadows.append(dark & (found.passes.mask[n] == 0))
+        shadows.append(_soften(dark) * (found.passes.mask[n] == 0))
         normals.append(found.passes.normal[n].astype(np.float32) @ turn)
     passes = replace(found.passes, normal=np.stack(normals).astype(np.float16), shadow=np.stack(shadows).astype(np.float16))
     return replace(found, passes=passes)

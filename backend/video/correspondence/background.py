@@ -52,7 +52,7 @@ def match_turning_background(
     # latents beside a character carry its shade
     taken = [binary_dilation(index[n] > 0, np.ones((3, 3))) for n in range(count)]
     places = [horizon.locate(camera, height, width) for camera in cameras]
-    free = [index[n] == 0 for n in range(count)]
+    free = [np.ascontiguousarray(index[n] == 0) for n in range(count)]
     out = []
     nothing = np.empty(0, np.int64)
     for reference in range(count - 1):
