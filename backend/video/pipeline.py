@@ -432,6 +432,7 @@ class ShotPipeline:
             run_context=run_context or self._run_context,
             batch_budget=self._batch_budget,
             turning=self._find_turning(rows, look, anchor, joint=joint),
+            replaced=None if joint or look is None or look.surroundings is None else look.surroundings.replaced,
             shot_cell_side=lambda: self._cell_side,
         )
         own = self._inputs.controls
@@ -547,6 +548,9 @@ class ShotPipeline:
         look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
         look = replace(look, surroundings=self._find_surroundings(keyframes, pictures, look, place))
         backgrounds = self._make_backgrounds(look, keyframes)
+        if not self._turns:
+            # key frames were made with the background as it was painted
+            backgrounds = [replace(one, painted=look.plate.fill_unknown()) for one in backgrounds]
         return self._lay_backgrounds(backgrounds, keyframes, pictures), look
 
     # -- what is around the characters ----------------------------------------------------------------------------------

@@ -83,6 +83,11 @@ class Surroundings:
         colour, left = self._compose(camera, *self.colour.shape[1:3])
         return fill_along_horizon(colour, left > 0.5), np.ones(left.shape, np.float32)
 
+    @property
+    def replaced(self) -> np.ndarray | None:
+        """(H, W) bool where frames before a camera that stands still are not to keep the background that they share."""
+        return None if self.cameras else self.weight[0] > 0
+
     def _compose(self, camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) float32 what the pictures show before a camera, and (H, W) float32 how much of it none shows."""
         points = Horizon(self.ground).locate(camera, height, width)
@@ -242,16 +247,22 @@ def make_moving(
 @dataclass(frozen=True)
 class FrameBackground:
     """One frame's background: ``colour`` (H, W, 3) float32 from 0 to 255 without shadows, ``share`` (H, W) float32, how much of the
-    frame's own it replaces, and ``shade`` (H, W, 3) float32, what is left of the light."""
+    frame's own it replaces, and ``shade`` (H, W, 3) float32, what is left of the light. ``painted`` (H, W, 3) uint8 is what a frame
+    was made with where that was not ``colour``: beside characters, where it keeps its own, only the difference is added."""
 
     colour: np.ndarray
     share: np.ndarray
     shade: np.ndarray
+    painted: np.ndarray | None = None
 
     def lay(self, picture: torch.Tensor, surface: np.ndarray) -> torch.Tensor:
         """A finished picture (3, H, W) around [-1, 1] before this background; its surfaces are ``surface`` (H, W) bool."""
         own = ((picture.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).astype(np.float32)
         away = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, TAKEN_OVER)
+        if self.painted is not None:
+            # at the edge about half of a pixel is background
+            behind = self.share * np.clip(away / 2, 0, 1)
+            own = own + behind[..., None] * (self.colour - self.painted)
         share = self.share * np.clip((away - OWN) / (TAKEN_OVER - OWN), 0, 1)
         laid = (own + share[..., None] * (self.colour - own)) * self.shade
         out = np.where(surface[..., None], own, laid)

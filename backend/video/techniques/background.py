@@ -25,7 +25,7 @@ class SharedBackground(Technique):
         super().begin(context)
         self._steps = context.steps_between(0.0, self.settings.until)
         if context.turning is None:
-            matches = [match_background(context.passes, *context.latent_size)]
+            matches = [match_background(context.passes, *context.latent_size, context.replaced)]
         elif context.joint:
             matches = match_turning_background(context.passes, *context.turning, *context.latent_size)
         else:

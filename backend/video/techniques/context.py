@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ....shared.passes import FramePasses
@@ -49,6 +50,8 @@ class ClipContext:
     batch_budget: BatchBudget = field(default_factory=BatchBudget)
     #: the cameras of all F frames and how far the background is, where it turns with a camera that moves; None where it does not
     turning: tuple[tuple[Camera, ...], Horizon] | None = None
+    #: (H, W) bool where the frames' background is not the first frame's, None where it is
+    replaced: np.ndarray | None = None
     #: the side in metres of the shot's noise cells; None takes the clip's own
     shot_cell_side: Callable[[], float] | None = None
     _matches: dict[tuple[tuple[int, int], str], Matches] = field(default_factory=dict, init=False, repr=False, compare=False)
