@@ -12,8 +12,10 @@ from ..video.source import PassesSource
 
 #: depth is relative to the whole shot's range, which moves a little when any frame changes
 DEPTH_TOLERANCE = 0.02
+#: shadows fall on a ground at the height of the whole shot's lowest foot, which moves a little, too: in the mean over the pixels
+SHADOW_TOLERANCE = 0.01
 #: where a pixel was before does not change how it looks
-LEFT_OUT = ("depth", "motion_vectors")
+LEFT_OUT = ("depth", "motion_vectors", "shadow")
 
 
 def is_same_frame(new: FramePasses, old: FramePasses) -> bool:
@@ -21,6 +23,9 @@ def is_same_frame(new: FramePasses, old: FramePasses) -> bool:
     new_arrays, old_arrays = new.arrays(), old.arrays()
     if set(new_arrays) != set(old_arrays) or np.abs(new.depth - old.depth).max() > DEPTH_TOLERANCE:
         return False
+    if new.shadow is not None and old.shadow is not None:
+        if np.abs(new.shadow.astype(np.float32) - old.shadow.astype(np.float32)).mean() > SHADOW_TOLERANCE:
+            return False
     return all(np.array_equal(array, old_arrays[name]) for name, array in new_arrays.items() if name not in LEFT_OUT)
 
 

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
+from latentman.backend.jobs.reuse import is_same_frame  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.cameras import Camera, list_cameras, moves  # noqa: E402
 from latentman.backend.video.correspondence import match_turning_background  # noqa: E402
@@ -345,6 +346,15 @@ def test_shadows_and_turning_can_be_switched_off(starter, shot):
     scenery = msgspec.structs.replace(manifest, surfaces=(SurfaceEntry(2, "Ground", 0),))
     _, looks = _make(starter, (passes, scenery), METHODS["surface"])
     assert looks[0].surroundings is None
+
+
+def test_a_frame_whose_shadow_moved_a_little_is_the_same():
+    passes = samples.passes(1)
+    shadow = np.zeros((1, 64, 64), np.float16)
+    shadow[0, 40:50, 10:40] = 0.8
+    one = replace(passes, shadow=shadow)
+    assert is_same_frame(one, replace(passes, shadow=np.roll(shadow, 1, 1))) and not is_same_frame(one, passes)
+    assert not is_same_frame(one, replace(passes, shadow=np.roll(shadow, 12, 1)))
 
 
 def test_a_method_without_shadows_is_called_as_it_was():

@@ -728,7 +728,9 @@ def test_a_shot_renders_shadows_where_frames_show_them(shot_scene, character, tm
 
     def has_shadow(preset="surface", **options):
         request = samples.request(2, preset=preset)
-        return ShotTask(bpy.context, character, request, SimpleNamespace(), tmp_path, folder_per_job=False, **options)._render._shadow
+        return ShotTask(
+            bpy.context, character, request, SimpleNamespace(), tmp_path, folder_per_job=False, **options
+        )._render._shadow
 
     assert has_shadow() and has_shadow(quick=True)
     assert not has_shadow("latentman") and not has_shadow(alpha=True) and not has_shadow(scope="SCENE")
