@@ -23,9 +23,9 @@ def is_same_frame(new: FramePasses, old: FramePasses) -> bool:
     new_arrays, old_arrays = new.arrays(), old.arrays()
     if set(new_arrays) != set(old_arrays) or np.abs(new.depth - old.depth).max() > DEPTH_TOLERANCE:
         return False
-    if new.shadow is not None and old.shadow is not None:
-        if np.abs(new.shadow.astype(np.float32) - old.shadow.astype(np.float32)).mean() > SHADOW_TOLERANCE:
-            return False
+    shadows = [one.shadow.astype(np.float32) for one in (new, old) if one.shadow is not None]
+    if len(shadows) == 2 and np.abs(shadows[0] - shadows[1]).mean() > SHADOW_TOLERANCE:
+        return False
     return all(np.array_equal(array, old_arrays[name]) for name, array in new_arrays.items() if name not in LEFT_OUT)
 
 

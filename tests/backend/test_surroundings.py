@@ -353,8 +353,8 @@ def test_a_frame_whose_shadow_moved_a_little_is_the_same():
     shadow = np.zeros((1, 64, 64), np.float16)
     shadow[0, 40:50, 10:40] = 0.8
     one = replace(passes, shadow=shadow)
-    assert is_same_frame(one, replace(passes, shadow=np.roll(shadow, 1, 1))) and not is_same_frame(one, passes)
-    assert not is_same_frame(one, replace(passes, shadow=np.roll(shadow, 12, 1)))
+    assert is_same_frame(one, replace(passes, shadow=np.roll(shadow, 1, 2))) and not is_same_frame(one, passes)
+    assert not is_same_frame(one, replace(passes, shadow=np.roll(shadow, 12, 2)))
 
 
 def test_a_method_without_shadows_is_called_as_it_was():
