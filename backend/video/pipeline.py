@@ -191,8 +191,8 @@ class ShotPipeline:
             if not same_settings:
                 # a look that is kept is kept, whatever was said to it
                 self._given = {request.text.prompt: next(iter(self._given.values()))}
-            self._given = {prompt: self._complete_look(one) for prompt, one in self._given.items()}
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
+        self._given = {prompt: self._complete_look(one) for prompt, one in self._given.items()}
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
