@@ -46,6 +46,8 @@ from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
 from .view_selection import bridge_views
 
+#: frames, about, in which the ground is sought
+GROUND_FRAMES = 48
 #: the largest guidance scale that models distilled to few steps take
 MOST_GUIDANCE = 2.0
 
@@ -583,6 +585,8 @@ class ShotPipeline:
         if manifest is None or not self._cameras:
             return None
         heights = []
+        # in some of many frames a foot is down
+        rows = rows[:: max(1, len(rows) // GROUND_FRAMES)]
         for row in rows:
             small = self._source.overview(row)
             heights.append(find_ground_height(small.depth[0], small.mask[0], self._cameras[row], manifest.near, manifest.far))
@@ -616,7 +620,8 @@ class ShotPipeline:
 
     def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None) -> Surroundings:
         figure = look.anchor.passes.surface_index[0] > 0
-        ground = None if self._is_part else self._ground
+        # only shadows without a pass need it
+        ground = None if self._is_part or shadow is not None else self._ground
         return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground)
 
     def _complete_look(self, look: Look) -> Look:

@@ -125,6 +125,7 @@ class Surroundings:
         done, (height, width) = self, self.colour.shape[1:3]
         scale = COUNTED / max(height, width)
         size = max(2, round(height * scale)), max(2, round(width * scale))
+        cameras = cameras[:: max(1, len(cameras) // COUNTED)]
         while len(done.cameras) < MOST_VIEWS:
             unseen = [float((done._compose(camera, *size)[1] > 0.5).mean()) for camera in cameras]
             worst = int(np.argmax(unseen))
