@@ -28,9 +28,18 @@ class Camera:
 
     @classmethod
     def unpack(cls, values: np.ndarray) -> Camera:
-        """The inverse of ``pack``."""
+        """The inverse of ``pack``. Raises ``ValueError`` for numbers that are no camera."""
         matrices = np.asarray(values, np.float64).reshape(2, 4, 4)
-        return cls(matrices[0], matrices[1])
+        found = cls(matrices[0], matrices[1])
+        if not found.is_usable:
+            raise ValueError("a camera in it is none")
+        return found
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether every pixel has a ray."""
+        matrix = self.projection @ self.world_to_camera
+        return bool(np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-12)
 
     def pack(self) -> np.ndarray:
         """(32,) float64, for files."""
@@ -71,11 +80,7 @@ def list_cameras(manifest: PassesManifest | None) -> list[Camera]:
     if manifest is None:
         return []
     cameras = [Camera.from_entry(entry) for entry in manifest.cameras]
-    for camera in cameras:
-        matrix = camera.projection @ camera.world_to_camera
-        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-            return []
-    return cameras
+    return cameras if all(camera.is_usable for camera in cameras) else []
 
 
 def moves(cameras: Sequence[Camera], height: int, width: int) -> bool:

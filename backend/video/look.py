@@ -217,8 +217,6 @@ def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls
         raise ValueError("its control pictures are damaged")
     if not np.isfinite(found.get("anchor_control_scale", 0.0)).all():
         raise ValueError("its anchor's control strength is no number")
-    if not np.isfinite(found.get("anchor_camera", 0.0)).all():
-        raise ValueError("its anchor's camera is none")
     if plate.ndim != 3 or plate.shape != (*found["plate_distance"].shape, 3):
         raise ValueError("its background is damaged")
 

@@ -162,7 +162,7 @@ class Surroundings:
             return None
         colour, weight, cameras = found["around"], found["around_weight"], found["around_cameras"]
         tone, ground = found.get("around_tone"), found.get("around_ground")
-        numbers: list[Any] = [cameras, found["around_level"], *(one for one in (tone, ground) if one is not None)]
+        numbers: list[Any] = [found["around_level"], *(one for one in (tone, ground) if one is not None)]
         fits = colour.dtype == weight.dtype == np.uint8 and colour.ndim == 4 and colour.shape == (*weight.shape, 3)
         if not fits or not colour.size or not all(np.isfinite(one).all() for one in numbers):
             raise ValueError("its surroundings are damaged")

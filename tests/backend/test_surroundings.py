@@ -279,6 +279,8 @@ def test_surroundings_survive_the_disk_and_damage_is_said(orbit, starter):
     for name, value in (
         ("around_tone", np.array([np.nan] * 3, np.float32)),
         ("around_cameras", np.zeros((1, 32))),
+        ("around_cameras", np.zeros((len(orbit[0].cameras), 32))),
+        ("anchor_camera", np.full(32, np.nan)),
         ("around_weight", np.zeros((1, 2, 2), np.uint8)),
         ("around_level", np.array(np.inf)),
     ):
