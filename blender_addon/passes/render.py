@@ -496,7 +496,7 @@ class PassRender:
     def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
         visible = find_visible(self._view_layer)
         lights = [one for one in visible.ordered if one.type == "LIGHT"]
-        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world)
+        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world, halved=not self._catches)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
         return DrawnScene(
