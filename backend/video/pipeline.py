@@ -626,12 +626,11 @@ class ShotPipeline:
             return make_moving(images, passes, cameras, list(self._cameras.values()), self._ground, former, shadows=shadows)
         if not shadows:
             return None
-        return self._make_still(look, passes.shadow, former)
+        # only shadows without a pass need the ground
+        return self._make_still(look, passes.shadow, former, self._ground if passes.shadow is None else None)
 
-    def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None) -> Surroundings:
+    def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None, ground: float | None) -> Surroundings:
         figure = look.anchor.passes.surface_index[0] > 0
-        # only shadows without a pass need it
-        ground = None if self._is_part or shadow is not None else self._ground
         return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground)
 
     def _complete_look(self, look: Look) -> Look:
@@ -639,7 +638,8 @@ class ShotPipeline:
         done = self._method.shadows is None or not self._same_settings or look.surroundings is not None
         if done or self._has_scenery:
             return look
-        return replace(look, surroundings=self._make_still(look, look.anchor.passes.shadow, None))
+        # from the look alone, so that every part of a shot has the same
+        return replace(look, surroundings=self._make_still(look, look.anchor.passes.shadow, None, None))
 
     def _make_backgrounds(self, look: Look, rows: list[int]) -> list[FrameBackground]:
         """The backgrounds of the frames ``rows``; empty where frames keep their own."""
