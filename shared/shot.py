@@ -97,6 +97,24 @@ class Background(msgspec.Struct, frozen=True):
     at the same pixel or, where surroundings were rendered, at the same place of the world."""
 
     until: Annotated[float, _UNTIL] = 0.8
+    follow_camera: Annotated[
+        bool,
+        Setting(
+            "Follow Camera",
+            "Before a camera that moves the background turns with it, as ground under the feet and what is far away, where no "
+            "surroundings are rendered and frames are fused",
+        ),
+    ] = True
+
+
+class Shadows(msgspec.Struct, frozen=True):
+    """Shadows that walk along: the one that the model painted is taken out of the background, and each frame's own laid on, as dark
+    and of the same tint: from the shadow pass, or a soft one under the feet where there is none."""
+
+    strength: Annotated[
+        float,
+        Setting("Strength", "How dark shadows are, against the one that the model painted", ge=0, le=5, soft_max=2),
+    ] = 1.0
 
 
 class Fusion(msgspec.Struct, frozen=True):
@@ -250,6 +268,7 @@ class Method(msgspec.Struct, frozen=True):
     alignment: Alignment | None = None
     guidance: Guidance | None = None
     background: Background | None = None
+    shadows: Shadows | None = None
     fusion: Fusion | None = None
     keyframes: Keyframes | None = None
     plugins: dict[str, dict[str, bool | int | float | str]] = {}
@@ -274,17 +293,23 @@ PRESETS: dict[str, Preset] = {
     "surface": Preset(
         "Surface",
         "All frames share one texture on the character's exact surface, made from a few key frames: the steadiest, and quick",
-        Method(matching="surface", background=Background(1.0), fusion=Fusion(), keyframes=Keyframes()),
+        Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion(), keyframes=Keyframes()),
     ),
     "surface_fast": Preset(
         "Surface, Fast",
         "As Surface with at most four key frames and fewer steps for the others: for trying out",
-        Method(matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keyframes=Keyframes(4, 0.1)),
+        Method(
+            matching="surface",
+            background=Background(1.0),
+            shadows=Shadows(),
+            fusion=Fusion(full_steps=2),
+            keyframes=Keyframes(4, 0.1),
+        ),
     ),
     "surface_quality": Preset(
         "Surface, Every Frame",
         "As Surface, but the texture is made from every frame: slower",
-        Method(matching="surface", background=Background(1.0), fusion=Fusion()),
+        Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion()),
     ),
     "latentman": Preset(
         "LatentMan",
@@ -488,11 +513,12 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_method(method: Method) -> dict[str, Any]:
-    """A method as names of jobs and runs are made of it: without the part that is not there, which once was no part of any, so that
-    what was made then keeps its name."""
+    """A method as names of jobs and runs are made of it: without the parts that are not there, which once were no part of any, so
+    that what was made then keeps its name."""
     found: dict[str, Any] = msgspec.to_builtins(method)
-    if method.as_released is None:
-        del found["as_released"]
+    for name in ("as_released", "shadows"):
+        if found[name] is None:
+            del found[name]
     return found
 
 
@@ -517,6 +543,12 @@ def with_schedule(request: ShotRequest, schedule: Schedule | None) -> ShotReques
         if is_one:
             schedule = msgspec.structs.replace(schedule, control_scales=()) if schedule.prompts else None
     return msgspec.structs.replace(request, schedule=msgspec.UNSET if schedule is None else schedule)
+
+
+def has_shadows(request: ShotRequest) -> bool:
+    """Whether a shot's frames show the characters' shadows, which a shadow pass tells best."""
+    shadows = request.get_method().shadows
+    return shadows is not None and shadows.strength > 0 and request.get_method().fusion is not None
 
 
 def explain_no_keyframes(request: ShotRequest) -> str:

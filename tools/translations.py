@@ -59,6 +59,7 @@ LEFT_OUT = (
     "shared/environment_variables.py",
     "shared/events.py",
     "shared/machine.py",
+    "shared/prompt_completion.py",
     "shared/redaction.py",
     "shared/schedule_arguments.py",
 )

@@ -116,6 +116,7 @@ class Denoising:
             select_frames(self._context.own_passes, [0]),
             "" if conditions is None else conditions.mixes[0].leading,
             None if conditions is None else conditions.control_scales[0],
+            None if self._context.turning is None else self._context.turning[0][0],
         )
 
     def resume(self, checkpoint: Checkpoint) -> torch.Tensor:

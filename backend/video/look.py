@@ -16,10 +16,12 @@ from ...shared.npy import read_npy, unpack_npz
 from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
 from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
+from .cameras import Camera
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .mirroring import Mirror, mirror_texture
 from .source import PassesSource
 from .surface_filling import SurfaceCells, fill_texture
+from .surroundings import Surroundings
 
 #: pixels around a character within which the background mixes with it, and beyond which it is not affected at all
 HALO, CLEAR = 3, 24
@@ -33,13 +35,14 @@ NEAR, FEW = 4, 200
 class Anchor:
     """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
     ControlNets' pictures (1, 3, H, W) each, and its passes. ``prompt`` and ``control_scale`` are the frame's own where they change
-    within the shot."""
+    within the shot, and so is ``camera`` where the background turns with it."""
 
     trajectory: torch.Tensor
     controls: tuple[torch.Tensor, ...]
     passes: FramePasses
     prompt: str = ""
     control_scale: float | None = None
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Look:
     ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again. A shot whose
     prompt changes has a look under each: ``others`` are those under other prompts. ``filled`` has a colour for all of the surface
     that its shot shows, the ``texture``'s and what ``fill_texture`` puts where that has none, in cells of the shot's small copies;
-    None in looks of earlier versions.
+    None in looks of earlier versions. ``surroundings`` are None where frames keep the backgrounds that they are denoised with.
     """
 
     texture: SurfaceTexture
@@ -93,6 +96,7 @@ class Look:
     keyframes: tuple[int, ...] = ()
     others: dict[str, Look] = field(default_factory=dict)
     filled: SurfaceTexture | None = None
+    surroundings: Surroundings | None = None
 
     @property
     def worn_texture(self) -> SurfaceTexture:
@@ -157,6 +161,10 @@ class Look:
             arrays["anchor_prompt"] = np.array(self.anchor.prompt)
         if self.anchor.control_scale is not None:
             arrays["anchor_control_scale"] = np.array(self.anchor.control_scale)
+        if self.anchor.camera is not None:
+            arrays["anchor_camera"] = self.anchor.camera.pack()
+        if self.surroundings is not None:
+            arrays |= self.surroundings.to_arrays()
         if self.others:
             arrays["other_prompts"] = np.array(list(self.others), str)
             arrays |= {f"other_{n}": np.frombuffer(other.encode(), np.uint8) for n, other in enumerate(self.others.values())}
@@ -191,12 +199,14 @@ class Look:
                     passes,
                     str(found.get("anchor_prompt", "")),
                     float(found["anchor_control_scale"]) if "anchor_control_scale" in found else None,
+                    Camera.unpack(found["anchor_camera"]) if "anchor_camera" in found else None,
                 ),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
                 tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
                 {} if is_other else _decode_others(found),
                 filled,
+                Surroundings.from_arrays(found),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error

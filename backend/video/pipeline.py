@@ -24,6 +24,7 @@ from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_
 from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
+from .cameras import Camera, list_cameras, moves
 from .denoising import Denoising
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
@@ -37,13 +38,18 @@ from .prediction import list_control_scales, uses_guidance
 from .propagation import init_from_texture
 from .run_context import Interrupted, RunContext
 from .selection import select_request
+from .shadows import find_ground_height
 from .source import MemoryPasses, PassesSource, compute_overview_scale, load_clip
 from .surface_filling import SurfaceCells, collect_surface_cells
+from .surroundings import FrameBackground, Horizon, Surroundings, make_background, make_moving, make_still
 from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
+from .view_selection import bridge_views
 
+#: frames, about, in which the ground is sought
+GROUND_FRAMES = 48
 #: the largest guidance scale that models distilled to few steps take
 MOST_GUIDANCE = 2.0
 NOT_SYMMETRIC = (
@@ -198,6 +204,7 @@ class ShotPipeline:
                 # a look that is kept is kept, whatever was said to it
                 self._given = {request.text.prompt: next(iter(self._given.values()))}
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
+        self._given = {prompt: self._complete_look(one) for prompt, one in self._given.items()}
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
         self._surface_cells: SurfaceCells | None = None
@@ -294,12 +301,20 @@ class ShotPipeline:
                     found = [n for n in self._chosen_keyframes if n in rows]
                 elif not self._is_finalized:
                     found = select_keyframes(self._source, rows, settings, None if look is None else look.texture)
-                if not found and (look is None or not self._same_settings):
+                if not found and (look is None or not self._has_place(look)):
                     # without an anchor from another job a shot needs a frame to attend to
                     found = rows[:1]
+                if self._turns and not self._is_finalized:
+                    found = self._bridge_views(found, rows, look)
             if found:
                 chosen[prompt] = rows if len(found) == len(rows) else found
         return chosen
+
+    def _bridge_views(self, found: list[int], rows: list[int], look: Look | None) -> list[int]:
+        """Key frames ``found`` among ``rows`` in an order in which their backgrounds overlap, and some more where it takes them."""
+        around = look.surroundings if look is not None and self._has_place(look) else None
+        cameras = {row: self._cameras[row] for row in rows}
+        return bridge_views(found, rows, cameras, Horizon(self._ground), () if around is None else around.cameras)
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
         """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it
@@ -446,6 +461,8 @@ class ShotPipeline:
             noise_given=self._noise is not None,
             run_context=run_context or self._run_context,
             batch_budget=self._batch_budget,
+            turning=self._find_turning(rows, look, anchor, joint=joint),
+            replaced=None if joint or look is None or look.surroundings is None else look.surroundings.replaced,
             shot_cell_side=lambda: self._cell_side,
         )
         own = self._inputs.controls
@@ -527,9 +544,14 @@ class ShotPipeline:
         place = self._find_place(prompt, looks)
         return None if place is None else place.anchor
 
+    def _has_place(self, look: Look) -> bool:
+        """Whether the surroundings of a look that was given are this shot's."""
+        turns_too = not self._turns or (look.surroundings is not None and bool(look.surroundings.cameras))
+        return self._same_settings and turns_too
+
     def _find_place(self, prompt: str, looks: Mapping[str, Look]) -> Look | None:
         """The look that has the surroundings already: the one under the same prompt, or the first, whose place is kept."""
-        usable = {one: look for one, look in looks.items() if self._same_settings or one not in self._given}
+        usable = {one: look for one, look in looks.items() if one not in self._given or self._has_place(look)}
         if prompt in usable:
             return usable[prompt]
         keeps_place = self._schedule is not None and self._schedule.keep_place
@@ -553,7 +575,107 @@ class ShotPipeline:
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
             plate = plate.add_frame(_convert_to_image(picture), surface)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
-        return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
+        look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
+        look = replace(look, surroundings=self._find_surroundings(keyframes, pictures, look, place))
+        backgrounds = self._make_backgrounds(look, keyframes)
+        if not self._turns:
+            # key frames were made with the background as it was painted
+            backgrounds = [replace(one, painted=look.plate.fill_unknown()) for one in backgrounds]
+        return self._lay_backgrounds(backgrounds, keyframes, pictures), look
+
+    # -- what is around the characters ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _cameras(self) -> dict[int, Camera]:
+        """The cameras of the frames that are made; none where they are not known."""
+        rows = list(self._rows)
+        return dict(zip(rows, list_cameras(self._source.overview_manifest(rows)), strict=False))
+
+    @cached_property
+    def _turns(self) -> bool:
+        """Whether the background turns with a camera that moves: where surroundings are rendered, their places say where it is."""
+        background = self._method.background
+        if background is None or not background.follow_camera or self._method.fusion is None or self._is_part:
+            return False
+        return moves(list(self._cameras.values()), *self._source.size) and not self._has_scenery
+
+    @cached_property
+    def _has_scenery(self) -> bool:
+        """Whether what is around the characters is rendered, too."""
+        manifest = self._source.overview_manifest(list(self._rows))
+        return manifest is not None and any(not entry.character for entry in manifest.surfaces)
+
+    @cached_property
+    def _ground(self) -> float | None:
+        """The height of the ground under the feet in metres; None where it is not known."""
+        rows = list(self._rows)
+        manifest = self._source.overview_manifest(rows)
+        if manifest is None or not self._cameras:
+            return None
+        heights = []
+        # in some of many frames a foot is down
+        rows = rows[:: max(1, len(rows) // GROUND_FRAMES)]
+        for row in rows:
+            small = self._source.overview(row)
+            heights.append(find_ground_height(small.depth[0], small.mask[0], self._cameras[row], manifest.near, manifest.far))
+        lowest = min(heights)
+        return lowest if np.isfinite(lowest) else None
+
+    def _find_turning(
+        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool
+    ) -> tuple[tuple[Camera, ...], Horizon] | None:
+        """What a clip's techniques know of a background that turns; None where it does not."""
+        turns = self._turns if joint else look is not None and look.surroundings is not None and bool(look.surroundings.cameras)
+        if not turns or any(row not in self._cameras for row in rows) or (anchor is not None and anchor.camera is None):
+            return None
+        before = [anchor.camera] if anchor is not None and anchor.camera is not None else []
+        return (*before, *(self._cameras[row] for row in rows)), Horizon(self._ground if joint else None)
+
+    def _find_surroundings(
+        self, keyframes: list[int], pictures: list[torch.Tensor], look: Look, place: Look | None
+    ) -> Surroundings | None:
+        """What is around the characters, of finished key frames and what there was before; None where frames keep their own."""
+        shadows = self._method.shadows is not None and not self._has_scenery
+        former = None if place is None else place.surroundings
+        passes = self._load_clip(keyframes)
+        if self._turns:
+            images = [_convert_to_image(picture) for picture in pictures]
+            cameras = [self._cameras[row] for row in keyframes]
+            return make_moving(images, passes, cameras, list(self._cameras.values()), self._ground, former, shadows=shadows)
+        if not shadows:
+            return None
+        # only shadows without a pass need the ground
+        return self._make_still(look, passes.shadow, former, self._ground if passes.shadow is None else None)
+
+    def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None, ground: float | None) -> Surroundings:
+        figure = look.anchor.passes.surface_index[0] > 0
+        return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground)
+
+    def _complete_look(self, look: Look) -> Look:
+        """A look that was made before looks had surroundings, with them."""
+        done = self._method.shadows is None or not self._same_settings or look.surroundings is not None
+        if done or self._has_scenery:
+            return look
+        # from the look alone, so that every part of a shot has the same
+        return replace(look, surroundings=self._make_still(look, look.anchor.passes.shadow, None, None))
+
+    def _make_backgrounds(self, look: Look, rows: list[int]) -> list[FrameBackground]:
+        """The backgrounds of the frames ``rows``; empty where frames keep their own."""
+        around, shadows = look.surroundings, self._method.shadows
+        if around is None:
+            return []
+        passes, manifest = self._load_clip(rows), self._source.manifest(rows)
+        depth_range = (0.0, 0.0) if manifest is None else (manifest.near, manifest.far)
+        strength = 0.0 if shadows is None else shadows.strength
+        return [make_background(around, passes, n, self._cameras.get(row), depth_range, strength) for n, row in enumerate(rows)]
+
+    def _lay_backgrounds(
+        self, backgrounds: list[FrameBackground], rows: list[int], pictures: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        if not backgrounds:
+            return pictures
+        surfaces = self._load_clip(rows).surface_index > 0
+        return [one.lay(picture, surface) for one, picture, surface in zip(backgrounds, pictures, surfaces, strict=True)]
 
     def _fill_looks(self, looks: Mapping[str, Look]) -> dict[str, Look]:
         """The looks with colours for all of the surface that the shot's frames show; a look that is of this very shot has them."""
@@ -605,10 +727,11 @@ class ShotPipeline:
         run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided, prompt=prompt)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
+        backgrounds = self._make_backgrounds(look, rows)
         with torch.no_grad():
-            first = init_from_texture(look, fusion.lattice)
+            first = init_from_texture(look, fusion.lattice, [one.colour for one in backgrounds])
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
-        pictures = list(self.decode(latents))
-        return list(latents), list(run.finish(pictures))
+        pictures = list(run.finish(list(self.decode(latents))))
+        return list(latents), self._lay_backgrounds(backgrounds, rows, pictures)

@@ -207,6 +207,7 @@ def _make(
     """Make one shot; returns its row as it ended. Raises ``ShotError`` and ``Interrupted``."""
     folder = args.out / marked.folder
     with use_scene(marked.found.scene, marked.found.layer or None) as scene:
+        console.tell_completion(out, args, asked.request)
         costume = read_costume_arguments(args)
         request, crop = complete(asked, ask_profile(connection, asked.request.sampling.model, watch), scene)
         task = ShotTask(

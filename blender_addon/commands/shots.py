@@ -62,6 +62,7 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
         return run_marked(args, out, watch)
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         options, asked = read_scene_options(args), read_asked(args, scene)
+        console.tell_completion(out, args, asked.request)
         costume = read_costume_arguments(args)
         check_files(with_files(asked.request, costume), costume)
         for folder in filter(None, (args.out, args.save_passes)):
@@ -101,6 +102,7 @@ def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch)
     """Run the command; returns the exit code. Raises ``ShotError`` and ``Interrupted``."""
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         asked = read_asked(args, scene)
+        console.tell_completion(out, args, asked.request)
         if asked.request.get_method().keyframes is None:
             raise shot.ShotError("preset", shot.explain_no_keyframes(asked.request))
         console.check_writable_file(args.out)

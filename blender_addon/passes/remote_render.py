@@ -250,8 +250,10 @@ def make_render(
     range_frames: tuple[int, ...] = (),
     frame: Crop | None = None,
     camera: bpy.types.Object | None = None,
+    shadow: bool = False,
 ) -> RemotePassRender:
-    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
+    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``, shadows fall on a plain
+    ground."""
     local = PassRender(
         context,
         character,
@@ -263,6 +265,8 @@ def make_render(
         frame=frame,
         is_copied=True,
         camera=camera,
+        shadow=shadow,
+        plain_ground=True,
     )
     assert context.scene is not None and context.view_layer is not None
     request = RenderRequest(
@@ -276,5 +280,6 @@ def make_render(
         frame,
         tuple(sorted(bpy.app.driver_namespace)),
         get_name(camera) if camera is not None else None,
+        shadow,
     )
     return RemotePassRender(local, request)

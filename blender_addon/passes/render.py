@@ -136,24 +136,28 @@ class PassRender:
         range_frames: tuple[int, ...] = (),
         motion_vectors: bool = False,
         shadow: bool = False,
+        plain_ground: bool = False,
         keep_scenes: bool = False,
         quick: bool = False,
         frame: Crop | None = None,
         keep_extents: bool = False,
         depth_range: tuple[float, float] | None = None,
+        ground: float | None = None,
         is_copied: bool = False,
         camera: bpy.types.Object | None = None,
         staging: Staging | None = None,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
-        passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
+        passes; with ``plain_ground`` shadows fall on a plane under the feet, whatever else is in the scene, which then need not be
+        evaluated. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
         ``keep_extents`` takes what an earlier render has measured of frames that have not changed since, and keeps it for later.
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
         the picture that the camera's frame shows, all of it by default. ``depth_range`` are the ``near`` and ``far`` of a shot that
-        the frames are a part of, which they take in place of their own. ``is_copied`` says that the frames are rendered from a
-        copy of the file, in which every object leaves its Edit Mode. ``camera`` sees all frames, in place of the scene's cameras.
-        With ``staging`` the frames are views of one pose, each with a depth range of its own.
+        the frames are a part of, which they take in place of their own, and ``ground`` is the height of that plane. ``is_copied``
+        says that the frames are rendered from a copy of the file, in which every object leaves its Edit Mode. ``camera`` sees all
+        frames, in place of the scene's cameras. With ``staging`` the frames are views of one pose, each with a depth range of its
+        own.
 
         Raises ``ShotError`` when there is nothing to render.
         """
@@ -166,7 +170,8 @@ class PassRender:
         self._camera_reference = refer_to(camera) if camera is not None else None
         check_cycles()
         #: why the scene must be played in a second Blender, None where it need not be
-        roots = self._list_roots(whole=shadow)
+        self._catches = shadow and not plain_ground
+        roots = self._list_roots(whole=self._catches)
         used = find_used(roots)
         if not is_copied:
             check_modes(roots)
@@ -183,7 +188,8 @@ class PassRender:
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion_vectors, self._shadow, self._keep_scenes = motion_vectors, shadow, keep_scenes
         #: whether something lies under the characters' feet, and the height of these, in metres
-        self._has_ground, self._lowest = False, np.inf
+        self._has_ground, self._lowest = False, np.inf if ground is None else ground
+        self._is_ground_given = ground is not None
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
         can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
@@ -195,7 +201,7 @@ class PassRender:
         self._extents_key: kept_extents.Key = ()
         if keep_extents:
             one = character.session_uid if character is not None else 0
-            self._extents_key = (self._scene.session_uid, self._layer_name, one, scope, width, height, frame, shadow)
+            self._extents_key = (self._scene.session_uid, self._layer_name, one, scope, width, height, frame, shadow, plain_ground)
         #: how far away each frame is that has been measured
         self._extents: dict[int, kept_extents.Extents] = kept_extents.find(self._extents_key)
         self._folder, self._scenes = ExitStack(), ExitStack()
@@ -228,6 +234,11 @@ class PassRender:
 
     #: a step always has something to do
     has_news = True
+
+    @property
+    def ground(self) -> float | None:
+        """The height of the plane that shadows fall on, in Blender's units, after ``measure``; None where there is none."""
+        return float(self._lowest) if self._shadow and not self._has_ground and np.isfinite(self._lowest) else None
 
     def explain_why_here(self) -> str:
         """Why a copy of the file, in another Blender, would not show the same; "" where it would."""
@@ -333,16 +344,16 @@ class PassRender:
             self._sizes,
             self._padding,
             self._metres,
-            whole_scene=self._render_set.whole_scene or self._shadow,
+            whole_scene=self._render_set.whole_scene or self._catches,
             measure_surroundings=self._render_set.whole_scene,
-            find_ground=self._shadow,
+            find_ground=self._catches,
             triangulate=self.uses_gpu,
             camera=self._camera,
         )
         return playback
 
     def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
-        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
+        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._catches)
 
     def capture_pose(self) -> FrameGeometry:
         """The pose of the staging, seen by nobody, with its surfaces numbered as in every render of them."""
@@ -428,7 +439,7 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
-        check_modes(self._list_roots(whole=self._shadow))
+        check_modes(self._list_roots(whole=self._catches))
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
@@ -516,7 +527,7 @@ class PassRender:
             self._cut_outs,
             self._people,
             padding=self._padding,
-            whole_scene=self._render_set.whole_scene or self._shadow,
+            whole_scene=self._render_set.whole_scene or self._catches,
             triangulate=self.uses_gpu or self._staging is not None,
             camera=self._camera,
             at_rest=self._staging is not None and self._staging.at_rest,
@@ -525,7 +536,7 @@ class PassRender:
     def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
         visible = find_visible(self._view_layer)
         lights = [one for one in visible.ordered if one.type == "LIGHT"]
-        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world)
+        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world, halved=not self._catches)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
         return DrawnScene(
@@ -655,7 +666,9 @@ class PassRender:
         near, far, lowest, has_ground = extents
         if not self._is_range_given:
             self.near, self.far = min(self.near, near), max(self.far, far)
-        self._has_ground, self._lowest = self._has_ground or has_ground, min(self._lowest, lowest)
+        if not self._is_ground_given:
+            self._lowest = min(self._lowest, lowest)
+        self._has_ground = self._has_ground or has_ground
 
     def result(self) -> FramePasses:
         """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""

@@ -48,6 +48,8 @@ class RenderRequest(msgspec.Struct, frozen=True):
     driver_names: tuple[str, ...]
     #: name and library of the camera that takes the place of the scene's
     camera: tuple[str, str] | None = None
+    #: whether the characters' shadows on a plain ground are rendered, too
+    shadow: bool = False
 
 
 def write_passes(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -94,6 +96,8 @@ class _Worker:
             keep_scenes=True,
             frame=request.crop,
             camera=find_by_name(*request.camera) if request.camera else None,
+            shadow=request.shadow,
+            plain_ground=True,
         )
         for measured in render.measure():
             self._say({"measured": measured})

@@ -32,7 +32,7 @@ class LookTask(ShotTask):
         render = self._render
         # in this very process: what renders elsewhere does not say its range in Blender's units
         assert isinstance(render, PassRender)
-        scene = LookScene(self._subjects, self._character, self.crop, float(render.near), float(render.far))
+        scene = LookScene(self._subjects, self._character, self.crop, float(render.near), float(render.far), render.ground)
         return msgspec.structs.replace(super()._make_submission(), only_look=True, scene=scene)
 
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:

@@ -29,8 +29,9 @@ from ..passes.camera import find_camera
 from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
 from ..passes.staging import Staging
+from ..passes.visibility import has_lights
 from ..shot_progress import ShotProgress
-from ..typed_access import SceneContext, get_scene
+from ..typed_access import SceneContext, get_scene, get_view_layer
 from ..units import get_metres_per_unit
 from . import frames_folder
 from .answers import check_shot_answer
@@ -160,9 +161,20 @@ class ShotTask(Task):
         self._folder_per_job = folder_per_job
         size = (request.width, request.height)
         self._render: PassRender | RemotePassRender
+        # where surroundings are shown they have a ground of their own, a transparent frame has none, and a costume stands nowhere
+        casts = scope != "SCENE" and not alpha and staging is None and shot.has_shadows(request)
+        shadow = casts and has_lights(get_view_layer(context))
         if elsewhere and look is None and staging is None:
             self._render = make_render(
-                context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop, camera=camera
+                context,
+                character,
+                request.frames,
+                *size,
+                scope=scope,
+                range_frames=range_frames,
+                frame=crop,
+                camera=camera,
+                shadow=shadow,
             )
         else:
             self._render = PassRender(
@@ -177,6 +189,9 @@ class ShotTask(Task):
                 frame=crop,
                 camera=camera,
                 staging=staging,
+                shadow=shadow,
+                plain_ground=True,
+                ground=None if look is None or look.description.scene is None else look.description.scene.ground,
                 # a preview: the shot itself is measured anew
                 keep_extents=quick,
                 depth_range=None if look is None else find_depth_range(look, get_scene(context)),

@@ -5,7 +5,7 @@ positions, ``chains`` follows the exact one through a clip, ``densepose`` is the
 ``FramePasses``, out come ``Matches`` or ``Chains``.
 """
 
-from .background import match_background
+from .background import match_background, match_turning_background
 from .chains import Chains, find_cubic_corners, follow_chains
 from .hungarian import match_hungarian, match_pair
 from .matches import Matches, shrink
@@ -31,6 +31,7 @@ __all__ = [
     "match_hungarian",
     "match_pair",
     "match_surfaces",
+    "match_turning_background",
     "prepare_background_frames",
     "prepare_surface_frame",
     "prepare_surface_frames",

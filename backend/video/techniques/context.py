@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ....shared.passes import FramePasses
 from ....shared.shot import Method, ShotRequest
+from ..cameras import Camera
 from ..correspondence import Chains, Matches, follow_chains, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
 from ..memory import BatchBudget
 from ..run_context import RunContext
 from ..selection import join_clips
+from ..surroundings import Horizon
 
 if TYPE_CHECKING:
     from ...models.image_model import ImageModel
@@ -47,6 +50,10 @@ class ClipContext:
     #: progress, warnings for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
     run_context: RunContext = field(default_factory=RunContext)
     batch_budget: BatchBudget = field(default_factory=BatchBudget)
+    #: the cameras of all F frames and how far the background is, where it turns with a camera that moves; None where it does not
+    turning: tuple[tuple[Camera, ...], Horizon] | None = None
+    #: (H, W) bool where the frames' background is not the first frame's, None where it is
+    replaced: np.ndarray | None = None
     #: the side in metres of the shot's noise cells; None takes the clip's own
     shot_cell_side: Callable[[], float] | None = None
     _matches: dict[tuple[tuple[int, int], str], Matches] = field(default_factory=dict, init=False, repr=False, compare=False)
