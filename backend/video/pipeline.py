@@ -25,6 +25,7 @@ from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .denoising import Denoising
+from .edges import composite_surfaces
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
 from .keyframe_selection import select_keyframes
@@ -524,6 +525,7 @@ class ShotPipeline:
         plate = place.plate if place is not None else Plate.empty(*self._source.size)
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
             plate = plate.add_frame(_convert_to_image(picture), surface)
+        pictures = self._finish_edges(pictures, keyframes, plate)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
 
@@ -553,5 +555,18 @@ class ShotPipeline:
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
-        pictures = list(self.decode(latents))
-        return list(latents), list(run.finish(pictures))
+        pictures = list(run.finish(self.decode(latents)))
+        return list(latents), self._finish_edges(pictures, rows, look.plate)
+
+    def _finish_edges(self, pictures: list[torch.Tensor], rows: list[int], plate: Plate) -> list[torch.Tensor]:
+        """The finished pictures of the frames ``rows`` with their surfaces cut out of latents that mix them with the place; the
+        place is the plate where frames share it."""
+        fusion, background = self._method.fusion, self._method.background
+        if fusion is None or not fusion.finish:
+            return pictures
+        shared = plate if background is not None and background.until >= 1 else None
+        surfaces = torch.from_numpy(self._load_clip(rows).surface_index > 0)
+        return [
+            composite_surfaces(picture, surface.to(picture.device), shared)
+            for picture, surface in zip(pictures, surfaces, strict=True)
+        ]

@@ -11,13 +11,17 @@ import torch.nn.functional as F
 from ....shared.passes import FramePasses
 from ....shared.shot import Fusion
 from ..correspondence import shrink
+from ..edges import weigh_inside
 from ..lattice import SurfaceLattice, SurfaceTexture
 from ..linear_decoder import LinearDecoder
+from ..texture_detail import restore_detail
 from .context import ClipContext
 from .technique import Technique
 
 #: what is coarser than this many pixels is shading, which stays each frame's own in the last step
 BAND_SIGMA = 5.0
+#: of a frame's own shading, what counts as much against it as a surface's inside counts for it
+LEAST_TRUST = 0.1
 
 
 class TextureFusion(Technique):
@@ -94,24 +98,36 @@ class TextureFusion(Technique):
             out[start : start + len(rows)] = clean[start : start + len(rows)] + change * (covered > 0).to(clean.dtype)
         return out
 
+    def _finished_texture(self, pictures: list[torch.Tensor]) -> torch.Tensor:
+        """(cells, 4) the texture of finished pictures, as sharp as they are."""
+        sharpness = self.settings.sharpness
+        texture = self._texture(self.lattice, pictures, sharpness)
+        if not self.context.joint:
+            return texture
+        detailed = restore_detail(self.lattice, texture, pictures, sharpness)
+        if self._known_texture is None:
+            return detailed
+        return torch.where(self.lattice.known_texture(self._known_texture)[:, 3:] > 0, texture, detailed)
+
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
         """What the finished pictures (3, H, W) show, together with the texture that was given."""
-        fused = self.lattice.extract_texture(self._texture(self.lattice, pictures, self.settings.sharpness))
+        fused = self.lattice.extract_texture(self._finished_texture(pictures))
         return self._known_texture.merge(fused) if self._known_texture else fused
 
     def finish_pictures(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
         """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
         if not self.settings.finish:
             return pictures
-        texture = self._texture(self.lattice, pictures, self.settings.sharpness)
+        texture = self._finished_texture(pictures)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
             shown = self.lattice.render(texture, n, picture)
-            own, shared = (_blur_inside(image.float(), mask) for image in (picture, shown))
-            mixed = shown + self.settings.shading * (own - shared)
-            edge = _feather(mask)
-            out.append(picture * (1 - edge) + mixed * edge)
+            trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[n])).to(mask.device)[None]
+            # thin parts, which the place behind them tints, keep the texture's colours
+            near = _blur(trusted, BAND_SIGMA) + LEAST_TRUST * _blur(mask, BAND_SIGMA)
+            shading = _blur((picture.float() - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
+            out.append(torch.where(mask > 0, shown + self.settings.shading * shading, picture.float()))
         return out
 
 
@@ -127,14 +143,3 @@ def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     kernel = _make_gaussian(sigma, image.device)
     rows = F.conv2d(image[:, None], kernel[None, None, None], padding=(0, len(kernel) // 2))
     return F.conv2d(rows, kernel[None, None, :, None], padding=(len(kernel) // 2, 0))[:, 0]
-
-
-def _blur_inside(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The coarse part of an image (3, H, W), averaged inside the mask only."""
-    return _blur(image * mask, BAND_SIGMA) / _blur(mask, BAND_SIGMA).clamp(min=1e-4)
-
-
-def _feather(mask: torch.Tensor) -> torch.Tensor:
-    """(1, H, W): 1 inside, falling to 0 at the last pixel of a silhouette, where a frame keeps what it has."""
-    inner = -F.max_pool2d(-mask[None], 3, 1, 1)[0]
-    return _blur(inner, 0.8) * mask
