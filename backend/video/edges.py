@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-from .look import HALO, Plate
+from .look import HALO
 
 #: standard deviation in pixels of the blur that shows how far from a hard mask's line a pixel's centre lies
 _LINE_SIGMA = 1.0
@@ -54,26 +54,24 @@ def _take_nearest(picture: torch.Tensor, known: np.ndarray) -> torch.Tensor:
     return picture[:, rows, cols]
 
 
-def composite_surfaces(picture: torch.Tensor, surface: torch.Tensor, plate: Plate | None) -> torch.Tensor:
-    """(3, H, W) float32: a picture's surfaces (H, W) bool over the plate.
+def composite_surfaces(
+    picture: torch.Tensor, surface: torch.Tensor, place: np.ndarray | None = None, known: np.ndarray | None = None
+) -> torch.Tensor:
+    """(3, H, W) float32: a picture's surfaces (H, W) bool over the ``place`` (H, W, 3) from 0 to 255 behind them, by how much of
+    each pixel they cover.
 
-    Where the plate is unknown, or there is none, the place is the picture's own; what of it lies beside a surface and so holds its
-    colours is taken from what is near.
+    Where the place is not ``known`` (H, W) bool it is the picture's own, except beside surfaces, whose colours it has there: that
+    is taken from what is near. Without a ``place`` all of it stays the picture's own.
     """
     picture = picture.float()
-    if not surface.any() and plate is None:
-        return picture
-    seen = surface.cpu().numpy()
-    clear = distance_transform_edt(~seen) > HALO if seen.any() else np.ones_like(seen)
-    place = picture
-    if plate is not None:
-        known = torch.from_numpy(plate.known).to(picture.device)
-        colour = torch.from_numpy(plate.colour).to(picture.device).permute(2, 0, 1).float() / 127.5 - 1
-        place = torch.where(known, colour, picture)
-        clear = clear | plate.known
-        if clear.any():
-            place = _take_nearest(place, clear)
-    if not surface.any():
-        return place
+    behind, seen = picture, surface.cpu().numpy()
+    if place is not None and known is not None:
+        colour = torch.from_numpy(place).to(picture.device).permute(2, 0, 1).float() / 127.5 - 1
+        behind = torch.where(torch.from_numpy(known).to(picture.device), colour, picture)
+        clear = known | (distance_transform_edt(~seen) > HALO if seen.any() else True)
+        if clear.any() and not clear.all():
+            behind = _take_nearest(behind, clear)
+    if not seen.any():
+        return behind
     coverage = estimate_coverage(surface)
-    return _take_nearest(picture, seen) * coverage + place * (1 - coverage)
+    return _take_nearest(picture, seen) * coverage + behind * (1 - coverage)

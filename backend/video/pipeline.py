@@ -564,9 +564,10 @@ class ShotPipeline:
         fusion, background = self._method.fusion, self._method.background
         if fusion is None or not fusion.finish:
             return pictures
-        shared = plate if background is not None and background.until >= 1 else None
+        shares = background is not None and background.until >= 1
+        place, known = (plate.colour, plate.known) if shares else (None, None)
         surfaces = torch.from_numpy(self._load_clip(rows).surface_index > 0)
         return [
-            composite_surfaces(picture, surface.to(picture.device), shared)
+            composite_surfaces(picture, surface.to(picture.device), place, known)
             for picture, surface in zip(pictures, surfaces, strict=True)
         ]

@@ -15,14 +15,15 @@ from latentman.backend.video.correspondence import match_background  # noqa: E40
 from latentman.backend.video.correspondence.background import find_occupied  # noqa: E402
 from latentman.backend.video.edges import composite_surfaces, estimate_coverage, weigh_inside  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
-from latentman.backend.video.look import CLEAR, HALO, Plate  # noqa: E402
+from latentman.backend.video.look import HALO  # noqa: E402
 from latentman.backend.video.texture_detail import restore_detail  # noqa: E402
 from latentman.shared.compositing import composite_over, cut_out  # noqa: E402
 from tests import samples  # noqa: E402
 
 
-def _plate(colour):
-    return Plate(np.full((64, 64, 3), colour, np.uint8), np.full((64, 64), float(CLEAR), np.float32))
+def _place(level, *, known=True):
+    """A place of one grey, and where it is known."""
+    return np.full((64, 64, 3), level, np.uint8), np.full((64, 64), known)
 
 
 def test_a_cell_that_holds_any_of_the_character_is_not_pinned():
@@ -59,7 +60,7 @@ def test_the_edge_is_the_surface_over_the_place_by_its_coverage(rng):
     passes = samples.passes(1, 64)
     surface = torch.from_numpy(passes.mask[0] > 0)
     picture = torch.from_numpy(rng.uniform(-1, 1, (3, 64, 64)).astype(np.float32))
-    out = composite_surfaces(picture, surface, _plate(51))
+    out = composite_surfaces(picture, surface, *_place(51))
     assert torch.equal(out[:, surface], picture[:, surface]), "the surface has its own colours up to its last pixel"
     coverage = estimate_coverage(surface)
     place = 51 / 127.5 - 1
@@ -95,15 +96,15 @@ def test_an_unknown_place_is_the_frames_own_but_for_what_the_character_tints():
     picture = torch.full((3, 64, 64), -0.5)
     picture[:, torch.from_numpy(distance_transform_edt(~surface) <= HALO)] = 0.9  # a smear around it
     picture[:, surface] = 0.5
-    out = composite_surfaces(picture, surface, Plate.empty(64, 64))
+    out = composite_surfaces(picture, surface, *_place(0, known=False))
     assert torch.equal(out, torch.where(surface, 0.5, torch.tensor(-0.5)).expand(3, 64, 64))
     # without a plate the place is left as it is
-    assert torch.equal(composite_surfaces(picture, surface, None)[:, ~surface], picture[:, ~surface])
+    assert torch.equal(composite_surfaces(picture, surface)[:, ~surface], picture[:, ~surface])
     everything = torch.ones(64, 64, dtype=torch.bool)
-    assert torch.equal(composite_surfaces(picture, everything, Plate.empty(64, 64)), picture)
+    assert torch.equal(composite_surfaces(picture, everything, *_place(0, known=False)), picture)
     nothing = torch.zeros(64, 64, dtype=torch.bool)
-    assert torch.equal(composite_surfaces(picture, nothing, Plate.empty(64, 64)), picture)
-    assert torch.allclose(composite_surfaces(picture, nothing, _plate(255)), torch.ones(3, 64, 64))
+    assert torch.equal(composite_surfaces(picture, nothing, *_place(0, known=False)), picture)
+    assert torch.allclose(composite_surfaces(picture, nothing, *_place(255)), torch.ones(3, 64, 64))
 
 
 def test_thin_parts_are_not_trusted():
