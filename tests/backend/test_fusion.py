@@ -126,6 +126,32 @@ def test_corrected_latents_decode_to_one_texture(full_steps):
     assert torch.allclose(found.permute(0, 2, 3, 1)[outside], clean.permute(0, 2, 3, 1)[outside], atol=1e-5)
 
 
+def test_what_the_auto_encoder_does_not_show_of_the_texture_is_added():
+    """An auto-encoder that shows four fifths of each change; frames that are made alone do without the second look."""
+    passes = samples.passes(4, 64, 8)
+    torch.manual_seed(0)
+    clean, decoded = torch.randn(4, 4, 8, 8) * 0.3, []
+
+    def decode(latents):
+        decoded.append(len(latents))
+        return 0.8 * _upsample(latents)
+
+    fusion = TextureFusion(Fusion(full_steps=0, sharpness=0.0))
+    fusion.begin(tiny.context(passes, decode, _pool, steps=2))
+    before = decode(clean)
+    found = decode(fusion.correct_clean(clean, 1))
+    texture = fusion._texture(fusion.lattice, list(before), 0.0)
+    wanted = decode(_pool(torch.stack([fusion.lattice.render(texture, n, before[n]) for n in range(4)])) / 0.8)
+    covered = F.avg_pool2d(torch.from_numpy((passes.mask > 0).astype(np.float32))[:, None], 8) == 1
+    covered = F.interpolate(covered.float(), scale_factor=8).expand_as(found) > 0
+    change, missed = (float(((one - wanted)[covered] ** 2).mean()) for one in (before, found))
+    assert missed < 0.01 * change
+    decoded.clear()
+    fusion.begin(replace(tiny.context(passes, decode, _pool, steps=2), joint=False))
+    fusion.correct_clean(clean, 1)
+    assert sum(decoded) == 4
+
+
 def test_steps_are_chosen_from_the_range():
     passes = samples.passes(2)
     chosen = TextureFusion(Fusion(start=0.2, until=0.8, full_steps=3, coarse=0.4))

@@ -63,7 +63,11 @@ class TextureFusion(Technique):
 
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
         """(cells, 4) the texture that the frames are to show."""
-        fused = lattice.texture(pictures, sharpness) if self.context.joint else None
+        fused = None
+        if self.context.joint:
+            fused = lattice.texture(pictures, sharpness)
+            if lattice is self.lattice:
+                fused = restore_detail(lattice, fused, pictures, sharpness)
         if self._known_texture is None:
             return fused if fused is not None else lattice.texture([], 0.0)
         known = lattice.known_texture(self._known_texture if lattice is self.lattice else self._known_texture.coarsen(lattice.side))
@@ -84,41 +88,36 @@ class TextureFusion(Technique):
         return clean + self._linear.inverse(change).to(clean.dtype)
 
     def _fuse_pictures(self, clean: torch.Tensor, step: int) -> torch.Tensor:
-        """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time."""
+        """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time; and once
+        more by what it did not show of the texture, since all other frames take their detail from the joint ones."""
         encode, decode, batch_size = self.context.encode, self.context.decode, self.context.batch_size
         pictures = [picture.float() for rows in clean.split(batch_size) for picture in decode(rows)]
         texture = self._texture(self.lattice, pictures, self.get_sharpness(step))
         out = torch.empty_like(clean)
         for start in range(0, len(clean), batch_size):
             rows = range(start, min(start + batch_size, len(clean)))
-            before = torch.stack([pictures[n] for n in rows])
+            masks = torch.stack([self.lattice.mask(n) for n in rows])
+            covered = (F.interpolate(masks, clean.shape[2:], mode="area") > 0).to(clean.dtype)
             after = torch.stack([self.lattice.render(texture, n, pictures[n]) for n in rows])
-            covered = F.interpolate(torch.stack([self.lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
-            change = encode(after.to(clean.dtype)) - encode(before.to(clean.dtype))
-            out[start : start + len(rows)] = clean[start : start + len(rows)] + change * (covered > 0).to(clean.dtype)
+            wanted = encode(after.to(clean.dtype))
+            before = encode(torch.stack([pictures[n] for n in rows]).to(clean.dtype))
+            moved = clean[start : start + len(rows)] + (wanted - before) * covered
+            if self.context.joint:
+                got = torch.where(masks > 0, decode(moved).float(), after)
+                moved = moved + (wanted - encode(got.to(clean.dtype))) * covered
+            out[start : start + len(rows)] = moved
         return out
-
-    def _finished_texture(self, pictures: list[torch.Tensor]) -> torch.Tensor:
-        """(cells, 4) the texture of finished pictures, as sharp as they are."""
-        sharpness = self.settings.sharpness
-        texture = self._texture(self.lattice, pictures, sharpness)
-        if not self.context.joint:
-            return texture
-        detailed = restore_detail(self.lattice, texture, pictures, sharpness)
-        if self._known_texture is None:
-            return detailed
-        return torch.where(self.lattice.known_texture(self._known_texture)[:, 3:] > 0, texture, detailed)
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
         """What the finished pictures (3, H, W) show, together with the texture that was given."""
-        fused = self.lattice.extract_texture(self._finished_texture(pictures))
+        fused = self.lattice.extract_texture(self._texture(self.lattice, pictures, self.settings.sharpness))
         return self._known_texture.merge(fused) if self._known_texture else fused
 
     def finish_pictures(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
         """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
         if not self.settings.finish:
             return pictures
-        texture = self._finished_texture(pictures)
+        texture = self._texture(self.lattice, pictures, self.settings.sharpness)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
