@@ -28,9 +28,9 @@ from .clip_measurer import measure_clip
 from .figures import FIGURES, OPTIONAL
 from .fingerprints import fingerprint_frames
 from .given_clips import GivenClip, open_given_clip
-from .metric_plugins import Metric, make_parts
+from .metric_plugins import Metric
+from .optional_parts import make_optional_parts
 from .peak_memory import PeakMemory
-from .perceptual import make_similarities
 from .rivals.making import describe_rival, make_frames
 from .run_identity import (
     PROVENANCE,
@@ -88,7 +88,7 @@ def compute_metrics(
     ``reference`` are the frames of the ``per_frame`` run with the same prompt and seed, against which detail is measured;
     ``metrics`` are other packages'.
     """
-    return measure_clip(images, passes, reference, more=make_similarities() | make_parts(metrics or {}))
+    return measure_clip(images, passes, reference, more=make_optional_parts(metrics or {}))
 
 
 class Evaluator:

@@ -341,7 +341,7 @@ FIGURES: tuple[Figure, ...] = (
         "Noise hides them.",
     ),
 )
-#: figures that are there where an encoder's weights are at hand, see ``perceptual``
+#: figures that are there where weights are at hand, see ``perceptual`` and ``lpips``
 OPTIONAL: tuple[Figure, ...] = (
     Figure(
         "clip_similarity",
@@ -359,6 +359,15 @@ OPTIONAL: tuple[Figure, ...] = (
         "The same by DINOv2's encoder.",
         "above 0.95",
         "As `clip_similarity`.",
+    ),
+    Figure(
+        "lpips",
+        "distance",
+        "lower",
+        "LPIPS (AlexNet, version 0.1) of each frame and the one before, laid over it along the exact matches, on the points inside "
+        "that both show. Only where AlexNet's weights are in torch's cache and the package `lpips` is installed.",
+        "near 0",
+        "A blur and lost contrast lower it; reading between pixels costs a little.",
     ),
 )
 #: the figures that tables show; all stand in the files

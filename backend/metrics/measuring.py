@@ -15,9 +15,9 @@ from .clip_measurer import measure_frames
 from .clips import Clip, open_clip
 from .fingerprints import FramesFingerprint, PassesFingerprint
 from .making import describe_making
-from .metric_plugins import PLUGINS, Metric, make_parts
+from .metric_plugins import PLUGINS, Metric
+from .optional_parts import make_optional_parts
 from .packed_shots import FrameSource, open_frames
-from .perceptual import make_similarities
 from .pictures import measure_contrast
 
 
@@ -77,7 +77,7 @@ def measure_given(
     against = None if reference is None else open_clip([reference], manifest.frames, size)
     contrast = None if against is None else measure_contrast(_Reading(against, passes))
     reading = _Reading(clip, passes)
-    figures = measure_frames(reading, contrast, more=make_similarities() | make_parts(dict(metrics or {})))
+    figures = measure_frames(reading, contrast, more=make_optional_parts(dict(metrics or {})))
     warnings = list(dict.fromkeys([*clip.warnings, *([] if against is None else against.warnings)]))
     provenance: dict[str, object] = {
         "version": VERSION,
