@@ -20,6 +20,8 @@ from .technique import Technique
 
 #: what is coarser than this many pixels is shading, which stays each frame's own in the last step
 BAND_SIGMA = 5.0
+#: what is finer than this many pixels stays each joint frame's own in the last fusion
+FINE_SIGMA = 2.0
 #: of a frame's own shading, what counts as much against it as a surface's inside counts for it
 LEAST_TRUST = 0.1
 
@@ -45,6 +47,7 @@ class TextureFusion(Technique):
         steps = context.steps_between(settings.start, settings.until)
         count = min(settings.full_steps or len(steps), len(steps))
         # the last fusion is a full one, the others are spread evenly before it
+        self._last = steps[-1] if len(steps) else -1
         self._full = {steps[-1 - n * len(steps) // count] for n in range(count)} if count else set()
         self._coarse_steps = {n for n in steps if n < round(settings.coarse * context.steps)} - self._full
         self._coarse: SurfaceLattice | None = None
@@ -87,6 +90,16 @@ class TextureFusion(Technique):
         change = torch.stack([self._coarse.render(texture, n, picture) - picture for n, picture in enumerate(pictures)])
         return clean + self._linear.inverse(change).to(clean.dtype)
 
+    def _show(self, texture: torch.Tensor, frame: int, picture: torch.Tensor, *, is_last: bool) -> torch.Tensor:
+        """(3, H, W): a joint frame's picture with the texture. At the last step what is finer than ``FINE_SIGMA`` stays its own: no
+        step would come to sharpen what the mean of several views has blurred, and finished frames share the best view anyway."""
+        shown = self.lattice.render(texture, frame, picture)
+        if not (is_last and self.context.joint):
+            return shown
+        mask = self.lattice.mask(frame)
+        coarse = _blur((shown - picture) * mask, FINE_SIGMA) / _blur(mask, FINE_SIGMA).clamp(min=1e-4)
+        return picture + coarse * mask
+
     def _fuse_pictures(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time; and once
         more by what it did not show of the texture, since all other frames take their detail from the joint ones."""
@@ -98,7 +111,7 @@ class TextureFusion(Technique):
             rows = range(start, min(start + batch_size, len(clean)))
             masks = torch.stack([self.lattice.mask(n) for n in rows])
             covered = (F.interpolate(masks, clean.shape[2:], mode="area") > 0).to(clean.dtype)
-            after = torch.stack([self.lattice.render(texture, n, pictures[n]) for n in rows])
+            after = torch.stack([self._show(texture, n, pictures[n], is_last=step == self._last) for n in rows])
             wanted = encode(after.to(clean.dtype))
             before = encode(torch.stack([pictures[n] for n in rows]).to(clean.dtype))
             moved = clean[start : start + len(rows)] + (wanted - before) * covered
