@@ -141,7 +141,7 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=1,
         ),
-    ] = 0.25
+    ] = 0.0
     sharpness: Annotated[
         float,
         Setting(
@@ -150,7 +150,7 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=1000,
         ),
-    ] = 20.0
+    ] = 60.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
     reconcile: Annotated[

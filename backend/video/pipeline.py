@@ -26,6 +26,7 @@ from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
 from .cameras import Camera, list_cameras, moves
 from .denoising import Denoising
+from .edges import composite_surfaces
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
 from .keyframe_selection import select_keyframes
@@ -577,11 +578,7 @@ class ShotPipeline:
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
         look = replace(look, surroundings=self._find_surroundings(keyframes, pictures, look, place))
-        backgrounds = self._make_backgrounds(look, keyframes)
-        if not self._turns:
-            # key frames were made with the background as it was painted
-            backgrounds = [replace(one, painted=look.plate.fill_unknown()) for one in backgrounds]
-        return self._lay_backgrounds(backgrounds, keyframes, pictures), look
+        return self._lay_backgrounds(pictures, keyframes, plate, self._make_backgrounds(look, keyframes)), look
 
     # -- what is around the characters ----------------------------------------------------------------------------------
 
@@ -670,12 +667,28 @@ class ShotPipeline:
         return [make_background(around, passes, n, self._cameras.get(row), depth_range, strength) for n, row in enumerate(rows)]
 
     def _lay_backgrounds(
-        self, backgrounds: list[FrameBackground], rows: list[int], pictures: list[torch.Tensor]
+        self, pictures: list[torch.Tensor], rows: list[int], plate: Plate, backgrounds: list[FrameBackground]
     ) -> list[torch.Tensor]:
-        if not backgrounds:
+        """The finished pictures of the frames ``rows`` with their surfaces cut out of latents that mix them with the place. The
+        place is their ``backgrounds``, or the plate where frames share it."""
+        fusion, background = self._method.fusion, self._method.background
+        if not backgrounds and (fusion is None or not fusion.finish):
             return pictures
-        surfaces = self._load_clip(rows).surface_index > 0
-        return [one.lay(picture, surface) for one, picture, surface in zip(backgrounds, pictures, surfaces, strict=True)]
+        # before a camera that moves, a plate is not what lies at the same pixel
+        shares = background is not None and background.until >= 1 and not self._turns
+        surfaces = torch.from_numpy(self._load_clip(rows).surface_index > 0)
+        out = []
+        for n, (picture, surface) in enumerate(zip(pictures, surfaces, strict=True)):
+            surface = surface.to(picture.device)
+            if backgrounds:
+                one = backgrounds[n]
+                known = one.share > 0.5
+                out.append(composite_surfaces(picture, surface, one.colour, known | plate.known if shares else known, one.shade))
+            elif shares:
+                out.append(composite_surfaces(picture, surface, plate.colour, plate.known))
+            else:
+                out.append(composite_surfaces(picture, surface))
+        return out
 
     def _fill_looks(self, looks: Mapping[str, Look]) -> dict[str, Look]:
         """The looks with colours for all of the surface that the shot's frames show; a look that is of this very shot has them."""
@@ -734,4 +747,4 @@ class ShotPipeline:
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
         pictures = list(run.finish(list(self.decode(latents))))
-        return list(latents), self._lay_backgrounds(backgrounds, rows, pictures)
+        return list(latents), self._lay_backgrounds(pictures, rows, look.plate, backgrounds)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from ...shared.passes import FramePasses
@@ -33,8 +32,6 @@ from .shadows import (
 
 #: metres to what is at infinity
 FAR = 1e5
-#: pixels around a character that stay as the frame has them, and those over which the background takes over
-OWN, TAKEN_OVER = 1.0, 4.0
 #: pixels over which a picture gives way to another at its edge and around what hides in it
 FEATHER = 12.0
 #: pictures that are taken of the key frames and kept at most, and the share of unseen pixels that makes another one worth it
@@ -248,26 +245,11 @@ def make_moving(
 @dataclass(frozen=True)
 class FrameBackground:
     """One frame's background: ``colour`` (H, W, 3) float32 from 0 to 255 without shadows, ``share`` (H, W) float32, how much of the
-    frame's own it replaces, and ``shade`` (H, W, 3) float32, what is left of the light. ``painted`` (H, W, 3) uint8 is what a frame
-    was made with where that was not ``colour``: beside characters, where it keeps its own, only the difference is added."""
+    frame's own it replaces, and ``shade`` (H, W, 3) float32, what is left of the light."""
 
     colour: np.ndarray
     share: np.ndarray
     shade: np.ndarray
-    painted: np.ndarray | None = None
-
-    def lay(self, picture: torch.Tensor, surface: np.ndarray) -> torch.Tensor:
-        """A finished picture (3, H, W) around [-1, 1] before this background; its surfaces are ``surface`` (H, W) bool."""
-        own = ((picture.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).astype(np.float32)
-        away = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, TAKEN_OVER)
-        if self.painted is not None:
-            # at the edge about half of a pixel is background
-            behind = self.share * np.clip(away / 2, 0, 1)
-            own = own + behind[..., None] * (self.colour - self.painted)
-        share = self.share * np.clip((away - OWN) / (TAKEN_OVER - OWN), 0, 1)
-        laid = (own + share[..., None] * (self.colour - own)) * self.shade
-        out = np.where(surface[..., None], own, laid)
-        return torch.from_numpy((out / 127.5 - 1).astype(np.float32)).permute(2, 0, 1).to(picture)
 
 
 def make_background(
