@@ -219,6 +219,8 @@ def _make(
             crop=crop,
             reference=asked.reference,
             camera=marked.find_camera(scene),
+            processes=args.processes,
+            on_warning=partial(out.warn, code="processes"),
             on_message=out.show,
         )
         wait_for_task(connection, connection.add(task), watch)

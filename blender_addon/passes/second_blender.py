@@ -40,10 +40,11 @@ class SecondBlender:
         self.process: subprocess.Popen[bytes] | None = None
         self._tie: KillOnClose | None = None
 
-    def start(self, module: str, *, piped: bool = False, opens_copy: bool = True) -> None:
+    def start(self, module: str, *, piped: bool = False, opens_copy: bool = True, copy: Path | None = None) -> None:
         """Copy the file as it is now, and run ``module`` in another Blender that opens the copy: a module of this folder, or with
         dots one of the add-on. With ``piped`` its standard input and output are pipes; what it writes besides goes to a file.
-        Without ``opens_copy`` nothing is copied, and it begins with an empty file and without the user's add-ons.
+        Without ``opens_copy`` nothing is copied, and it begins with an empty file and without the user's add-ons. ``copy`` is one
+        that ``copy_file`` has written, which several may open.
 
         Raises ``CopyError``, and ``OSError`` where no second Blender can be run.
         """
@@ -53,8 +54,10 @@ class SecondBlender:
             program.append("--factory-startup")
         command = [*program, *(() if is_module() else ("--python",)), str(PROGRAM), "--", module, str(self.folder)]
         if opens_copy:
-            copy_file(self.folder / COPY)
-            command.append(str(self.folder / COPY))
+            if copy is None:
+                copy = self.folder / COPY
+                copy_file(copy)
+            command.append(str(copy))
             if not bpy.app.autoexec_fail and _runs_scripts():
                 command.append("scripts")
         # its own temporary folder goes with ours, however it ends
