@@ -25,6 +25,12 @@ def is_intact_png(data: bytes) -> bool:
     return True
 
 
+def has_alpha(data: bytes) -> bool:
+    """Whether the pixels of a whole PNG file have a fourth or second channel, that of transparency."""
+    # the fourth byte after the size is the kind of colours
+    return len(data) > 25 and data[25] in (4, 6)
+
+
 def read_png_size(data: bytes) -> tuple[int, int]:
     """(width, height) that a PNG file claims. Raises ``ValueError`` for what is none."""
     if not data.startswith(_SIGNATURE) or len(data) < 24:

@@ -80,12 +80,6 @@ def expected(blend, tmp_path_factory):
 WHOLE = ("--frames", FRAMES, "--subjects", "scene", "--motion", "--shadow")
 
 
-def list_children():
-    """The processes that this one has started and that run."""
-    out = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=False).stdout
-    return [line.split()[0] for line in out.splitlines() if line.split()[1:] and not line.split()[1].startswith("Z")]
-
-
 def test_they_write_the_same_files(scene, expected, tmp_path, capsys):
     code, events = call(capsys, *WHOLE, "--processes", "2", "--out", tmp_path / "two")
     assert code == 0, events[-1]
@@ -142,7 +136,13 @@ def test_where_all_are_killed_this_one_renders(scene, expected, tmp_path, capsys
 
 
 def test_a_frame_that_ends_one_after_the_other_is_refused(scene, tmp_path, capsys, monkeypatch):
-    hear = PooledPassRender._hear
+    hear, start, started = PooledPassRender._hear, PooledPassRender._start_member, []
+
+    def note_start(self, number, copy):
+        start(self, number, copy)
+        started.append(self._members[number].second.process)
+
+    monkeypatch.setattr(PooledPassRender, "_start_member", note_start)
 
     def kill_whoever_has_the_third(self):
         hear(self)
@@ -153,7 +153,8 @@ def test_a_frame_that_ends_one_after_the_other_is_refused(scene, tmp_path, capsy
     monkeypatch.setattr(PooledPassRender, "_hear", kill_whoever_has_the_third)
     code, events = call(capsys, "--frames", FRAMES, "--processes", "3", "--out", tmp_path / "out")
     assert code == 1 and events[-1]["code"] == "passes" and "Frame 3 has ended 2 Blenders" in events[-1]["message"]
-    assert not (tmp_path / "out" / "passes.json").exists() and not list_children()
+    assert not (tmp_path / "out" / "passes.json").exists()
+    assert all(one.poll() is not None for one in started) and len(started) == 3
 
 
 @pytest.mark.parametrize("kind", ["simulation", "script"])
