@@ -193,7 +193,7 @@ function readShots(text) {
         var left = colon < 0 ? "" : part.substring(0, colon).trim();
         var at = left.indexOf("@");
         var shot = {
-            name: (at < 0 ? left : left.substring(0, at)).trim().replace(/[\\\/:*?"<>|]/g, "_"),
+            name: (at < 0 ? left : left.substring(0, at)).trim().replace(/[\\\/:*?<>|\x22]/g, "_"),
             scene: at < 0 ? "" : left.substring(at + 1).trim(),
             frames: (colon < 0 ? part : part.substring(colon + 2)).replace(/\s+/g, "")
         };
@@ -258,9 +258,9 @@ function writeFrames(frames) {
 
 // Words that blanks part, but not within quotes.
 function splitArguments(text) {
-    var words = text.match(/(?:[^\s"']+|"[^"]*"|'[^']*')+/g) || [];
+    var words = text.match(/(?:[^\s\x22\x27]+|\x22[^\x22]*\x22|\x27[^\x27]*\x27)+/g) || [];
     for (var n = 0; n < words.length; n++) {
-        words[n] = words[n].replace(/"([^"]*)"|'([^']*)'/g, function (all, double, single) {
+        words[n] = words[n].replace(/\x22([^\x22]*)\x22|\x27([^\x27]*)\x27/g, function (all, double, single) {
             return double !== undefined ? double : single;
         });
     }
