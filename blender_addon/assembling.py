@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import bpy
@@ -25,6 +25,7 @@ from .passes.quiet import silence_stdout
 from .sequencer import add_image_strip, make_strip_name
 from .tasks.frames_folder import get_frame_number, list_frames
 
+Kind = TypeVar("Kind", dict, list)
 SEQUENCE, REPORT, PAGE = "sequence.blend", "report.json", "report.html"
 #: bytes of a report: a manifest's worth of frames
 MAX_REPORT = 64 << 20
@@ -172,7 +173,7 @@ def make_report(shots: Sequence[AssembledShot], movies: Sequence[Path]) -> dict[
 def _describe(one: AssembledShot, movie: Path) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     for report in one.reports:
-        for name, value in (report.get("seconds") or {}).items():
+        for name, value in _get(report, "seconds", dict).items():
             if isinstance(value, int | float):
                 seconds[name] = round(seconds.get(name, 0.0) + value, 3)
     first = one.reports[0] if one.reports else {}
@@ -185,12 +186,18 @@ def _describe(one: AssembledShot, movie: Path) -> dict[str, Any]:
         "size": list(one.size),
         "parts": len(one.reports),
         "seconds": seconds,
-        "warnings": list(dict.fromkeys(str(words) for report in one.reports for words in report.get("warnings") or ())),
+        "warnings": list(dict.fromkeys(str(words) for report in one.reports for words in _get(report, "warnings", list))),
         "settings": settings,
-        "method": first.get("method") or {},
-        "versions": first.get("versions") or {},
+        "method": _get(first, "method", dict),
+        "versions": _get(first, "versions", dict),
         "devices": sorted({str(report["device"]) for report in one.reports if report.get("device")}),
     }
+
+
+def _get(report: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """A value of a report of the kind that it should have, else an empty one."""
+    found = report.get(name)
+    return found if isinstance(found, kind) else kind()
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:

@@ -149,7 +149,9 @@ class PooledPassRender:
 
     def _start(self) -> bool:
         """Start as many Blenders as there are to be; returns whether there are any."""
-        why = self._local.explain_why_here() or self._local.explain_order()
+        why = self._local.explain_why_here()
+        if not why and self._local.is_simulated():
+            why = "it has simulations that are not baked, whose frames depend on those before them"
         if why:
             self._stay_here(f"One Blender renders the frames: {why}.")
             return False

@@ -243,16 +243,12 @@ class PassRender:
             return "its frames depend on the scene itself"
         return f"the image {self._unsaved[0]} is not saved" if self._unsaved else ""
 
-    def explain_order(self) -> str:
-        """Why frames depend on those before them, so that several Blenders cannot share them; "" where any frame can be rendered
-        alone."""
-        if self._bound is not None:
-            return "its frames depend on the scene itself, which must be played from the beginning"
+    def is_simulated(self) -> bool:
+        """Whether frames depend on those before them, by simulations that are not baked."""
         try:
-            simulated = self._open().captured.first_simulated is not None
+            return self._open().captured.first_simulated is not None
         finally:
             self.close()
-        return "it has simulations that are not baked" if simulated else ""
 
     def measure_frames(self, frames: tuple[int, ...]) -> Generator[int, None, None]:
         """As ``measure``, of these frames in place of the shot's: others measure the rest."""

@@ -1,4 +1,4 @@
-"""A small stand-in for Flamenco's Manager and Worker: compiles a job with a job type's script, and runs its tasks as a worker would."""
+"""A small stand-in for Flamenco's Manager and Worker: compiles a job by a job type's script, and runs its tasks as a worker."""
 
 from __future__ import annotations
 

@@ -103,7 +103,10 @@ def test_what_cannot_be_put_together_is_a_sentence(empty_scene, tmp_path, capsys
 
 def test_a_damaged_report_is_left_out(empty_scene, tmp_path, capsys):
     write_frames(tmp_path / "a", (1, 2))
-    for name, text in (("report.json", "[" * 100_000), ("report_0001-0002.json", '{"settings": []}')):
+    for name, text in (
+        ("report.json", "[" * 100_000),
+        ("report_0001-0002.json", '{"settings": [], "seconds": [1], "warnings": 3, "method": "x"}'),
+    ):
         (tmp_path / "a" / name).write_text(text)
     code, event = call(capsys, tmp_path / "a", "--out", tmp_path / "out")
     assert code == 0, event

@@ -158,9 +158,8 @@ def test_the_stored_tasks_are_the_compiled_ones(engine):
 def run_job(tmp_path_factory):
     """Runs tasks of the stored job by their numbers; returns (exit code, output) of each."""
     folder = tmp_path_factory.mktemp("flamenco")
-    variables = {
-        "blender": str(stand_in.write_blender(folder)), "blenderArgs": "-b -y", "job": str(folder / "job"), "file": str(save_shot(folder))
-    }  # fmt: skip
+    program, blend = stand_in.write_blender(folder), save_shot(folder)
+    variables = {"blender": str(program), "blenderArgs": "-b -y", "job": str(folder / "job"), "file": str(blend)}
     tasks = [stand_in.Task(**one) for one in json.loads(STORED.read_text())]
     patch = pytest.MonkeyPatch()
     patch.setenv("LATENTMAN_PYTHON", BACKEND_PYTHON)

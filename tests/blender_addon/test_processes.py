@@ -162,7 +162,7 @@ def test_a_shot_whose_frames_depend_on_one_another_is_rendered_by_one(scene, tmp
     if kind == "simulation":
         bpy.data.objects["Box"].modifiers.new("Cloth", "CLOTH")
     else:
-        monkeypatch.setattr(pooled_render.PassRender, "explain_order", lambda self: "its frames depend on a script")
+        monkeypatch.setattr(pooled_render.PassRender, "explain_why_here", lambda self: "its frames depend on the scene itself")
     monkeypatch.setattr(PooledPassRender, "_start_member", lambda *_: pytest.fail("another Blender was started"))
     code, events = call(capsys, "--frames", "1-2", "--subjects", "scene", "--processes", "auto", "--out", tmp_path / "out")
     assert code == 0, events[-1]
