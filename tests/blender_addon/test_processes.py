@@ -96,10 +96,11 @@ def test_frames_of_one_that_is_killed_are_rendered_by_the_other(scene, expected,
     hear, killed = PooledPassRender._hear, []
 
     def kill_one(self):
-        if not killed and self._ready:
-            victim = self._members[1]
+        victim = self._members.get(1)
+        # some frames are there, and it has others before it
+        if self._has_seen_character and victim is not None and victim.asked and not killed:
             killed.append(len(victim.asked))
-            os.kill(victim.second.process.pid, signal.SIGKILL)
+            victim.second.process.kill()
         hear(self)
 
     monkeypatch.setattr(PooledPassRender, "_hear", kill_one)
@@ -114,7 +115,7 @@ def test_where_all_are_killed_this_one_renders(scene, expected, tmp_path, capsys
     share, hear = PooledPassRender._share, PooledPassRender._hear
 
     def kill(self, number):
-        os.kill(self._members[number].second.process.pid, signal.SIGKILL)
+        self._members[number].second.process.kill()
         self._members[number].second.process.wait()
 
     def kill_first(self, left):
@@ -123,7 +124,7 @@ def test_where_all_are_killed_this_one_renders(scene, expected, tmp_path, capsys
             kill(self, 0)
 
     def kill_last(self):
-        if self._ready and self._members:
+        if self._has_seen_character and 1 in self._members and self._members[1].asked:
             kill(self, 1)
         hear(self)
 
@@ -148,7 +149,7 @@ def test_a_frame_that_ends_one_after_the_other_is_refused(scene, tmp_path, capsy
         hear(self)
         for member in self._members.values():
             if member.asked and member.asked[0][1] == 2:
-                os.kill(member.second.process.pid, signal.SIGKILL)
+                member.second.process.kill()
 
     monkeypatch.setattr(PooledPassRender, "_hear", kill_whoever_has_the_third)
     code, events = call(capsys, "--frames", FRAMES, "--processes", "3", "--out", tmp_path / "out")
