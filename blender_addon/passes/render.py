@@ -37,7 +37,7 @@ from .playback import Playback
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_bound import SceneBound, find_scene_bound, find_used
 from .shadow_scene import ShadowScene
-from .spool import Spool
+from .spool import Spool, share_shapes
 from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
 from .visibility import find_visible, iter_instanced
@@ -561,7 +561,9 @@ class PassRender:
             for _ in self._play():
                 pass
         kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
-        return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
+        if kept is not None and self._size in kept.views:
+            return kept
+        return share_shapes(own.captured.evaluate(frame, self._sizes))
 
     def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
         frame = self._frames[index]
