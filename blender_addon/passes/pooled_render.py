@@ -37,6 +37,8 @@ MODULE = "pooled_worker"
 ASKED_AT_ONCE = 2
 #: finished frames that wait for an earlier one, for each Blender; beyond it no more are rendered
 MOST_WAITING = 4
+#: seconds that a step waits at least, so that nobody turns round and round meanwhile
+LEAST_WAIT = 0.01
 #: a frame that has ended so many Blenders is not given to another
 MOST_TRIES = 2
 logger = logs.get_logger(__name__)
@@ -86,6 +88,8 @@ class PooledPassRender:
         self._folder: Path | None = None
         self._members: dict[int, _Member] = {}
         self._inbox: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+        #: what was waited for, which comes before what is in the inbox
+        self._held: deque[tuple[int, dict[str, Any]]] = deque()
         self._found: dict[int, MeasuredFrame] = {}
         #: the frames that were asked for and are nobody's yet, and the order in which they are handed over
         self._waiting: deque[Wanted] = deque()
@@ -103,7 +107,7 @@ class PooledPassRender:
     def has_news(self) -> bool:
         """Whether a step would do something: measure or render here, or take what has come."""
         is_next_ready = any(order and (overview, order[0]) in self._ready for overview, order in self._order.items())
-        return self._here or not self._members or not self._inbox.empty() or is_next_ready
+        return self._here or not self._members or bool(self._held) or not self._inbox.empty() or is_next_ready
 
     @property
     def count(self) -> int:
@@ -230,8 +234,8 @@ class PooledPassRender:
 
     def _take(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """What has come from Blenders that still count, without waiting. Raises ``ShotError`` for what one of them refuses."""
-        while not self._inbox.empty():
-            number, message = self._inbox.get()
+        while self._held or not self._inbox.empty():
+            number, message = self._held.popleft() if self._held else self._inbox.get()
             if number not in self._members:
                 continue
             if "failure" in message:
@@ -243,15 +247,9 @@ class PooledPassRender:
         if self._here or not self._members:
             return
         try:
-            number, message = self._inbox.get(timeout=max(seconds, 0.01))
+            self._held.append(self._inbox.get(timeout=max(seconds, LEAST_WAIT)))
         except queue.Empty:
             return
-        # what is looked at without waiting must find it in its place, before what has come since
-        later: list[tuple[int, dict[str, Any]]] = [(number, message)]
-        while not self._inbox.empty():
-            later.append(self._inbox.get())
-        for one in later:
-            self._inbox.put(one)
 
     def _lose(self, member: _Member, message: dict[str, Any]) -> None:
         """Go on without a Blender that has ended; its frames are the next that are rendered. Raises ``ShotError`` for a frame that
