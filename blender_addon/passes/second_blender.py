@@ -23,6 +23,8 @@ from .scene_bound import list_handlers
 
 PROGRAM = Path(__file__).resolve().parent / "second_program.py"
 COPY, OUTPUT = "copy.blend", "output.log"
+#: what command lines say of scripts: Blender's, and ours where it is a package
+SCRIPTS = {"-y": True, "--enable-autoexec": True, "--enable-scripts": True, "-Y": False, "--disable-autoexec": False}
 #: lines of its output that are kept for the log when it fails
 KEPT_LINES = 20
 logger = logs.get_logger(__name__)
@@ -119,7 +121,14 @@ def copy_file(path: Path) -> None:
 def _runs_scripts() -> bool:
     """Whether scripts of the open file were allowed to run."""
     preferences = bpy.context.preferences
-    return bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute) or bool(list_handlers())
+    by_preferences = bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute)
+    return find_said_of_scripts(sys.argv, by_preferences) or bool(list_handlers())
+
+
+def find_said_of_scripts(arguments: list[str], otherwise: bool) -> bool:
+    """Whether the command line lets scripts run: the last of its arguments that says so counts, as for Blender."""
+    said = [SCRIPTS[word] for word in arguments if word in SCRIPTS]
+    return said[-1] if said else otherwise
 
 
 @contextlib.contextmanager

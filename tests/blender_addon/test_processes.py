@@ -16,6 +16,7 @@ from latentman.blender_addon import command_line
 from latentman.blender_addon.passes import pooled_render
 from latentman.blender_addon.passes.pooled_render import PooledPassRender
 from latentman.blender_addon.passes.process_count import choose_process_count
+from latentman.blender_addon.passes.second_blender import find_said_of_scripts
 from latentman.shared import passes_folder
 from tests.blender_addon.any_scene import add_box, add_camera, add_character
 from tests.checkout import ROOT
@@ -197,6 +198,17 @@ def test_parts_are_the_whole_shot(scene, expected, tmp_path, capsys):
 def test_what_is_no_number_of_blenders_is_refused(scene, tmp_path, capsys, value):
     code, events = call(capsys, "--out", tmp_path / "out", f"--processes={value}")
     assert code == 2 and events[-1]["code"] == "arguments" and "give 1 to 64, or auto" in events[-1]["message"]
+
+
+def test_scripts_run_in_the_others_where_they_run_here():
+    for arguments, otherwise, runs in (
+        (["blender", "-b", "a.blend"], False, False),
+        (["blender", "-b", "a.blend"], True, True),
+        (["blender", "-b", "-y", "a.blend"], False, True),
+        (["blender", "-b", "-y", "-Y", "a.blend"], True, False),
+        (["-m", "a.blend", "passes", "--enable-scripts"], False, True),
+    ):
+        assert find_said_of_scripts(arguments, otherwise) == runs
 
 
 def test_how_many_there_are():
