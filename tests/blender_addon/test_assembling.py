@@ -47,7 +47,8 @@ def test_a_shot_is_put_together(empty_scene, tmp_path, capsys):
     before = blend_snapshot.take_snapshot()
     code, event = call(capsys, frames, "--frames", "3-8", "--out", out)
     assert code == 0 and event["event"] == "done" and event["out"] == str(out), event
-    assert not blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+    changes = [line for line in blend_snapshot.diff(before, blend_snapshot.take_snapshot()) if "system_bookmarks" not in line]
+    assert not changes, changes[:20]
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "sequence.blend"]
     report = json.loads((out / "report.json").read_text())["shots"][0]
     assert report["name"] == "close" and report["frames"] == [3, 4, 5, 6, 7, 8] and report["parts"] == 2
@@ -116,8 +117,8 @@ def test_a_command_of_the_backend_is_run(empty_scene, tmp_path, capfd, monkeypat
     monkeypatch.setenv("LATENTMAN_PYTHON", os.environ.get("LATENTMAN_PYTHON", sys.executable))
     assert command_line.main(["backend", "jobs", "--jobs", str(tmp_path / "jobs")]) == 0
     assert "0 jobs" in capfd.readouterr().out
-    assert command_line.main(["backend", "generate", str(tmp_path), "--prompt", "x", "--out", str(tmp_path / "o"), "--json"]) == 2
-    assert json.loads(capfd.readouterr().out.splitlines()[-1])["code"] == "passes"
+    assert command_line.main(["backend", "jobs", "--jobs", str(tmp_path / "jobs"), "--remove-unused", "-1"]) == 2
+    assert "number of days" in capfd.readouterr().err
     monkeypatch.setenv("LATENTMAN_PYTHON", str(tmp_path / "nowhere"))
     assert command_line.main(["backend", "jobs", "--json"]) == 2
     event = json.loads(capfd.readouterr().out.splitlines()[-1])
