@@ -337,20 +337,22 @@ class PooledPassRender:
             elif "ended" in message or "unable" in message:
                 self._lose(member, message)
         for member in list(self._members.values()):
-            while self._waiting and len(member.asked) < ASKED_AT_ONCE and len(self._ready) < MOST_WAITING * len(self._members):
-                wanted = self._choose(member)
+            while len(member.asked) < ASKED_AT_ONCE and (wanted := self._choose(member)) is not None:
                 member.asked.append(wanted)
                 if not member.tell({"overview": wanted[0], "index": wanted[1], "save": self._save}):
                     self._put(member.number, {"ended": True})
                     break
 
-    def _choose(self, member: _Member) -> Wanted:
-        """The frame that a Blender renders next: of those that are next one that it has measured, else the first."""
+    def _choose(self, member: _Member) -> Wanted | None:
+        """The frame that a Blender renders next, None for none: of those that are next one that it has measured, else the first.
+        While many that are finished wait for an earlier one, only that one."""
+        if not self._waiting:
+            return None
+        if len(self._ready) >= MOST_WAITING * len(self._members):
+            overview, index = self._waiting[0]
+            return self._waiting.popleft() if self._order[overview][0] == index else None
         near = min(len(self._waiting), 2 * len(self._members))
-        place = next(
-            (n for n in range(near) if self._request.frames[self._waiting[n][1]] in member.measured),
-            0,
-        )
+        place = next((n for n in range(near) if self._request.frames[self._waiting[n][1]] in member.measured), 0)
         wanted = self._waiting[place]
         del self._waiting[place]
         return wanted

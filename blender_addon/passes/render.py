@@ -251,8 +251,9 @@ class PassRender:
             self.close()
 
     def measure_frames(self, frames: tuple[int, ...]) -> Generator[int, None, None]:
-        """As ``measure``, of these frames in place of the shot's: others measure the rest."""
+        """As ``measure``, of these frames in place of the shot's, and as if they were the first: others measure the rest."""
         self._measured_frames = frames
+        self._numbers.number_again(())
         return self.measure()
 
     def get_measured(self) -> tuple[MeasuredFrame, ...]:
