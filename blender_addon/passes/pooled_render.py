@@ -330,9 +330,9 @@ class PooledPassRender:
         for number, message in self._take():
             member = self._members[number]
             if "index" in message:
-                wanted = (message["overview"], message["index"])
-                member.asked.remove(wanted)
-                self._ready[wanted] = message | {"number": number}
+                done: Wanted = (message["overview"], message["index"])
+                member.asked.remove(done)
+                self._ready[done] = message | {"number": number}
                 self._has_seen_character = self._has_seen_character or message["seen"]
             elif "ended" in message or "unable" in message:
                 self._lose(member, message)
@@ -349,8 +349,11 @@ class PooledPassRender:
         if not self._waiting:
             return None
         if len(self._ready) >= MOST_WAITING * len(self._members):
-            overview, index = self._waiting[0]
-            return self._waiting.popleft() if self._order[overview][0] == index else None
+            heads = [(overview, order[0]) for overview, order in self._order.items() if order]
+            first = next((head for head in heads if head in self._waiting), None)
+            if first is not None:
+                self._waiting.remove(first)
+            return first
         near = min(len(self._waiting), 2 * len(self._members))
         place = next((n for n in range(near) if self._request.frames[self._waiting[n][1]] in member.measured), 0)
         wanted = self._waiting[place]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import bpy
@@ -14,8 +16,9 @@ import pytest
 
 from latentman.blender_addon import command_line
 from latentman.blender_addon.passes import pooled_render
-from latentman.blender_addon.passes.pooled_render import PooledPassRender
+from latentman.blender_addon.passes.pooled_render import ASKED_AT_ONCE, MOST_WAITING, PooledPassRender, _Member
 from latentman.blender_addon.passes.process_count import choose_process_count
+from latentman.blender_addon.passes.render_worker import RenderRequest
 from latentman.blender_addon.passes.second_blender import find_said_of_scripts
 from latentman.shared import passes_folder
 from tests.blender_addon.any_scene import add_box, add_camera, add_character
@@ -198,6 +201,42 @@ def test_parts_are_the_whole_shot(scene, expected, tmp_path, capsys):
 def test_what_is_no_number_of_blenders_is_refused(scene, tmp_path, capsys, value):
     code, events = call(capsys, "--out", tmp_path / "out", f"--processes={value}")
     assert code == 2 and events[-1]["code"] == "arguments" and "give 1 to 64, or auto" in events[-1]["message"]
+
+
+class _Silent:
+    """A Blender of which nothing but its place is needed."""
+
+    def log(self, what):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_frames_come_in_order_whoever_is_quick_slow_or_ends(seed, monkeypatch):
+    rng, frames = random.Random(seed), tuple(range(10, 70))
+    monkeypatch.setattr(_Member, "tell", lambda self, message: True)
+    request = RenderRequest("", "", None, frames, (8, 8), "SCENE", (), None, ())
+    pool = PooledPassRender(None, request, None, lambda sentence: None)
+    count = rng.randint(2, 7)
+    for n in range(count):
+        pool._members[n] = _Member(n, _Silent(), measured=set(frames[n::count]))
+    indices, found, most = deque(range(len(frames))), [], 0
+    speeds = [rng.choice((1, 1, 20)) for _ in range(count)]
+    while len(found) < len(frames):
+        found += [index for index, _ in pool._advance(lambda: indices.popleft() if indices else None, False)]
+        most = max(most, len(pool._ready))
+        busy = [one for one in pool._members.values() if one.asked]
+        assert busy or len(found) == len(frames), "nobody has anything to do"
+        if busy:
+            one = rng.choices(busy, [speeds[member.number] for member in busy])[0]
+            # not always in the same frame's hands, which is refused
+            if len(pool._members) > 1 and rng.random() < 0.04 and not pool._tries.get(one.asked[0]):
+                pool._put(one.number, {"ended": True})
+            else:
+                pool._put(one.number, {"overview": False, "index": one.asked[0][1], "seen": True})
+    assert found == list(range(len(frames))) and most <= MOST_WAITING * count + count * ASKED_AT_ONCE
 
 
 def test_scripts_run_in_the_others_where_they_run_here():
