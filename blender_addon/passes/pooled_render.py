@@ -26,6 +26,7 @@ from ...shared.passes import FramePasses
 from ...shared.passes_folder import OVERVIEW, save_frame
 from ...shared.picture_size import Crop
 from ..typed_access import SceneContext
+from .frame_queue import FrameQueue, Wanted
 from .process_count import choose_process_count, count_cores
 from .remote_render import LEAST_MEMORY, MEMORY_PER_BYTE, make_request, read_lines
 from .render import MeasuredFrame, PassRender, RenderedFrame
@@ -35,16 +36,11 @@ from .second_blender import COPY, CopyError, SecondBlender, copy_file
 MODULE = "pooled_worker"
 #: frames that a Blender has before it at a time: it need not wait for the next, and loses no more when it is killed
 ASKED_AT_ONCE = 2
-#: finished frames that wait for an earlier one, for each Blender; beyond it no more are rendered
-MOST_WAITING = 4
 #: seconds that a step waits at least, so that nobody turns round and round meanwhile
 LEAST_WAIT = 0.01
 #: a frame that has ended so many Blenders is not given to another
 MOST_TRIES = 2
 logger = logs.get_logger(__name__)
-
-#: a frame's place in the shot, and whether it is its small copy
-Wanted = tuple[bool, int]
 
 
 @dataclass
@@ -53,7 +49,7 @@ class _Member:
 
     number: int
     second: SecondBlender
-    #: the scene frames that it is measuring, and those that it has measured
+    #: the scene frames that it is measuring, and the places in the shot of those that it has measured
     measuring: tuple[int, ...] = ()
     measured: set[int] = field(default_factory=set)
     progress: int = 0
@@ -91,10 +87,8 @@ class PooledPassRender:
         #: what was waited for, which comes before what is in the inbox
         self._held: deque[tuple[int, dict[str, Any]]] = deque()
         self._found: dict[int, MeasuredFrame] = {}
-        #: the frames that were asked for and are nobody's yet, and the order in which they are handed over
-        self._waiting: deque[Wanted] = deque()
-        self._order: dict[bool, deque[int]] = {True: deque(), False: deque()}
-        self._ready: dict[Wanted, dict[str, Any]] = {}
+        self._places = {frame: index for index, frame in enumerate(request.frames)}
+        self._queue: FrameQueue[dict[str, Any]] = FrameQueue()
         self._tries: dict[Wanted, int] = {}
         self._has_seen_character = False
         #: the folder into which frames are rendered, "" where they are handed over
@@ -106,8 +100,7 @@ class PooledPassRender:
     @property
     def has_news(self) -> bool:
         """Whether a step would do something: measure or render here, or take what has come."""
-        is_next_ready = any(order and (overview, order[0]) in self._ready for overview, order in self._order.items())
-        return self._here or not self._members or bool(self._held) or not self._inbox.empty() or is_next_ready
+        return self._here or not self._members or bool(self._held) or not self._inbox.empty() or self._queue.is_next_ready()
 
     @property
     def count(self) -> int:
@@ -209,7 +202,7 @@ class PooledPassRender:
                 elif "measured" in message:
                     found = msgspec.convert(message["measured"], tuple[MeasuredFrame, ...])
                     self._found |= {one.frame: one for one in found}
-                    member.measured |= {one.frame for one in found}
+                    member.measured |= {self._places[one.frame] for one in found if one.frame in self._places}
                     member.measuring, member.progress = (), 0
                 elif "ended" in message or "unable" in message:
                     if member.measuring:
@@ -257,8 +250,7 @@ class PooledPassRender:
         member.second.log("a Blender that shares the passes has ended or failed")
         del self._members[member.number]
         member.second.close()
-        for wanted in reversed(member.asked):
-            self._waiting.appendleft(wanted)
+        self._queue.give_back(member.asked)
         if member.asked:
             first = member.asked[0]
             self._tries[first] = self._tries.get(first, 0) + 1
@@ -311,16 +303,15 @@ class PooledPassRender:
         """The frames that are next and rendered, with what was said of them; all of them where this Blender renders them."""
         if not self._here:
             while (index := next_index()) is not None:
-                self._waiting.append((overview, index))
-                self._order[overview].append(index)
+                self._queue.add((overview, index))
             self._hear()
-        order = self._order[overview]
-        while order and (message := self._ready.pop((overview, order[0]), None)) is not None:
-            yield order.popleft(), message
+        while (ready := self._queue.pop_ready(overview)) is not None:
+            yield ready
         if self._here:
             # what was asked for while there were others comes first
             def choose() -> int | None:
-                return order.popleft() if order else next_index()
+                left = self._queue.pop_unfinished(overview)
+                return next_index() if left is None else left
 
             for frame in self._choose_local(overview).render_slice(choose):
                 yield frame.index, frame
@@ -332,33 +323,19 @@ class PooledPassRender:
             if "index" in message:
                 done: Wanted = (message["overview"], message["index"])
                 member.asked.remove(done)
-                self._ready[done] = message | {"number": number}
+                self._queue.finish(done, message | {"number": number})
                 self._has_seen_character = self._has_seen_character or message["seen"]
             elif "ended" in message or "unable" in message:
                 self._lose(member, message)
         for member in list(self._members.values()):
-            while len(member.asked) < ASKED_AT_ONCE and (wanted := self._choose(member)) is not None:
+            while len(member.asked) < ASKED_AT_ONCE:
+                wanted = self._queue.take(member.measured, len(self._members))
+                if wanted is None:
+                    break
                 member.asked.append(wanted)
                 if not member.tell({"overview": wanted[0], "index": wanted[1], "save": self._save}):
                     self._put(member.number, {"ended": True})
                     break
-
-    def _choose(self, member: _Member) -> Wanted | None:
-        """The frame that a Blender renders next, None for none: of those that are next one that it has measured, else the first.
-        While many that are finished wait for an earlier one, only that one."""
-        if not self._waiting:
-            return None
-        if len(self._ready) >= MOST_WAITING * len(self._members):
-            heads = [(overview, order[0]) for overview, order in self._order.items() if order]
-            first = next((head for head in heads if head in self._waiting), None)
-            if first is not None:
-                self._waiting.remove(first)
-            return first
-        near = min(len(self._waiting), 2 * len(self._members))
-        place = next((n for n in range(near) if self._request.frames[self._waiting[n][1]] in member.measured), 0)
-        wanted = self._waiting[place]
-        del self._waiting[place]
-        return wanted
 
     def _load(self, number: int, index: int, overview: bool) -> FramePasses:
         assert self._folder is not None

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 import bpy
@@ -16,9 +15,9 @@ import pytest
 
 from latentman.blender_addon import command_line
 from latentman.blender_addon.passes import pooled_render
-from latentman.blender_addon.passes.pooled_render import ASKED_AT_ONCE, MOST_WAITING, PooledPassRender, _Member
+from latentman.blender_addon.passes.frame_queue import MOST_WAITING, FrameQueue
+from latentman.blender_addon.passes.pooled_render import PooledPassRender
 from latentman.blender_addon.passes.process_count import choose_process_count
-from latentman.blender_addon.passes.render_worker import RenderRequest
 from latentman.blender_addon.passes.second_blender import find_said_of_scripts
 from latentman.shared import passes_folder
 from tests.blender_addon.any_scene import add_box, add_camera, add_character
@@ -151,7 +150,7 @@ def test_a_frame_that_ends_one_after_the_other_is_refused(scene, tmp_path, capsy
     def kill_whoever_has_the_third(self):
         hear(self)
         for member in self._members.values():
-            if member.asked and member.asked[0][1] == 2:
+            if member.asked and member.asked[0] == (False, 2):
                 member.second.process.kill()
 
     monkeypatch.setattr(PooledPassRender, "_hear", kill_whoever_has_the_third)
@@ -203,40 +202,34 @@ def test_what_is_no_number_of_blenders_is_refused(scene, tmp_path, capsys, value
     assert code == 2 and events[-1]["code"] == "arguments" and "give 1 to 64, or auto" in events[-1]["message"]
 
 
-class _Silent:
-    """A Blender of which nothing but its place is needed."""
-
-    def log(self, what):
-        pass
-
-    def close(self):
-        pass
-
-
 @pytest.mark.parametrize("seed", range(20))
-def test_frames_come_in_order_whoever_is_quick_slow_or_ends(seed, monkeypatch):
-    rng, frames = random.Random(seed), tuple(range(10, 70))
-    monkeypatch.setattr(_Member, "tell", lambda self, message: True)
-    request = RenderRequest("", "", None, frames, (8, 8), "SCENE", (), None, ())
-    pool = PooledPassRender(None, request, None, lambda sentence: None)
+def test_frames_come_in_order_whoever_is_quick_slow_or_ends(seed):
+    rng, total = random.Random(seed), 60
     count = rng.randint(2, 7)
-    for n in range(count):
-        pool._members[n] = _Member(n, _Silent(), measured=set(frames[n::count]))
-    indices, found, most = deque(range(len(frames))), [], 0
+    queue, taken = FrameQueue(), {n: [] for n in range(count)}
     speeds = [rng.choice((1, 1, 20)) for _ in range(count)]
-    while len(found) < len(frames):
-        found += [index for index, _ in pool._advance(lambda: indices.popleft() if indices else None, False)]
-        most = max(most, len(pool._ready))
-        busy = [one for one in pool._members.values() if one.asked]
-        assert busy or len(found) == len(frames), "nobody has anything to do"
-        if busy:
-            one = rng.choices(busy, [speeds[member.number] for member in busy])[0]
-            # not always in the same frame's hands, which is refused
-            if len(pool._members) > 1 and rng.random() < 0.04 and not pool._tries.get(one.asked[0]):
-                pool._put(one.number, {"ended": True})
-            else:
-                pool._put(one.number, {"overview": False, "index": one.asked[0][1], "seen": True})
-    assert found == list(range(len(frames))) and most <= MOST_WAITING * count + count * ASKED_AT_ONCE
+    for index in range(total):
+        queue.add((False, index))
+    found, most, finished = [], 0, 0
+    while len(found) < total:
+        for n, frames in taken.items():
+            while len(frames) < 2 and (wanted := queue.take(set(range(n, total, count)), len(taken))) is not None:
+                frames.append(wanted)
+        busy = [n for n, frames in taken.items() if frames]
+        assert busy, "nobody has anything to do"
+        n = rng.choices(busy, [speeds[one] for one in busy])[0]
+        if len(taken) > 1 and rng.random() < 0.04:
+            queue.give_back(taken.pop(n))
+        else:
+            wanted = taken[n].pop(0)
+            queue.finish(wanted, -wanted[1])
+            finished += 1
+        while (ready := queue.pop_ready(False)) is not None:
+            found.append(ready)
+        most = max(most, finished - len(found))
+        assert not queue.is_next_ready()
+    assert found == [(n, -n) for n in range(total)] and queue.take(range(total), 2) is None
+    assert most <= MOST_WAITING * count + 2 * count, "frames pile up that wait for an earlier one"
 
 
 def test_scripts_run_in_the_others_where_they_run_here():
