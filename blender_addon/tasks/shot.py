@@ -129,8 +129,8 @@ class ShotTask(Task):
         their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
         where that is possible, so that a window stays alive; a part of another shot is always rendered here. ``camera`` sees all
         frames, in place of the scene's cameras. ``processes`` Blenders share the passes, None for as many as are useful;
-        ``on_warning`` is told how many there are, and what becomes of them. ``priority`` puts it before others where several workers
-        make the frames.
+        ``on_warning`` is told how many there are, and what becomes of them. ``priority`` puts it before others where several
+        workers make the frames.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
