@@ -15,7 +15,7 @@ from ...shared.overview import compute_overview_size
 from ..scene_choice import use_scene
 from .played_scene import prepare
 from .render import MeasuredFrame, PassRender
-from .render_worker import REQUEST, RenderRequest, explain_unknown_names, get_folder, make_local_render, run_worker, write_passes
+from .render_worker import REQUEST, RenderRequest, find_unknown_names, get_folder, make_local_render, run_worker, write_passes
 
 __all__ = ["prepare", "run"]
 
@@ -27,9 +27,9 @@ class _PooledWorker:
 
     def work(self) -> None:
         """Do what is asked for until nothing more can be asked."""
-        unknown = explain_unknown_names(self._request)
+        unknown = find_unknown_names(self._request)
         if unknown:
-            self._say({"unable": unknown})
+            self._say({"unable": f"drivers may use {', '.join(unknown)}, which only the first Blender knows"})
             return
         with use_scene(self._request.scene, self._request.layer):
             self._answer_all(make_local_render(self._request))

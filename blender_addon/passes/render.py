@@ -241,7 +241,7 @@ class PassRender:
         """Why a copy of the file, in another Blender, would not show the same; "" where it would."""
         if self._bound is not None:
             return "its frames depend on the scene itself"
-        return f"the image {self._unsaved[0]} is not saved" if self._unsaved else ""
+        return f"the image '{self._unsaved[0]}' is not saved; save or pack it" if self._unsaved else ""
 
     def is_simulated(self) -> bool:
         """Whether frames depend on those before them, by simulations that are not baked."""

@@ -89,10 +89,9 @@ def make_local_render(request: RenderRequest) -> PassRender:
     )
 
 
-def explain_unknown_names(request: RenderRequest) -> str:
-    """Why this Blender cannot follow the file's drivers, "" where it can."""
-    unknown = sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
-    return f"drivers may use {', '.join(unknown)}, which is only known in the other Blender" if unknown else ""
+def find_unknown_names(request: RenderRequest) -> list[str]:
+    """The names that drivers of the file may use and that this Blender does not know."""
+    return sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
 
 
 class _Worker:
@@ -103,9 +102,9 @@ class _Worker:
     def work(self) -> None:
         """Measure the shot, then render what is asked for until nothing more can be asked."""
         request = self._request
-        unknown = explain_unknown_names(request)
+        unknown = find_unknown_names(request)
         if unknown:
-            self._say({"unable": unknown})
+            self._say({"unknown": unknown})
             return
         with use_scene(request.scene, request.layer):
             self._render_all()
