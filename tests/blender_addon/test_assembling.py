@@ -47,7 +47,9 @@ def test_a_shot_is_put_together(empty_scene, tmp_path, capsys):
     before = blend_snapshot.take_snapshot()
     code, event = call(capsys, frames, "--frames", "3-8", "--out", out)
     assert code == 0 and event["event"] == "done" and event["out"] == str(out), event
-    changes = [line for line in blend_snapshot.diff(before, blend_snapshot.take_snapshot()) if "system_bookmarks" not in line]
+    changes = blend_snapshot.diff(before, blend_snapshot.take_snapshot())
+    # every render leaves that image
+    changes = [line for line in changes if not line.startswith("images") and "system_bookmarks" not in line]
     assert not changes, changes[:20]
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "sequence.blend"]
     report = json.loads((out / "report.json").read_text())["shots"][0]
@@ -69,7 +71,7 @@ def test_a_shot_is_put_together(empty_scene, tmp_path, capsys):
 
 def test_shots_are_put_one_after_another(empty_scene, tmp_path, capsys):
     write_frames(tmp_path / "a", (1, 3, 5))
-    write_frames(tmp_path / "b", range(7, 9), size=(15, 16), channels=4)
+    write_frames(tmp_path / "b", range(7, 9), size=(33, 32), channels=4)
     code, event = call(capsys, tmp_path / "a", tmp_path / "b", "--out", tmp_path)
     assert code == 0, event
     assert (tmp_path / "a" / "movie.mp4").is_file() and (tmp_path / "b" / "movie.mov").is_file()
