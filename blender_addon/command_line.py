@@ -15,7 +15,7 @@ from ..shared import console, logs, shot
 from ..shared.command_parser import CommandParser, reads_json
 from ..shared.interrupts import Interrupted, SignalWatch
 from ..shared.motion import MotionError
-from .commands import assemble, backend_program, motion, passes, shots
+from .commands import assemble, backend_program, dress, motion, passes, shots
 from .commands.backend import wait_until as wait_until
 from .commands.scene import ENABLE_SCRIPTS as ENABLE_SCRIPTS
 from .commands.scene import PROGRAM
@@ -37,6 +37,7 @@ def make_parser() -> CommandParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     shots.add_commands(commands.add_parser)
+    dress.add_command(commands.add_parser)
     passes.add_command(commands.add_parser)
     motion.add_command(commands.add_parser)
     assemble.add_command(commands.add_parser)

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import msgspec
 
 from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method, read_path
+from .dress_options import DressOptions
 from .files import read_file
 from .interrupts import SignalWatch
 from .manifest import PassesManifest
@@ -69,6 +70,35 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=read_path, required=True, metavar="FILE", help="the look's file, shot.look for one")
     add_json_argument(parser)
     parser.set_defaults(look="")
+
+
+def add_dress_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a character's costume."""
+    _add_prompt(parser, required=True)
+    add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
+    add_settings(parser, DressOptions)
+    add_method_arguments(parser)
+    parser.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the views and the costume")
+    add_json_argument(parser)
+    parser.set_defaults(look="")
+
+
+def add_costume_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a shot whose characters wear a costume."""
+    parser.add_argument(
+        "--costume",
+        type=read_path,
+        metavar="FILE",
+        help="a costume that the command dress has made: the character looks as it says, whatever the camera and the motion",
+    )
+    parser.add_argument(
+        "--paint",
+        type=read_path,
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="the costume's image, painted on: a PNG file; several times for several images",
+    )
 
 
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:

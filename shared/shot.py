@@ -25,6 +25,8 @@ MAX_LAYERS = 32
 MODELS_OWN = "the model's own"
 #: what the name of a job in the backend's store looks like, and of a look's file
 JOB_NAME = "[0-9a-f]{24}"
+#: the reference of an alignment whose points are followed back exactly
+CHAIN = "chain"
 #: the negative prompt that names nothing; an empty one is the model's own
 NOTHING = "-"
 _FROM, _UNTIL = (
@@ -54,6 +56,11 @@ class Alignment(msgspec.Struct, frozen=True):
                 Choice("prev", "Previous", "The frame before"),
                 Choice("first", "First", "The first frame"),
                 Choice("prev_new", "Previous, Matched", "The frame before, with the matches that it had itself, as in the paper"),
+                Choice(
+                    CHAIN,
+                    "Chain",
+                    "The frame in which each surface point came into sight, resampled below the cell; needs exact matching",
+                ),
             ),
         ),
     ] = "prev_new"
@@ -128,6 +135,22 @@ class Fusion(msgspec.Struct, frozen=True):
     ] = 20.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
+    reconcile: Annotated[
+        bool,
+        Setting(
+            "Reconcile",
+            "Where key frames give a place different colours, the one that most of them see is taken, not the mean of them; detail "
+            "stays",
+        ),
+    ] = True
+    symmetric: Annotated[
+        bool,
+        Setting(
+            "Symmetric",
+            "What no key frame shows takes its colour from the same place on the other side of the body, where that is seen; for "
+            "costumes that are the same left and right",
+        ),
+    ] = False
 
 
 class Keyframes(msgspec.Struct, frozen=True):
@@ -274,6 +297,11 @@ PRESETS: dict[str, Preset] = {
         "Every frame on its own: flickers, useful for comparison",
         Method(shared_noise=False, cross_frame_attention=False),
     ),
+    "latentman_exact": Preset(
+        "LatentMan, Exact",
+        "As LatentMan with exact matches that are followed below the latents' cells, so that slow motion counts as well",
+        Method(matching="surface", alignment=Alignment(reference=CHAIN), guidance=Guidance(rho=0.3)),
+    ),
 }
 METHODS: dict[str, Method] = {name: preset.method for name, preset in PRESETS.items()}
 _PRESET_CHOICES = tuple(Choice(name, preset.label, preset.help) for name, preset in PRESETS.items())
@@ -397,7 +425,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     ControlNets for normals and poses need it. ``schedule`` is what changes from frame to frame; a request in which nothing does is
     written without it, and so is the same as before there was one. ``look`` names a finished job whose look the
     characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
-    ``look_optional`` a look that cannot be kept is made anew instead of being an error.
+    ``look_optional`` a look that cannot be kept is made anew instead of being an error. ``costume`` names the files of a costume
+    that is made or worn (``shared.costume_files``); a request without one is written without it.
     """
 
     text: Text
@@ -419,6 +448,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     look: str = ""
     look_optional: bool = False
     schedule: Schedule | msgspec.UnsetType = msgspec.UNSET
+    costume: str | msgspec.UnsetType = msgspec.UNSET
 
     def get_schedule(self) -> Schedule | None:
         """What changes from frame to frame; None where nothing does."""
@@ -523,6 +553,8 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("method", str(error)) from error
     if method.keyframes and (not method.fusion or method.alignment or method.guidance):
         raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
+    if method.alignment and method.alignment.reference == CHAIN and method.matching != "surface":
+        raise ShotError("method", "Alignment along chains needs exact matching; set the matching to surface, or another reference.")
     schedule = request.get_schedule()
     if schedule is not None:
         _check_schedule(request, method, schedule)

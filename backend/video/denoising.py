@@ -175,11 +175,17 @@ class Denoising:
         corrected = predicted
         for technique in self._techniques:
             corrected = _check_shape(technique, corrected, technique.correct_clean(corrected, step))
+        moved = corrected
+        for technique in self._techniques:
+            moved = _check_shape(technique, moved, technique.move_clean(moved, step))
         show_clean = self._context.run_context.show_clean
         if keep and show_clean is not None:
-            show_clean(self._context.rows, corrected)
-        if corrected is not predicted:
-            prediction = self._sampler.prediction_for(latents, torch.cat([given, corrected]), step)
+            show_clean(self._context.rows, moved)
+        if moved is not corrected:
+            shift = self._sampler.get_picture_scale(step) * (moved - corrected)
+            latents = torch.cat([latents[: self._given], latents[self._given :] + shift])
+        if moved is not predicted:
+            prediction = self._sampler.prediction_for(latents, torch.cat([given, moved]), step)
         # 4. the scheduler's step
         stepped = own = self._sampler.step(latents, prediction, step)[self._given :]
         for technique, gradient in gradients:

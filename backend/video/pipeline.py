@@ -31,12 +31,14 @@ from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
 from .memory import BatchBudget
+from .mirroring import Mirror, find_mirror
 from .noise import draw_noise, list_noise_sources
 from .prediction import list_control_scales, uses_guidance
 from .propagation import init_from_texture
 from .run_context import Interrupted, RunContext
 from .selection import select_request
 from .source import MemoryPasses, PassesSource, compute_overview_scale, load_clip
+from .surface_filling import SurfaceCells, collect_surface_cells
 from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
@@ -44,6 +46,12 @@ from .techniques.registry import build_techniques
 
 #: the largest guidance scale that models distilled to few steps take
 MOST_GUIDANCE = 2.0
+NOT_SYMMETRIC = (
+    "What the shot shows of the characters is not the same left and right in their rest pose, so nothing was taken from the other "
+    "side; switch Symmetric off."
+)
+#: frames from which the surface of a shot is known, spread over it
+SURFACE_FRAMES = 64
 
 __all__ = ["Interrupted", "RunContext", "ShotPipeline"]
 
@@ -146,6 +154,7 @@ class ShotPipeline:
         part: Sequence[int] | None = None,
         noise_cell_side: float = 0.0,
         given: GivenInputs = GivenInputs(),
+        keyframes: Sequence[int] = (),
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
@@ -155,7 +164,8 @@ class ShotPipeline:
         ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
         the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
 
-        ``given`` is what the networks see instead of what the request and the passes say.
+        ``given`` is what the networks see instead of what the request and the passes say. ``keyframes`` are the frames to denoise
+        jointly, the one that the others attend to first, where they are not to be chosen by what they show.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -190,9 +200,11 @@ class ShotPipeline:
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
+        self._surface_cells: SurfaceCells | None = None
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         self._inputs, self._anchor_row = given, 0
+        self._chosen_keyframes = tuple(keyframes)
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
         run_context.add_warnings(_list_sampling_warnings(model, request))
@@ -242,6 +254,7 @@ class ShotPipeline:
             yield from ((row, one) for row, one in zip(keyframes, latents, strict=True) if row in finished)
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
+        looks = self._fill_looks(looks)
         for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
             yield from zip(rows, self._propagate(looks, rows)[0], strict=True)
 
@@ -277,7 +290,9 @@ class ShotPipeline:
             look, found = self._given.get(prompt), rows
             if settings is not None and rows:
                 found = []
-                if not self._is_finalized:
+                if self._chosen_keyframes and not self._is_finalized:
+                    found = [n for n in self._chosen_keyframes if n in rows]
+                elif not self._is_finalized:
                     found = select_keyframes(self._source, rows, settings, None if look is None else look.texture)
                 if not found and (look is None or not self._same_settings):
                     # without an anchor from another job a shot needs a frame to attend to
@@ -315,7 +330,9 @@ class ShotPipeline:
             else:
                 pictures, looks[prompt] = self._finalize(prompt, rows, latents, run, fusion, looks)
                 yield from ((row, one) for row, one in zip(rows, pictures, strict=True) if row in finished_rows)
+        looks = self._fill_looks(looks)
         if looks and not self._is_finalized:
+            looks = {prompt: self._run_context.complete_look(look) for prompt, look in looks.items()}
             first, *others = looks
             self._run_context.keep_look(
                 replace(looks[first], keyframes=tuple(keyframes), others={prompt: looks[prompt] for prompt in others})
@@ -423,7 +440,8 @@ class ShotPipeline:
             own_passes=self._load_clip(rows),
             rows=tuple(rows),
             given_passes=anchor.passes if anchor else None,
-            texture=look.texture if look else None,
+            texture=(look.texture if joint else look.worn_texture) if look else None,
+            filled=look.filled if look and not joint else None,
             joint=joint,
             noise_given=self._noise is not None,
             run_context=run_context or self._run_context,
@@ -536,6 +554,35 @@ class ShotPipeline:
             plate = plate.add_frame(_convert_to_image(picture), surface)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
+
+    def _fill_looks(self, looks: Mapping[str, Look]) -> dict[str, Look]:
+        """The looks with colours for all of the surface that the shot's frames show; a look that is of this very shot has them."""
+        if self._is_finalized or self._method.keyframes is None:
+            return dict(looks)
+        filled = {}
+        for prompt, look in looks.items():
+            surface = self._collect_surface_cells(look.texture.side)
+            filled[prompt] = look.fill(surface, self._find_mirror(surface))
+        return filled
+
+    def _find_mirror(self, surface: SurfaceCells) -> Mirror | None:
+        """The body's plane of symmetry, where that is asked for; it is said when there is none."""
+        fusion = self._method.fusion
+        if fusion is None or not fusion.symmetric:
+            return None
+        mirror = find_mirror(surface)
+        if mirror is None and len(surface.cells):
+            self._run_context.add_warnings((NOT_SYMMETRIC,))
+        return mirror
+
+    def _collect_surface_cells(self, side: float) -> SurfaceCells:
+        """What the small copies of the shot's frames show of the surface, in cells as large as their pixels; ``side`` is that of
+        cells as large as a frame's."""
+        side *= compute_overview_scale(self._source)
+        if self._surface_cells is None or self._surface_cells.side != side:
+            frames = sample_frames(self._source.overview, range(self._source.frame_count), SURFACE_FRAMES)
+            self._surface_cells = collect_surface_cells(frames, side)
+        return self._surface_cells
 
     def _propagate(self, looks: Mapping[str, Look], rows: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made

@@ -11,8 +11,9 @@ from .look import Look
 
 def init_from_texture(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
     """(F, 3, H, W) float32 pictures in [-1, 1] of a lattice's frames, rendered from a look; points of the surface without
-    a colour take the nearest one in the frame. The lattice's cells have the size of the look's."""
-    texture = lattice.known_texture(look.texture)
+    a colour, which only looks of earlier versions and surfaces that the look's shot did not show have, take the nearest one in the
+    frame. The lattice's cells have the size of the look's."""
+    texture = lattice.read_textures(look.worn_texture, look.filled)
     plate = torch.from_numpy(look.plate.fill_unknown()).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
     out = []
     for frame in range(lattice.frame_count):

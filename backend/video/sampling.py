@@ -50,6 +50,10 @@ class Sampler:
         _, alpha = self._unit(clean, step)
         return (alpha.sqrt() * _widen(clean) + (1 - alpha).sqrt() * _widen(noise)).to(clean.dtype)
 
+    def get_picture_scale(self, step: int) -> float:
+        """How strongly the latents before a step hold the clean ones."""
+        return 1.0 if self._exploding else float(self._unit(torch.zeros(1), step)[1].sqrt())
+
     def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """The network's input for latents (N, C, h, w) at a step: of unit variance."""
         self._turn_to(step)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bpy
@@ -16,7 +16,7 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.depth import normalise_depth
-from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.manifest import FrameEntry, PartEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
@@ -38,6 +38,7 @@ from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_bound import SceneBound, find_scene_bound, find_used
 from .shadow_scene import ShadowScene
 from .spool import Spool, share_shapes
+from .staging import Staging, find_own_range
 from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
 from .visibility import find_visible, iter_instanced
@@ -153,6 +154,7 @@ class PassRender:
         depth_range: tuple[float, float] | None = None,
         is_copied: bool = False,
         camera: bpy.types.Object | None = None,
+        staging: Staging | None = None,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
@@ -162,12 +164,15 @@ class PassRender:
         the picture that the camera's frame shows, all of it by default. ``depth_range`` are the ``near`` and ``far`` of a shot that
         the frames are a part of, which they take in place of their own. ``is_copied`` says that the frames are rendered from a
         copy of the file, in which every object leaves its Edit Mode. ``camera`` sees all frames, in place of the scene's cameras.
+        With ``staging`` the frames are views of one pose, each with a depth range of its own.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        find_camera(self._scene, frames[0], camera)
+        self._staging, self._posed = staging, None if staging is None else staging.geometry
+        if staging is None:
+            find_camera(self._scene, frames[0], camera)
         self._camera = camera
         self._camera_reference = refer_to(camera) if camera is not None else None
         check_cycles()
@@ -176,7 +181,8 @@ class PassRender:
         used = find_used(roots)
         if not is_copied:
             check_modes(roots)
-        self._bound: SceneBound | None = find_scene_bound(used, self._scene)
+        # a pose is not played: it is shown as it is without what happened before
+        self._bound: SceneBound | None = find_scene_bound(used, self._scene) if staging is None else None
         #: names of images whose pixels are nowhere but in this Blender's memory
         self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
         self._metres = get_metres_per_unit(self._scene)
@@ -192,7 +198,7 @@ class PassRender:
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
         can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
-        self.uses_gpu = can_draw and gpu_raster.is_trusted()
+        self.uses_gpu = can_draw and staging is None and gpu_raster.is_trusted()
         self._numbers = SurfaceNumbers((("", one.object.name_full, ()), one.index) for one in self._render_set.objects)
         #: by number the texture coordinates of meshes without any, made before the first frame is evaluated
         self._generated_uvs: dict[int, np.ndarray] | None = None
@@ -213,7 +219,7 @@ class PassRender:
         self._cut_outs = CutOuts()
         before = (frame - 1 for frame in frames) if motion_vectors else ()
         #: frames that are evaluated once, for their depth and for their render
-        self._kept_frames = frozenset((*frames, *before))
+        self._kept_frames = frozenset((*frames, *before)) if staging is None else frozenset()
         self._sizes = tuple(dict.fromkeys((self._size, compute_overview_size(width, height))))
         #: whether any frame that was rendered shows a character
         self.has_seen_character = False
@@ -301,6 +307,9 @@ class PassRender:
         try:
             while frames:
                 own = self._open()
+                if self._staging is not None:
+                    self._widen_depth_range(frames[0], self._stage_frame(own, frames.popleft()))
+                    continue
                 simulated = simulated or own.captured.first_simulated is not None
                 if own.captured.first_simulated is not None:
                     self._simulate(own.captured, own.captured.first_simulated)
@@ -387,6 +396,36 @@ class PassRender:
 
     def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
         return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
+
+    def capture_pose(self) -> FrameGeometry:
+        """The pose of the staging, seen by nobody, with its surfaces numbered as in every render of them."""
+        try:
+            geometry = self._get_pose(self._open()).keep_characters()
+            self._numbers.add_all(geometry.everything)
+            return geometry
+        finally:
+            self.close()
+
+    def get_number(self, key: Key) -> int:
+        """The number of a surface that has been seen."""
+        return self._numbers.by_key[key]
+
+    @property
+    def parts(self) -> tuple[PartEntry, ...]:
+        """The body parts."""
+        return self._render_set.parts
+
+    def _get_pose(self, own: _OwnScenes) -> FrameGeometry:
+        assert self._staging is not None
+        if self._posed is None:
+            self._posed = own.captured.evaluate_pose(self._staging.frame)
+        return self._posed
+
+    def _stage_frame(self, own: _OwnScenes, frame: int) -> FrameGeometry:
+        """The pose as a view of the staging shows it."""
+        assert self._staging is not None
+        view = self._staging.viewpoints[frame]
+        return replace(self._get_pose(own), views={size: view.make_view(*size, self._metres) for size in self._sizes})
 
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""
@@ -531,8 +570,9 @@ class PassRender:
             self._people,
             padding=self._padding,
             whole_scene=self._render_set.whole_scene or self._shadow,
-            triangulate=self.uses_gpu,
+            triangulate=self.uses_gpu or self._staging is not None,
             camera=self._camera,
+            at_rest=self._staging is not None and self._staging.at_rest,
         )
 
     def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
@@ -558,6 +598,8 @@ class PassRender:
         self._scenes.close()
 
     def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
+        if self._staging is not None:
+            return self._stage_frame(own, frame)
         if self._bound is not None and (self._spool is None or frame not in self._spool):
             for _ in self._play():
                 pass
@@ -581,7 +623,8 @@ class PassRender:
         previous = drawn.pop("previous", None)
         scales = {one.index: one.metres_per_unit for one in self._render_set.objects}
         found = name_pixels(drawn, geometry, self._numbers, scales, self._metres)
-        found["depth"] = normalise_depth(found["depth"], self.near, self.far)
+        near, far = (self.near, self.far) if self._staging is None else find_own_range(found["depth"], self.near, self.far)
+        found["depth"] = normalise_depth(found["depth"], near, far)
         if before is not None and previous is not None:
             shown = found["object_index"]
             places = find_former_places(shown, previous, drawn["position"], geometry, before, self._numbers.by_key)

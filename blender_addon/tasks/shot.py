@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import bpy
 import numpy as np
 
 from ...shared import messages, passes_folder, shot
+from ...shared.costume_files import check_files
 from ...shared.look_file import LookFile, name_part_report
 from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
@@ -28,6 +29,7 @@ from ..passes.camera import find_camera
 from ..passes.pooled_render import PooledOverview, PooledPassRender, make_pooled_render
 from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
+from ..passes.staging import Staging
 from ..shot_progress import ShotProgress
 from ..typed_access import SceneContext, get_scene
 from ..units import get_metres_per_unit
@@ -117,6 +119,8 @@ class ShotTask(Task):
         camera: bpy.types.Object | None = None,
         processes: int | None = 1,
         on_warning: Callable[[str], None] | None = None,
+        costume: Mapping[str, bytes] | None = None,
+        staging: Staging | None = None,
         on_draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
         priority: int = 0,
@@ -129,8 +133,9 @@ class ShotTask(Task):
         their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
         where that is possible, so that a window stays alive; a part of another shot is always rendered here. ``camera`` sees all
         frames, in place of the scene's cameras. ``processes`` Blenders share the passes, None for as many as are useful;
-        ``on_warning`` is told how many there are, and what becomes of them. ``priority`` puts it before others where several
-        workers make the frames.
+        ``on_warning`` is told how many there are, and what becomes of them. ``costume`` are the files of a costume that the shot
+        makes or wears, by which its request has them; ``staging`` makes the frames views of one pose. ``priority`` puts it before
+        others where several workers make the frames.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -141,7 +146,8 @@ class ShotTask(Task):
                 "size", "The size is left to the model, which has not said what it is yet; try again, or set width and height."
             )
         check_reference(request, reference)
-        self._reference, self._look = reference, look.data if look is not None else b""
+        check_files(request, costume or {})
+        self._reference, self._look, self._costume = reference, look.data if look is not None else b"", dict(costume or {})
         self._on_draft, self._priority = on_draft, priority
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
@@ -162,15 +168,15 @@ class ShotTask(Task):
         self.crop = crop
         self._is_part = False
         #: the name of the scene's camera when the shot was started
-        self.camera = find_camera(get_scene(context), request.frames[0], camera).name
+        self.camera = "" if staging is not None else find_camera(get_scene(context), request.frames[0], camera).name
         self._folder_per_job = folder_per_job
         size = (request.width, request.height)
         self._render: AnyRender
-        if elsewhere and look is None:
+        if elsewhere and look is None and staging is None:
             self._render = make_render(
                 context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop, camera=camera
             )
-        elif processes != 1:
+        elif processes != 1 and staging is None:
             self._render = make_pooled_render(
                 context,
                 character,
@@ -196,6 +202,7 @@ class ShotTask(Task):
                 quick=quick,
                 frame=crop,
                 camera=camera,
+                staging=staging,
                 # a preview: the shot itself is measured anew
                 keep_extents=quick,
                 depth_range=None if look is None else find_depth_range(look, get_scene(context)),
@@ -241,11 +248,11 @@ class ShotTask(Task):
 
     def _submit(self) -> None:
         self._submitted = True
-        files = {"reference": self._reference, "look": self._look}
+        files = {"reference": self._reference, "look": self._look, **self._costume}
         self._client.send(
             self._make_submission(), {name: np.frombuffer(data, np.uint8) for name, data in files.items() if data} or None
         )
-        self._is_part, self._reference, self._look = bool(self._look), b"", b""
+        self._is_part, self._reference, self._look, self._costume = bool(self._look), b"", b"", {}
 
     def _make_submission(self) -> messages.SubmitShot:
         return messages.SubmitShot(

@@ -13,6 +13,7 @@ from ....shared.shot import Fusion
 from ..correspondence import shrink
 from ..lattice import SurfaceLattice, SurfaceTexture
 from ..linear_decoder import LinearDecoder
+from ..reconciling import Reconciler
 from .context import ClipContext
 from .technique import Technique
 
@@ -48,6 +49,11 @@ class TextureFusion(Technique):
             small = FramePasses(**{name: shrink(array, *context.latent_size) for name, array in passes.arrays().items()})
             self._coarse = SurfaceLattice(small, context.device)
         self._linear: LinearDecoder | None = None
+        self._reconcilers: dict[SurfaceLattice, Reconciler] = {}
+        if settings.reconcile and context.joint:
+            self._reconcilers[self.lattice] = Reconciler(passes, context.device, self.lattice.side)
+            if self._coarse is not None:
+                self._reconcilers[self._coarse] = Reconciler(small, context.device, self.lattice.side)
 
     def is_active(self, step: int) -> bool:
         """Whether a step is fused."""
@@ -59,11 +65,15 @@ class TextureFusion(Technique):
 
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
         """(cells, 4) the texture that the frames are to show."""
-        fused = lattice.texture(pictures, sharpness) if self.context.joint else None
+        fused = lattice.texture(self._reconcile(lattice, pictures), sharpness) if self.context.joint else None
         if self._known_texture is None:
             return fused if fused is not None else lattice.texture([], 0.0)
-        known = lattice.known_texture(self._known_texture if lattice is self.lattice else self._known_texture.coarsen(lattice.side))
+        known = lattice.read_textures(self._known_texture, self.context.filled)
         return known if fused is None else torch.where(known[:, 3:] > 0, known, fused)
+
+    def _reconcile(self, lattice: SurfaceLattice, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
+        reconciler = self._reconcilers.get(lattice)
+        return reconciler.reconcile(pictures) if reconciler else pictures
 
     def correct_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents (N, C, h, w) whose frames show one texture."""
@@ -104,6 +114,8 @@ class TextureFusion(Technique):
         if not self.settings.finish:
             return pictures
         texture = self._texture(self.lattice, pictures, self.settings.sharpness)
+        # what each keeps of its own, its light, is not a colour that the others do not have
+        pictures = self._reconcile(self.lattice, pictures)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
