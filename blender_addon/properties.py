@@ -32,6 +32,7 @@ from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import model_library, technique_properties
 from .compat import RELATIVE_PATH
 from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float, write_values
+from .farm.shots import write_shots
 from .model_profiles import book
 from .motion import readers
 from .motion.foot_contacts import ContactSettings
@@ -418,6 +419,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         """The part of the frames of ``make_request`` that the camera's frame shows; None for all of them."""
         size = self.get_picture_size(scene)
         return None if size is None else make_crop(*size, request.width, request.height)
+
+    def write_shots(self) -> str:
+        """The marked shots of the scene, or its range, as one line of text for farms."""
+        assert isinstance(self.id_data, bpy.types.Scene)
+        return write_shots(self.id_data)
 
     def read_prompt(self, prompt: str) -> str:
         """What is said as one of the prompts: what stands in its text, or in the panel."""

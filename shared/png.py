@@ -25,6 +25,12 @@ def is_intact_png(data: bytes) -> bool:
     return True
 
 
+def has_alpha(data: bytes) -> bool:
+    """Whether the pixels of a whole PNG file have a fourth or second channel, that of transparency."""
+    # the fourth byte after the size is the kind of colours
+    return len(data) > 25 and data[25] in (4, 6)
+
+
 def encode_rgba(rows: bytes, width: int, height: int) -> bytes:
     """A PNG file of ``height`` rows of ``width`` pixels with 8-bit red, green, blue and alpha, from top to bottom."""
     stride = 4 * width

@@ -224,6 +224,8 @@ def _make(
             crop=crop,
             reference=asked.reference,
             camera=marked.find_camera(scene),
+            processes=args.processes,
+            on_warning=partial(out.warn, code="processes"),
             costume=costume,
             on_message=out.show,
         )

@@ -14,6 +14,7 @@ from ...shared.model_profile import SIDES as SIDE_NAMES
 from ...shared.picture_size import fit_aspect
 from ...shared.scene_options import SceneOptions
 from ...shared.settings import SettingError, list_settings
+from ..passes.process_count import AUTO, MOST
 from ..properties import get_frame_aspect, get_scene_settings
 from ..rigging.instances import explain_instance, explain_instances
 from ..scripts import explain_silent_drivers
@@ -106,6 +107,31 @@ def add_scene_arguments(parser: argparse.ArgumentParser, own_size: str) -> None:
     add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
     add_size_arguments(parser, own_size, ", or as the other side and the scene's aspect say")
     add_file_arguments(parser)
+
+
+def read_process_count(text: str) -> int | None:
+    """A number of Blenders that was typed, as argparse's type; None for as many as are useful."""
+    if text.strip().lower() == AUTO:
+        return None
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= MOST:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of Blenders; give 1 to {MOST}, or {AUTO}")
+    return count
+
+
+def add_processes_argument(parser: argparse.ArgumentParser) -> None:
+    """How many Blenders render passes."""
+    parser.add_argument(
+        "--processes",
+        type=read_process_count,
+        default=1,
+        metavar=f"N|{AUTO}",
+        help=f"so many Blenders share the passes of the frames; {AUTO}: as many as cores, frames and half of the free memory "
+        "allow. The passes are the same, bit for bit; default 1",
+    )
 
 
 def add_size_arguments(parser: argparse.ArgumentParser, own_size: str, otherwise: str = "") -> None:

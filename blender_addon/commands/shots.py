@@ -25,7 +25,15 @@ from ..tasks.shot import ShotTask
 from .asking import Asked, complete, read_asked
 from .backend import STOP_SECONDS, add_backend_arguments, ask_profile, connect, wait_for_task
 from .marked_shots import run_marked
-from .scene import ALPHA, PROGRAM, add_scene_arguments, read_costume_arguments, read_scene_options, warn_of_scripts
+from .scene import (
+    ALPHA,
+    PROGRAM,
+    add_processes_argument,
+    add_scene_arguments,
+    read_costume_arguments,
+    read_scene_options,
+    warn_of_scripts,
+)
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own with the scene's aspect"
@@ -83,6 +91,8 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
                 crop=crop,
                 reference=asked.reference,
                 look=asked.look,
+                processes=args.processes,
+                on_warning=partial(out.warn, code="processes"),
                 costume=costume,
                 # why it failed is told below
                 on_message=out.show,
@@ -122,6 +132,8 @@ def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch)
                 keep_scenes=True,
                 crop=crop,
                 reference=asked.reference,
+                processes=args.processes,
+                on_warning=partial(out.warn, code="processes"),
                 on_message=out.show,
             )
 
@@ -155,6 +167,7 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
     add_scene_arguments(generate, OWN_SIZE)
     add_setting(generate, ALPHA, aliases=("--alpha",))
     add_backend_arguments(generate)
+    add_processes_argument(generate)
     generate.add_argument(
         "--marked",
         action="store_true",
@@ -177,4 +190,5 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
     console.add_look_arguments(look)
     add_scene_arguments(look, OWN_SIZE)
     add_backend_arguments(look)
+    add_processes_argument(look)
     look.set_defaults(run=run_look)

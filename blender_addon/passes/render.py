@@ -6,7 +6,7 @@ import copy
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from .playback import Playback
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_bound import SceneBound, find_scene_bound, find_used
 from .shadow_scene import ShadowScene
-from .spool import Spool
+from .spool import Spool, share_shapes
 from .staging import Staging, find_own_range
 from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
@@ -62,6 +62,17 @@ class RenderedFrame:
     index: int
     passes: FramePasses
     entry: FrameEntry
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """What is known of a scene frame that was evaluated and not rendered: its extents as ``_extents`` has them, the surfaces that
+    were ``met`` on it first of all frames that were measured here, and those that only Cycles can draw (``live``)."""
+
+    frame: int
+    extents: kept_extents.Extents
+    met: tuple[Key, ...]
+    live: tuple[Key, ...]
 
 
 def _find_lowest(geometry: FrameGeometry) -> float:
@@ -204,6 +215,9 @@ class PassRender:
             self._extents_key = (self._scene.session_uid, self._layer_name, one, scope, width, height, frame, shadow, plain_ground)
         #: how far away each frame is that has been measured
         self._extents: dict[int, kept_extents.Extents] = kept_extents.find(self._extents_key)
+        #: by frame the surfaces that were met first on it, and those that are numbered after all others
+        self._met: dict[int, tuple[Key, ...]] = {}
+        self._live: dict[int, tuple[Key, ...]] = {}
         self._folder, self._scenes = ExitStack(), ExitStack()
         self._path: Path | None = None
         self._own: _OwnScenes | None = None
@@ -245,6 +259,37 @@ class PassRender:
         if self._bound is not None:
             return "its frames depend on the scene itself"
         return f"the image '{self._unsaved[0]}' is not saved; save or pack it" if self._unsaved else ""
+
+    def is_simulated(self) -> bool:
+        """Whether frames depend on those before them, by simulations that are not baked."""
+        try:
+            return self._open().captured.first_simulated is not None
+        finally:
+            self.close()
+
+    def measure_frames(self, frames: tuple[int, ...]) -> Generator[int, None, None]:
+        """As ``measure``, of these frames in place of the shot's, and as if they were the first: others measure the rest."""
+        self._measured_frames = frames
+        self._numbers.number_again(())
+        return self.measure()
+
+    def get_measured(self) -> tuple[MeasuredFrame, ...]:
+        """What ``measure`` has found."""
+        return tuple(
+            MeasuredFrame(frame, self._extents[frame], self._met.get(frame, ()), self._live.get(frame, ()))
+            for frame in self._measured_frames
+        )
+
+    def adopt(self, measured: Iterable[MeasuredFrame]) -> None:
+        """Take what was measured of the whole shot, in its order, elsewhere: afterwards frames are as if it had been here."""
+        found = tuple(measured)
+        if not self._is_range_given:
+            self.near, self.far = np.inf, -np.inf
+        self._has_ground, self._lowest = False, np.inf
+        for one in found:
+            self._extents[one.frame] = one.extents
+            self._widen(one.extents)
+        self._numbers.number_again([*(key for one in found for key in one.met), *(key for one in found for key in one.live)])
 
     @property
     def header(self) -> PassesHeader:
@@ -288,10 +333,17 @@ class PassRender:
                 if not self._keep_scenes:
                     self._end()
                 yield len(self._measured_frames) - len(frames)
+            self._number_live()
             self._keep_extents(depends=simulated)
         except BaseException:
             self.close()
             raise
+
+    def _number_live(self) -> None:
+        """Number what only Cycles can draw, whichever frame is rendered first."""
+        for frame in self._measured_frames:
+            for key in self._live.get(frame, ()):
+                self._numbers.reserve(key)
 
     def _list_roots(self, *, whole: bool) -> list[bpy.types.Object]:
         """What is rendered, and the cameras."""
@@ -322,6 +374,7 @@ class PassRender:
                     if frame not in self._kept_frames:
                         self._spool.forget(frame)
                 yield measured
+            self._number_live()
             self._keep_extents(depends=True)
         except BaseException:
             self.close()
@@ -562,7 +615,9 @@ class PassRender:
             for _ in self._play():
                 pass
         kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
-        return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
+        if kept is not None and self._size in kept.views:
+            return kept
+        return share_shapes(own.captured.evaluate(frame, self._sizes))
 
     def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
         frame = self._frames[index]
@@ -653,7 +708,9 @@ class PassRender:
     def _widen_depth_range(self, frame: int, geometry: FrameGeometry) -> None:
         """Widen the depth range so that it includes a frame, and number what is in it, whichever frame is rendered first."""
         shown = geometry if self._render_set.whole_scene else geometry.keep_characters()
+        known = len(self._numbers.by_key)
         self._numbers.add_all(shown.everything)
+        self._met[frame], self._live[frame] = tuple(list(self._numbers.by_key)[known:]), shown.live
         extent = self._find_extent(geometry)
         near, far, hits = extent.near, extent.far, geometry.surroundings
         if hits is not None and len(hits):
