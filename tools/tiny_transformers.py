@@ -16,6 +16,9 @@ from diffusers import (
     QwenImageControlNetModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    SD3ControlNetModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     ZImageControlNetModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
@@ -24,6 +27,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -141,6 +145,8 @@ def write_qwen_image(root: Path, **scheduler: Any) -> None:
     transformer = QwenImageTransformer2DModel(out_channels=16, num_layers=2, **shape)
     control = QwenImageControlNetModel(num_layers=1, **shape)
     _stir(control, "controlnet_blocks", "controlnet_x_embedder")
+    # so that what is said shows
+    _stir(transformer, "txt_in", "add_v_proj", "to_add_out")
     control.save_pretrained(root / "control")
     options: dict[str, Any] = dict(
         use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
@@ -161,13 +167,17 @@ def make_t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=vocabulary, extra_ids=0)
 
 
+def _make_clip_config(words: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=words, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, projection_dim=16
+    )
+
+
 def write_flux(root: Path, **scheduler: Any) -> None:
     """A FLUX.1 that is told the guidance (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
-    words = CLIPTextConfig(
-        vocab_size=len(clip), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, projection_dim=16
-    )
+    words = _make_clip_config(len(clip))
     shape: dict[str, Any] = dict(
         in_channels=64,
         attention_head_dim=16,
@@ -189,4 +199,36 @@ def write_flux(root: Path, **scheduler: Any) -> None:
         tokenizer_2=t5,
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0, use_dynamic_shifting=True) | scheduler),
+    ).save_pretrained(root / "base")
+
+
+def write_sd3(root: Path, **scheduler: Any) -> None:
+    """A Stable Diffusion 3 (``base``) and its ControlNet (``control``); 16-pixel multiples."""
+    torch.manual_seed(0)
+    clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
+    words = _make_clip_config(len(clip))
+    shape: dict[str, Any] = dict(
+        sample_size=8,
+        in_channels=16,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        pos_embed_max_size=64,
+    )
+    transformer = SD3Transformer2DModel(num_layers=2, dual_attention_layers=(0,), qk_norm="rms_norm", **shape)
+    control = SD3ControlNetModel(num_layers=1, force_zeros_for_pooled_projection=False, **shape)
+    _stir(control, "controlnet_blocks", "pos_embed_input")
+    control.save_pretrained(root / "control")
+    StableDiffusion3Pipeline(
+        vae=_make_vae(),
+        text_encoder=CLIPTextModelWithProjection(words),
+        tokenizer=clip,
+        text_encoder_2=CLIPTextModelWithProjection(words),
+        tokenizer_2=clip,
+        text_encoder_3=T5EncoderModel(T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        tokenizer_3=t5,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0) | scheduler),
     ).save_pretrained(root / "base")

@@ -17,13 +17,14 @@ from .adapter import TextConditions as TextConditions
 from .family_layouts import FamilyLayout
 from .flux import Flux as Flux
 from .qwen_image import QwenImage as QwenImage
+from .sd3 import StableDiffusion3 as StableDiffusion3
 from .stable_diffusion import StableDiffusion as StableDiffusion
 from .stable_diffusion import StableDiffusionXL as StableDiffusionXL
 from .stable_diffusion import UNetFamily as UNetFamily
 from .z_image import ZImage as ZImage
 
 #: every family; the first that fits is taken
-FAMILIES: list[Family] = [StableDiffusion(), StableDiffusionXL(), ZImage(), QwenImage(), Flux()]
+FAMILIES: list[Family] = [StableDiffusion(), StableDiffusionXL(), ZImage(), QwenImage(), Flux(), StableDiffusion3()]
 
 
 def list_titles() -> str:

@@ -90,6 +90,20 @@ LAYOUTS = (
         (28, 3.5),
         (8, 3.5),
     ),
+    FamilyLayout(
+        "sd3",
+        "Stable Diffusion 3",
+        "transformer",
+        "SD3Transformer2DModel",
+        "SD3ControlNetModel",
+        ("AutoencoderKL",),
+        16,
+        ("text_encoder", "text_encoder_2"),
+        ("tokenizer", "tokenizer_2"),
+        ("depth", "openpose"),
+        (28, 4.5),
+        (4, 1.0),
+    ),
 )
 
 

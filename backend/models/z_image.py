@@ -68,6 +68,8 @@ class ZImage(FlowFamily):
         added = None
         if given.controls:
             control = repeat_runs(given.controls[0].unsqueeze(2), len(batch))
+            # the class asks for it where gradients flow, and does not set it itself
+            model.controlnet.gradient_checkpointing = False
             with torch.set_grad_enabled(torch.is_grad_enabled() and not given.hold_controls):
                 added = model.controlnet(pictures, time, texts, control, conditioning_scale=shape_strength(given.strengths[0]))
         output = model.denoiser(pictures, time, texts, controlnet_block_samples=added, return_dict=False)[0]
