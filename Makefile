@@ -81,7 +81,7 @@ torture: setup
 	$(RUN) -m tools.torture $(TORTURE)
 
 bench: setup
-	$(RUN) -m tools.bench
+	$(RUN) -m tools.bench $(BENCH)
 
 # the documentation as a site in build/site; the tests build it, too
 docs: setup

@@ -28,6 +28,7 @@ from .logs import keep_log, quieten_libraries
 from .missing import explain_missing, require
 from .models.hub_variables import drop_empty, find_problem
 from .owner import OwnerWatch
+from .workers.options import add_worker_options, read_worker_options
 
 logger = logs.get_logger(__package__)
 #: bytes of a list of client keys
@@ -47,14 +48,16 @@ def serve(args: argparse.Namespace) -> int:
     from .server import RefusedToBind, Server, allow_many_connections
     from .tasks.resources import Resources, make_resources
 
-    options, jobs = read_load_options(args), args.jobs or jobs_folder()
+    options, jobs, workers = read_load_options(args), args.jobs or jobs_folder(), read_worker_options(args)
 
     def make(jobs: Path) -> Resources:
         quieten_libraries()
-        return make_resources(jobs, options)
+        return make_resources(jobs, options, workers)
 
     # what can be said without importing the libraries, which takes seconds, is said at once
     require()
+    if workers is not None:
+        require(["ray"])
     try:
         clients = set(read_file(args.clients, MAX_CLIENTS).split()) if args.clients else set()
     except OSError as error:
@@ -183,6 +186,7 @@ def make_parser() -> CommandParser:
         "--jobs", type=read_path, metavar="FOLDER", help="folder of the job store; default: jobs in the data folder"
     )
     pairing_command.add_serve_options(command)
+    add_worker_options(command)
     add_settings(command, LoadOptions)
     command.add_argument(
         "--end-with-stdin",

@@ -35,6 +35,8 @@ def explain_missing(module: str) -> str:
         return f"{said} the backend's packages: {INSTALL_BACKEND}"
     if name in CORE:
         return f"{said} LatentMan with what it needs: pip install latentman"
+    if name == "ray":
+        return f"{said} it with pip install 'latentman[ray]', or leave out --workers and --ray."
     if name == "bpy":
         return f"{said} Blender as a package: pip install 'latentman[blender]'"
     return f"{said} it with pip, or leave out what needs it."

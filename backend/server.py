@@ -231,6 +231,7 @@ class Server:
             # a thread that is still at work when Python ends takes the process down with an abort
             for task in list(self._tasks.values()):
                 task.wait(max(end - time.monotonic(), 0.0))
+            self._attempt(self.loader.close)
             self._authenticator.stop()
             self._outbox.close()
             self._attempt(lambda: self._context.destroy(linger=LINGER_MILLISECONDS))
@@ -433,6 +434,7 @@ class Server:
             only_look=message.only_look,
             scene=message.scene,
             drafts=message.drafts,
+            priority=message.priority,
         )
         self._start(client, task)
 

@@ -21,6 +21,9 @@ from .tasks.shot import ShotTask
 from .tasks.task import Task
 from .typed_access import SceneContext, get_scene
 
+#: which shots go before others where workers share them: those that nobody waits for after those of a window
+IN_TURN, AT_ONCE, PREVIEW = 0, 1, 2
+
 
 @dataclass(frozen=True)
 class ShotPlan:
@@ -42,7 +45,9 @@ class ShotPlan:
     camera: bpy.types.Object | None = None
 
 
-def make_task(place: SceneContext, plan: ShotPlan, connection: Connection, *, preview: bool = False) -> ShotTask:
+def make_task(
+    place: SceneContext, plan: ShotPlan, connection: Connection, *, preview: bool = False, priority: int = AT_ONCE
+) -> ShotTask:
     """The task of a shot of the scene and the view layer of ``place``, whichever a window shows; ``preview`` is of one frame, which
     is made quickly. Raises ``ShotError``."""
     return ShotTask(
@@ -64,12 +69,14 @@ def make_task(place: SceneContext, plan: ShotPlan, connection: Connection, *, pr
         # a preview is quicker here
         elsewhere=not preview and not bpy.app.background,
         camera=plan.camera,
+        priority=PREVIEW if preview else priority,
     )
 
 
-def begin_shot(place: SceneContext, plan: ShotPlan, connection: Connection) -> ShotTask:
-    """Begin a shot; when it ends, its frames are added to the results of its scene. Raises ``ShotError``."""
-    task = make_task(place, plan, connection)
+def begin_shot(place: SceneContext, plan: ShotPlan, connection: Connection, priority: int = AT_ONCE) -> ShotTask:
+    """Begin a shot; when it ends, its frames are added to the results of its scene. ``priority`` is ``IN_TURN`` for one that
+    nobody waits for. Raises ``ShotError``."""
+    task = make_task(place, plan, connection, priority=priority)
     task.add_done_callback(partial(_add_result, scene=refer_to(get_scene(place)), file=bpy.data.filepath, panel=plan.panel))
     run(task, connection)
     return task

@@ -60,6 +60,8 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Words = Annotated[str, msgspec.Meta(max_length=MAX_WORDS)]
 #: a frame's place in its request
 Index = Annotated[int, msgspec.Meta(ge=0, le=MAX_FRAMES)]
+#: what goes before what
+Priority = Annotated[int, msgspec.Meta(ge=-100, le=100)]
 #: of steps and the like
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 #: a message part as it lies in memory
@@ -113,7 +115,8 @@ class SubmitShot(Message, frozen=True):
     ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone. Array ``reference``
     (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one. Array ``look``
     (bytes,) uint8 is the look's file of a shot that this is a part of (``shared.look_file``), by whose name the request has it.
-    ``drafts`` asks for small pictures while frames are made.
+    ``drafts`` asks for small pictures while frames are made. Where workers share the shots, one of a higher ``priority`` goes
+    before others.
 
     ``only_look`` asks for such a file instead of frames: only the passes of key frames are asked for where there are small copies.
     No frames come, and ``Finished`` has the array ``look``; ``scene`` is written into it.
@@ -127,6 +130,7 @@ class SubmitShot(Message, frozen=True):
     only_look: bool = False
     scene: LookScene | None = None
     drafts: bool = False
+    priority: Priority = 0
 
 
 class FetchJob(Message, frozen=True):

@@ -32,6 +32,9 @@ from .demo import build_scene
 from .studies.correspondence import measure_cases, measure_speedup, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
+ONLY = ("motion", "passes", "correspondence", "method", "presets", "workers")
+#: frames of the shot that workers share
+WORKERS_FRAMES = 96
 PRESETS = ("per_frame", "cross_frame", "latentman", "surface")
 
 
@@ -61,7 +64,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--prompt", default="a man in a red shirt and blue jeans, on a beach")
-    parser.add_argument("--only", choices=("motion", "passes", "correspondence", "method", "presets"), help="measure only this")
+    parser.add_argument("--only", choices=ONLY, help="measure only this; workers are only measured when they are named")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, measure in (("motion", measure_motion), ("passes", measure_passes), ("correspondence", measure_matching)):
@@ -71,6 +74,13 @@ def main() -> int:
             print("\n".join(f"{key:>28} {value:.5g}" for key, value in figures.items()), flush=True)
     if args.only in (None, "method"):
         (args.out / "method.json").write_text(json.dumps(measure_method(), indent=1))
+    if args.only == "workers":
+        # Ray is optional
+        from .bench_workers import measure_workers
+
+        found = measure_workers(render_shot(args.clip, WORKERS_FRAMES))
+        (args.out / "workers.json").write_text(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1))
     if args.only not in (None, "presets"):
         return 0
     passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))

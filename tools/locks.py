@@ -27,7 +27,7 @@ CONTENTS: dict[str, tuple[str, list[str]]] = {
     # what a Python needs to run the backend
     "backend": ("3.11", ["pyproject.toml", "--extra", "backend"]),
     # what make setup installs, and the same for the oldest and the newest Blender
-    "development": ("3.11", ["pyproject.toml", "--extra", "backend", "--extra", "blender", "--extra", "dev", "--extra", "docs"]),
+    "development": ("3.11", ["pyproject.toml", *(f"--extra={name}" for name in ("backend", "ray", "blender", "dev", "docs"))]),
     "blender42": ("3.11", ["pyproject.toml", "--extra", "dev", "--group", "blender42"]),
     "blender52": ("3.13", ["pyproject.toml", "--extra", "dev", "--group", "blender52"]),
     "locking": ("3.11", ["--group", "locking"]),

@@ -148,7 +148,11 @@ class Job:
 
     def save_look(self, look: Look) -> None:
         """Store the look; frames can be made from it from now on."""
-        self._write(self.folder / "look.npz", look.encode())
+        self.save_look_file(look.encode())
+
+    def save_look_file(self, data: bytes) -> None:
+        """``save_look`` of one that is encoded already."""
+        self._write(self.folder / "look.npz", data)
 
     def look(self) -> Look | None:
         """The finished look; None where there is none, or where its file is damaged, so that it is made again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from ...shared.version import VERSION
 from ..models.identity import identify
 from ..models.prompts.named_loras import name_model
 from ..video.pipeline import find_noise_cell_side
+from ..video.run_context import RunContext
 from .in_use import Claim
 from .job import REFERENCE, Job
 from .passes import StoredPasses
@@ -33,18 +35,37 @@ def make_look(
 ) -> tuple[bytes, dict[str, Any]]:
     """The look's file of a job, whose key frames are made unless they are there, and what is to be said of it. Raises as
     ``runner.run`` does, and ``check_look_request``."""
+
+    def make(done: set[int]) -> RunContext:
+        model, source, run_context = prepare(job, models, callbacks)
+        pipeline = make_pipeline(job, None, model, source, run_context, done)
+        # as if the others were there already: only the key frames are made
+        for index, image in pipeline.iter_frames(done=range(source.frame_count)):
+            job.write_frame(index, image)
+        return run_context
+
+    return pack_look(job, make, callbacks, str(models.device), scene)
+
+
+def pack_look(
+    job: Job,
+    make: Callable[[set[int]], RunContext],
+    callbacks: RunCallbacks,
+    device: str,
+    scene: LookScene | None = None,
+) -> tuple[bytes, dict[str, Any]]:
+    """The look's file of a job, and what is to be said of it. ``make`` is called where its look or a key frame is missing, with the
+    frames that are there; it gives what it ran in."""
     check_look_request(job.request)
     claim = Claim(job.folder.parent, job.name)
     try:
-        model, source, run_context = prepare(job, models, callbacks)
+        source = job.passes()
+        run_context = RunContext(callbacks.progress, callbacks.should_stop)
+        source.interrupt_with(run_context.check)
         done = set(job.list_finished_frames())
         look = job.look()
         if look is None or not done.issuperset(look.keyframes):
-            pipeline = make_pipeline(job, None, model, source, run_context, done)
-            everything = range(source.frame_count)
-            # as if the others were there already: only the key frames are made
-            for index, image in pipeline.iter_frames(done=everything):
-                job.write_frame(index, image)
+            run_context = make(done)
             look = job.read_look()
             assert look is not None
         views = _list_views(source, callbacks)
@@ -67,7 +88,7 @@ def make_look(
             "frames": [request.frames[row] for row in look.keyframes],
             "shot": len(request.frames),
             "seconds": {name: round(value, 3) for name, value in run_context.seconds.items()},
-            "device": str(model.device),
+            "device": device,
             "warnings": list(dict.fromkeys(run_context.warnings)),
         }
     finally:

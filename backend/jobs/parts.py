@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...shared.look_file import LookFile
 from ...shared.settings import with_settings
@@ -16,6 +16,33 @@ from .job import Job
 from .passes import StoredPasses
 
 
+@dataclass(frozen=True)
+class PartPlan:
+    """What is to be done for a part: ``places``, row of the shot -> index in the job; ``finished``, (index, PNG file) of key frames
+    that come as they are in the look's file; ``done`` and ``rows``, the rows that are there and those to be made."""
+
+    places: dict[int, int]
+    finished: tuple[tuple[int, bytes], ...]
+    done: frozenset[int]
+    rows: tuple[int, ...]
+
+
+def plan_part(job: Job, look_file: LookFile, source: StoredPasses, run_context: RunContext, done: set[int]) -> PartPlan:
+    """The plan of a job whose frames ``done`` are there. Raises ``ShotError`` when a frame does not show what it showed when the
+    look was made."""
+    rows = look_file.list_rows(job.request.frames)
+    for index, row in enumerate(rows):
+        run_context.check()
+        look_file.check_view(row, source.overview(index))
+    places = {row: index for index, row in enumerate(rows)}
+    there = frozenset(row for row, index in places.items() if index in done)
+    finished = tuple(
+        (index, look_file.frames[row]) for row, index in places.items() if row in look_file.frames and row not in there
+    )
+    keyframes = set(look_file.description.keyframes)
+    return PartPlan(places, finished, there, tuple(row for row in rows if row not in keyframes | there))
+
+
 def iter_part(
     job: Job, look_file: LookFile, model: ImageModel, source: StoredPasses, run_context: RunContext, done: set[int]
 ) -> Iterator[tuple[int, bytes]]:
@@ -24,19 +51,11 @@ def iter_part(
 
     Raises ``ShotError`` when a frame does not show what it showed when the look was made.
     """
-    rows = look_file.list_rows(job.request.frames)
-    for index, row in enumerate(rows):
-        run_context.check()
-        look_file.check_view(row, source.overview(index))
-    places = {row: index for index, row in enumerate(rows)}
-    finished = {row for row, index in places.items() if index in done}
-    for row, index in places.items():
-        if row in look_file.frames and row not in finished:
-            yield index, look_file.frames[row]
-    description = look_file.description
-    keyframes = set(description.keyframes)
-    if keyframes | finished >= set(rows):
+    plan = plan_part(job, look_file, source, run_context, done)
+    yield from plan.finished
+    if not plan.rows:
         return
+    description, rows = look_file.description, list(plan.places)
     pipeline = ShotPipeline(
         model,
         # the model's files may lie elsewhere here
@@ -49,5 +68,5 @@ def iter_part(
         part=rows,
         noise_cell_side=description.noise_cell_side,
     )
-    for row, image in pipeline.iter_frames(finished):
-        yield places[row], encode_png(image)
+    for row, image in pipeline.iter_frames(plan.done):
+        yield plan.places[row], encode_png(image)

@@ -139,6 +139,12 @@ class StoredPasses:
     def _path(self, index: int, *, overview: bool = False) -> Path:
         return frame_path(self.folder / OVERVIEW if overview else self.folder, self._request.frames[index])
 
+    def entry(self, index: int, *, overview: bool = False) -> FrameEntry:
+        """A frame's entry in the manifest, or that of its small copy, where it has one of its own. Raises ``ShotError`` when it is
+        not there or damaged."""
+        own = overview and self.has(index, overview=True)
+        return self._read_entry(index, overview=own).entry
+
     def _read_entry(self, index: int, *, overview: bool = False) -> StoredFrame:
         path = self._path(index, overview=overview).with_suffix(".json")
         try:

@@ -14,7 +14,6 @@ import numpy as np
 
 from ...shared.drafts import shrink
 from ...shared.load_options import LoadOptions
-from ...shared.shot import ShotError
 from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
 from ..models.devices import choose_device, choose_dtype
@@ -25,9 +24,11 @@ from ..models.placement import plan_again
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..video.drafts import DraftMaker
+from ..video.look import Look
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
+from .beginning import begin_pipeline
 from .in_use import Claim
 from .job import Job
 from .parts import iter_part
@@ -137,7 +138,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
             callbacks.frame_stored(index)
     else:
         parent = job.parent()
-        taken = _copy_unchanged(job, parent, source, done, callbacks) if parent else set()
+        taken = copy_unchanged(job, parent, source, done, callbacks) if parent else set()
         pipeline = make_pipeline(job, parent, model, source, run_context, done)
         for index, image in pipeline.iter_frames(done, taken):
             if index not in done:
@@ -145,7 +146,14 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
                 if callbacks.draft is not None:
                     callbacks.draft([index], shrink(image)[None], True)
                 callbacks.frame_stored(index)
-    figures = _measure(job, source, run_context, has_textures=look_file is None)
+    return conclude(job, source, run_context, str(model.device), taken, has_textures=look_file is None)
+
+
+def conclude(
+    job: Job, source: PassesSource, run_context: RunContext, device: str, taken: set[int], *, has_textures: bool
+) -> dict[str, Any]:
+    """The report of a job whose frames are all on disk; ``taken`` are those that come from another job. Stores the textures."""
+    figures = _measure(job, source, run_context, has_textures=has_textures)
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
@@ -153,7 +161,7 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
         "seconds": {name: round(value, 3) for name, value in run_context.seconds.items()},
         "consistency": {name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
         "versions": {"latentman": VERSION, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "device": str(model.device),
+        "device": device,
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "textures": list(job.textures()),
         "warnings": list(dict.fromkeys(run_context.warnings)),
@@ -181,7 +189,7 @@ def _measure(job: Job, source: PassesSource, run_context: RunContext, *, has_tex
     return consistency.figures()
 
 
-def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
+def copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int], callbacks: RunCallbacks) -> set[int]:
     """Copy the frames that are as they were in ``parent``, adding them to ``done``; the indices of those frames."""
     if not job.has_same_settings(parent):
         return set()
@@ -200,27 +208,29 @@ def _copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int],
 def make_pipeline(
     job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext, done: set[int]
 ) -> ShotPipeline:
-    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps.
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps."""
+    look, finalized, same_settings = choose_look(job, parent, done)
+    return begin_pipeline(
+        model,
+        job.request,
+        source,
+        run_context,
+        look,
+        finalized=finalized,
+        same_settings=same_settings,
+        reference=job.read_reference(),
+    )
+
+
+def choose_look(job: Job, parent: Job | None, done: set[int]) -> tuple[Look | None, bool, bool]:
+    """The look that a job begins with, whether it is finished for this very shot, and whether it was made with the same settings.
 
     Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
     it was.
     """
-    look, reference = job.look(), job.read_reference()
+    look = job.look()
     if look is not None and done.issuperset(look.keyframes):
-        return ShotPipeline(model, job.request, source, run_context, look=look, finalized=True, reference=reference)
+        return look, True, True
     if parent is not None:
-        try:
-            return ShotPipeline(
-                model,
-                job.request,
-                source,
-                run_context,
-                look=parent.read_look(),
-                same_settings=job.has_same_settings(parent),
-                reference=reference,
-            )
-        except ShotError as error:
-            if error.code != "look" or not job.request.look_optional:
-                raise
-            run_context.warnings.append("The look was made anew: the character's surface is not what it was.")
-    return ShotPipeline(model, job.request, source, run_context, reference=reference)
+        return parent.read_look(), False, job.has_same_settings(parent)
+    return None, False, True

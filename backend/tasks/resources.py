@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..jobs.motions import MotionCache
     from ..jobs.runner import ModelCache
     from ..jobs.store import JobStore
+    from ..workers.options import WorkerOptions
+    from ..workers.pool import WorkerPool
+    from ..workers.ray_workers import RayCluster
 
 logger = logs.get_logger(__name__)
 
@@ -40,10 +43,23 @@ class Resources:
     models: ModelCache
     motions: MotionCache
     store: JobStore
+    #: the workers that make frames; None where this process makes them
+    cluster: RayCluster | None = None
+
+    @property
+    def pool(self) -> WorkerPool | None:
+        """The workers' pool."""
+        return self.cluster.pool if self.cluster is not None else None
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+        if self.cluster is not None:
+            self.cluster.close()
 
 
-def make_resources(jobs: Path, options: LoadOptions | None = None) -> Resources:
-    """The resources of a service that keeps its jobs in the folder ``jobs``; imports the libraries.
+def make_resources(jobs: Path, options: LoadOptions | None = None, workers: WorkerOptions | None = None) -> Resources:
+    """The resources of a service that keeps its jobs in the folder ``jobs``, with ``workers`` where it has some; imports the
+    libraries.
 
     Raises ``ShotError`` for a device or a precision that is not there, and ``ImportError`` or ``OSError`` for a library that is
     missing or broken.
@@ -52,8 +68,12 @@ def make_resources(jobs: Path, options: LoadOptions | None = None) -> Resources:
     from ..jobs.runner import ModelCache
     from ..jobs.store import JobStore
 
-    models = ModelCache(options)
-    return Resources(models, MotionCache(models.device), JobStore(jobs))
+    models, cluster = ModelCache(options), None
+    if workers is not None:
+        from ..workers.ray_workers import RayCluster
+
+        cluster = RayCluster(workers, models.options)
+    return Resources(models, MotionCache(models.device), JobStore(jobs), cluster)
 
 
 def _explain(error: Exception) -> ShotError:
@@ -94,7 +114,23 @@ class ResourceLoader:
     @property
     def device(self) -> str:
         """What models run on; empty as long as it is not known."""
-        return str(self._resources.models.device) if self._resources else ""
+        if self._resources is None:
+            return ""
+        pool = self._resources.pool
+        if pool is None:
+            return str(self._resources.models.device)
+        devices = sorted({worker.device for worker in pool.descriptions})
+        return f"{', '.join(devices)} ({pool.size} workers)"
+
+    @property
+    def pool(self) -> WorkerPool | None:
+        """The workers, once they are known; None where there are none."""
+        return self._resources.pool if self._resources is not None else None
+
+    def close(self) -> None:
+        """End what the resources have beside this process."""
+        if self._resources is not None:
+            self._resources.close()
 
     def wait(self, should_stop: Callable[[], bool]) -> Resources:
         """The resources, as soon as they are there. Raises ``Interrupted`` when ``should_stop`` says so before, and ``ShotError``

@@ -95,14 +95,16 @@ class ShotTask(Task):
         only_look: bool = False,
         scene: LookScene | None = None,
         drafts: bool = False,
+        priority: int = 0,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
         file of the picture that the request names, ``look`` the look's file that the shot is a part of. ``only_look`` makes such a
-        file, with ``scene`` in it, and no frames; ``drafts`` sends small pictures while frames are made."""
+        file, with ``scene`` in it, and no frames; ``drafts`` sends small pictures while frames are made.
+        ``priority`` puts it before others where workers share the shots."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference, self._look = crop, reference, look
-        self._only_look, self._scene, self._drafts = only_look, scene, drafts
+        self._only_look, self._scene, self._drafts, self._priority = only_look, scene, drafts, priority
         self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -227,7 +229,10 @@ class ShotTask(Task):
             return
         self._working = True
         self._machine.advance(TaskState.QUEUED)
-        worker.submit(self)
+        if worker.loader.pool is not None:
+            worker.run_beside(self)
+        else:
+            worker.submit(self)
 
     def _send_frames(self) -> None:
         """Send the frames that are due, and the end when all are sent."""
@@ -260,15 +265,25 @@ class ShotTask(Task):
         from ..jobs.runner import RunCallbacks, run
 
         assert self._job is not None
-        models = self.await_resources(worker).models
+        resources = self.await_resources(worker)
         draft = self._send_draft if self._drafts else None
         try:
             if self._only_look:
                 callbacks = RunCallbacks(self.report_progress, should_stop=self._stop.is_set)
-                self._made_look, report = make_look(self._job, models, callbacks, self._scene)
+                if resources.pool is None:
+                    self._made_look, report = make_look(self._job, resources.models, callbacks, self._scene)
+                else:
+                    from ..workers.shot import make_look_pooled
+
+                    self._made_look, report = make_look_pooled(self._job, resources.pool, callbacks, self._scene, self._priority)
             else:
                 callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set, draft)
-                report = run(self._job, models, callbacks)
+                if resources.pool is None:
+                    report = run(self._job, resources.models, callbacks)
+                else:
+                    from ..workers.shot import run_pooled
+
+                    report = run_pooled(self._job, resources.pool, callbacks, self._priority)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ class Worker:
         self._changed = threading.Condition()
         self._stopping = self._busy = False
         self._thread = threading.Thread(target=self._run_tasks, name="worker", daemon=True)
+        #: of tasks that other processes work on: none of them waits for another
+        self._beside: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to work."""
@@ -44,13 +47,22 @@ class Worker:
         elif ahead:
             task.report_progress(f"waiting for {ahead} before it", 0, 1)
 
+    def run_beside(self, task: Task) -> None:
+        """Run a task at once, in a thread of its own: what uses the device is elsewhere."""
+        thread = threading.Thread(target=task.run_safely, args=(self,), name=f"work {task.ticket[:8]}", daemon=True)
+        self._beside = [running for running in self._beside if running.is_alive()]
+        self._beside.append(thread)
+        thread.start()
+
     def stop(self, seconds: float) -> None:
         """Finish with the running task, which must have been cancelled, and end."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout=seconds)
+        end = time.monotonic() + seconds
+        for thread in [self._thread, *self._beside]:
+            if thread.is_alive():
+                thread.join(timeout=max(end - time.monotonic(), 0.0))
 
     def _run_tasks(self) -> None:
         try:

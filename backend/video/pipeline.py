@@ -225,6 +225,16 @@ class ShotPipeline:
         for index, picture in self._iter_pictures(done, foreign):
             yield index, _convert_to_image(picture)
 
+    @property
+    def batch_frames(self) -> int:
+        """How many frames go through the networks at a time: fewer than at first once memory was short."""
+        return self._batch_budget.frames
+
+    def make_batch(self, rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Frames that are no key frames, with their indices, made together from the finished look that was given."""
+        for row, picture in zip(rows, self._propagate(self._given, list(rows))[1], strict=True):
+            yield row, _convert_to_image(picture)
+
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
         out = dict(self.iter_latents())

@@ -21,7 +21,7 @@ from ..references import Finder
 from ..result_words import write_now
 from ..results import make_record
 from ..shot_notice import notice
-from ..shot_start import begin_shot
+from ..shot_start import IN_TURN, begin_shot
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
 from .binding import Bound, bind, name_shot
@@ -238,7 +238,7 @@ class QueueRunner:
             place, plan = prepare(row.shot, self._bound.get(row.id), self.connection.profiles)
             # kept before it begins: a crash in the middle is seen by what is on disk
             self._change(lambda queue: change_row(queue, row.id, state=RowState.RUNNING, message="", code=""))
-            task = begin_shot(place, plan, self.connection)
+            task = begin_shot(place, plan, self.connection, IN_TURN)
         except shot.ShotError as error:
             self._fail(row, str(error), error.code)
         except Exception as error:  # no shot may stop the others

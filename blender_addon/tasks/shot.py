@@ -108,6 +108,7 @@ class ShotTask(Task):
         camera: bpy.types.Object | None = None,
         on_draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
+        priority: int = 0,
     ) -> None:
         """``scope``, ``range_frames``, ``keep_scenes`` and ``quick`` are as for ``PassRender``; ``alpha`` makes frames
         transparent around the characters; ``folder_per_job`` stores frames in a folder named after the job. ``crop`` is the part of
@@ -116,7 +117,7 @@ class ShotTask(Task):
         ``look`` is the look's file of a shot that this is a part of. ``on_draft`` gets, while frames are made, indices of some,
         their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
         where that is possible, so that a window stays alive; a part of another shot is always rendered here. ``camera`` sees all
-        frames, in place of the scene's cameras.
+        frames, in place of the scene's cameras. ``priority`` puts it before others where several workers make the frames.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -128,7 +129,7 @@ class ShotTask(Task):
             )
         check_reference(request, reference)
         self._reference, self._look = reference, look.data if look is not None else b""
-        self._on_draft = on_draft
+        self._on_draft, self._priority = on_draft, priority
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
         self.character = character.name if character is not None and scope == "CHARACTER" else ""
@@ -221,6 +222,7 @@ class ShotTask(Task):
             cut_out=self.transparent,
             crop=self.crop,
             drafts=self._on_draft is not None,
+            priority=self._priority,
         )
 
     def _render_requested(self) -> None:

@@ -169,7 +169,7 @@ def test_the_wheels_description(wheel):
         information = {name.split("/")[1]: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
     described = information["METADATA"]
     assert f"\nVersion: {VERSION}\n" in described and "\nLicense-Expression: GPL-3.0-or-later\n" in described
-    assert set(re.findall(r"(?m)^Provides-Extra: (\w+)$", described)) == {"backend", "blender", "dev", "docs"}
+    assert set(re.findall(r"(?m)^Provides-Extra: (\w+)$", described)) == {"backend", "ray", "blender", "dev", "docs"}
     always = {re.match(r"[\w-]+", line)[0] for line in re.findall(r"(?m)^Requires-Dist: ([^;\n]+)$", described)}
     assert always == {"numpy", "msgspec", "pyzmq", "platformdirs"}
     assert information["entry_points.txt"].split() == ["[console_scripts]", "latentman", "=", "latentman.backend.entry:main"]
