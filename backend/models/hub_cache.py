@@ -17,7 +17,7 @@ NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "tex
 #: those of which a model has one, which predicts
 DENOISERS = ("unet", "transformer")
 #: ends of names of the small files that go with them
-TEXTS = (".json", ".txt", ".model")
+TEXTS = (".json", ".txt", ".model", ".jinja")
 
 
 def find_cached_file(name: str, revision: str | None, file: str) -> Path | None:

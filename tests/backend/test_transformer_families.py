@@ -19,6 +19,8 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEuler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from latentman.backend.__main__ import main
+from latentman.backend.metrics.rivals.making import make_frames
+from latentman.backend.metrics.rivals.settings import TextToVideoZero
 from latentman.backend.models.families import FAMILIES, family_of_layout
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.flow_family import pack
@@ -35,7 +37,8 @@ from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
 from latentman.backend.video.sampling import Sampler
 from latentman.shared.load_options import LoadOptions
-from latentman.shared.shot import PRESETS, Sampling, ShotError
+from latentman.shared.schedule import make_schedule
+from latentman.shared.shot import PRESETS, Sampling, ShotError, with_schedule
 from tests import samples
 from tests.backend import tiny
 from tools import tiny_transformers
@@ -43,6 +46,8 @@ from tools import tiny_transformers
 CPU = torch.device("cpu")
 PASSES = samples.passes(4, 64)
 NAMES = [layout.name for layout in LAYOUTS]
+#: latents, whose values are around 1, that are the same but for the last bits, and such that are not
+SAME, OTHER = 2e-4, 2e-3
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,15 @@ def _make(model: ImageModel, request, context: RunContext | None = None, count: 
     return list(ShotPipeline(model, request, PASSES.select(range(count)), context or RunContext(), **options).frames())
 
 
+def _with_method(request, method):
+    return msgspec.structs.replace(request, method=method)
+
+
+def _make_latents(model: ImageModel, request, count: int = 4) -> np.ndarray:
+    """Clean latents, which show small differences better than pictures do."""
+    return ShotPipeline(model, request, PASSES.select(range(count)), RunContext()).latents().numpy()
+
+
 def _difference(one: Any, other: Any) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max())
 
@@ -170,9 +184,9 @@ def test_frames_are_those_of_diffusers(case, guidance):
 
 def test_depth_and_text_count(case):
     """Frames follow the depth picture and what is said."""
-    plain = _make(case.model, _request(1, preset="per_frame"), count=1)
-    assert _difference(plain, _make(case.model, _request(1, preset="per_frame", control_scale=0.0), count=1)) > 1
-    assert _difference(plain, _make(case.model, _request(1, preset="per_frame", prompt="a dog"), count=1)) > 1
+    plain = _make_latents(case.model, _request(1, preset="per_frame"), 1)
+    for change in (dict(control_scale=0.0), dict(prompt="a dog")):
+        assert _difference(plain, _make_latents(case.model, _request(1, preset="per_frame", **change), 1)) > OTHER
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -185,7 +199,7 @@ def test_presets_make_frames(case, preset):
         # the paper's guidance, through the network: without it the frames are others
         assert PRESETS[preset].method.guidance.gradient == "full"
         unguided = msgspec.structs.replace(PRESETS[preset].method, guidance=None)
-        request = msgspec.structs.replace(_request(2, preset=preset, guidance_scale=2.0), method=unguided)
+        request = _with_method(_request(2, preset=preset, guidance_scale=2.0), unguided)
         assert not np.array_equal(made, _make(case.model, request, count=2))
 
 
@@ -193,14 +207,13 @@ def test_the_first_frame_is_shared(case):
     """Under cross-frame attention the first frame is as alone, and a frame that shows the same is the same."""
     same = PASSES.select([0, 0])
     request = _request(2, preset="cross_frame", guidance_scale=3.0)
-    first, second = ShotPipeline(case.model, request, same, RunContext()).frames()
-    assert _difference(first, second) <= 1
-    alone = _make(case.model, _request(1, preset="per_frame", guidance_scale=3.0), count=1)
-    assert _difference(first, alone[0]) <= 1
-    moved = _make(case.model, request, count=2)
+    first, second = ShotPipeline(case.model, request, same, RunContext()).latents().numpy()
+    assert _difference(first, second) < SAME
+    alone = _make_latents(case.model, _request(1, preset="per_frame", guidance_scale=3.0), 1)
+    assert _difference(first, alone[0]) < SAME
     method = msgspec.structs.replace(PRESETS["cross_frame"].method, cross_frame_attention=False)
-    unshared = _make(case.model, msgspec.structs.replace(request, method=method), count=2)
-    assert _difference(moved[0], first) <= 1 and _difference(moved[1], unshared[1]) > 1
+    shared, unshared = _make_latents(case.model, request, 2), _make_latents(case.model, _with_method(request, method), 2)
+    assert _difference(shared[0], unshared[0]) < SAME and _difference(shared[1], unshared[1]) > OTHER
 
 
 @pytest.mark.parametrize("preset", ["surface", "surface_fast"])
@@ -229,10 +242,26 @@ def test_looks_are_kept_and_shots_resumed(case, preset):
 def test_the_background_has_its_own_prompt(case):
     """What is said of the surroundings changes them; the same said twice changes nothing."""
     options = dict(preset="per_frame", guidance_scale=2.0)
-    plain = _make(case.model, _request(1, **options), count=1)
+    plain = _make_latents(case.model, _request(1, **options), 1)
     prompt = _request(1).text.prompt
-    assert _difference(plain, _make(case.model, _request(1, background_prompt=prompt, **options), count=1)) <= 1
-    assert _difference(plain, _make(case.model, _request(1, background_prompt="snow", **options), count=1)) > 1
+    assert _difference(plain, _make_latents(case.model, _request(1, background_prompt=prompt, **options), 1)) < SAME
+    assert _difference(plain, _make_latents(case.model, _request(1, background_prompt="snow", **options), 1)) > OTHER
+
+
+def test_prompts_change_within_a_shot(case):
+    """At once with every preset, and as a mix where words can be mixed, or pictures are; so do the strengths of the control."""
+    request = _request(preset="per_frame")
+    plain = _make_latents(case.model, request)
+    told = _make_latents(case.model, with_schedule(request, make_schedule([(3, "a dog")], [1.0, 0.3, 1.0, 1.0])))
+    differences = [_difference(one, other) for one, other in zip(plain, told, strict=True)]
+    assert differences[0] < SAME and min(differences[1:]) > OTHER
+    blend = make_schedule([(3, "a dog")], prompt_blend=2)
+    if case.model.family.mixes_texts:
+        assert _difference(_make_latents(case.model, with_schedule(request, blend))[1], plain[1]) > OTHER
+    else:
+        with pytest.raises(ShotError, match="cannot mix the words"):
+            _make(case.model, with_schedule(request, blend))
+    assert len(_make(case.model, with_schedule(_request(preset="surface_fast"), blend))) == 4
 
 
 def test_steps_lie_on_the_straight_line(case):
@@ -290,6 +319,12 @@ def test_what_it_cannot_do_is_a_sentence(case):
     long = RunContext()
     _make(case.model, _request(1, preset="per_frame", prompt="red " * 1200), long, count=1)
     assert any("its end was left out" in sentence for sentence in long.warnings)
+
+
+def test_rivals_are_not_for_it(case):
+    """They are written for UNets; refused before anything is made."""
+    with pytest.raises(ShotError, match="The rivals are made for Stable Diffusion and SDXL"):
+        make_frames(TextToVideoZero(), case.model, _request(1, preset="per_frame"), PASSES.select([0]), RunContext())
 
 
 def test_parts_of_two_families_are_refused(case, tmp_path):
