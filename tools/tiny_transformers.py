@@ -40,6 +40,8 @@ from transformers import (
 
 from latentman.backend.models.tokenizers import END, make_clip_tokenizer
 
+#: layers of attention: with larger numbers than fresh ones have, so that what a tiny network looks at shows
+ATTENTION = ("to_q", "to_k", "to_v", "to_out")
 #: the words of a conversation's turns
 _MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _TEMPLATE = (
@@ -111,7 +113,7 @@ def write_z_image(root: Path, **scheduler: Any) -> None:
         add_control_noise_refiner="control_noise_refiner",
         **shape,
     )
-    _stir(transformer, "pad_token")
+    _stir(transformer, "pad_token", *ATTENTION)
     _stir(control, "before_proj", "after_proj")
     control.save_pretrained(root / "control")
     ZImagePipeline(
@@ -145,8 +147,7 @@ def write_qwen_image(root: Path, **scheduler: Any) -> None:
     transformer = QwenImageTransformer2DModel(out_channels=16, num_layers=2, **shape)
     control = QwenImageControlNetModel(num_layers=1, **shape)
     _stir(control, "controlnet_blocks", "controlnet_x_embedder")
-    # so that what is said shows
-    _stir(transformer, "txt_in", "add_v_proj", "to_add_out")
+    _stir(transformer, "txt_in", "add_v_proj", "to_add_out", *ATTENTION)
     control.save_pretrained(root / "control")
     options: dict[str, Any] = dict(
         use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
@@ -190,6 +191,7 @@ def write_flux(root: Path, **scheduler: Any) -> None:
     transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1, **shape)
     control = FluxControlNetModel(num_layers=1, num_single_layers=1, num_mode=10, **shape)
     _stir(control, "controlnet_blocks", "controlnet_single_blocks", "controlnet_x_embedder")
+    _stir(transformer, *ATTENTION)
     control.save_pretrained(root / "control")
     FluxPipeline(
         vae=_make_vae(),
@@ -220,6 +222,7 @@ def write_sd3(root: Path, **scheduler: Any) -> None:
     transformer = SD3Transformer2DModel(num_layers=2, dual_attention_layers=(0,), qk_norm="rms_norm", **shape)
     control = SD3ControlNetModel(num_layers=1, force_zeros_for_pooled_projection=False, **shape)
     _stir(control, "controlnet_blocks", "pos_embed_input")
+    _stir(transformer, *ATTENTION)
     control.save_pretrained(root / "control")
     StableDiffusion3Pipeline(
         vae=_make_vae(),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.schedulers import make_scheduler
+from latentman.backend.models.shared_keys import share_keys
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
@@ -212,8 +214,12 @@ def test_the_first_frame_is_shared(case):
     alone = _make_latents(case.model, _request(1, preset="per_frame", guidance_scale=3.0), 1)
     assert _difference(first, alone[0]) < SAME
     method = msgspec.structs.replace(PRESETS["cross_frame"].method, cross_frame_attention=False)
-    shared, unshared = _make_latents(case.model, request, 2), _make_latents(case.model, _with_method(request, method), 2)
-    assert _difference(shared[0], unshared[0]) < SAME and _difference(shared[1], unshared[1]) > OTHER
+    apart = PASSES.select([0, 3])
+    shared, unshared = (
+        ShotPipeline(case.model, asked, apart, RunContext()).latents().numpy() for asked in (request, _with_method(request, method))
+    )
+    # what a tiny network with few layers looks at counts for little, and far more than what rounding does
+    assert _difference(shared[0], unshared[0]) < 1e-5 and _difference(shared[1], unshared[1]) > 1e-4
 
 
 @pytest.mark.parametrize("preset", ["surface", "surface_fast"])
@@ -246,6 +252,23 @@ def test_the_background_has_its_own_prompt(case):
     prompt = _request(1).text.prompt
     assert _difference(plain, _make_latents(case.model, _request(1, background_prompt=prompt, **options), 1)) < SAME
     assert _difference(plain, _make_latents(case.model, _request(1, background_prompt="snow", **options), 1)) > OTHER
+
+
+def test_keys_are_shared_at_the_tokens_of_pictures():
+    """Each run's first frame gives them, the text keeps its own, and gradients flow to the first frame unless they are held."""
+    layers = SimpleNamespace(to_k=torch.nn.Linear(3, 4), to_v=torch.nn.Linear(3, 4))
+    seen = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    plain = layers.to_k(seen)
+    for held in (False, True):
+        with share_keys([(layers, slice(2, None))] * 2, 2, held=held):
+            keys, values = layers.to_k(seen), layers.to_v(seen)
+        for frame in range(6):
+            first = frame // 3 * 3
+            assert torch.equal(keys[frame, :2], plain[frame, :2]) and torch.equal(keys[frame, 2:], plain[first, 2:])
+            assert torch.equal(values[frame, 2:], values[first, 2:])
+        (gradient,) = torch.autograd.grad(keys[1].sum(), seen)
+        assert bool(gradient[0, 2:].any()) != held and bool(gradient[1, :2].any()) and not gradient[1, 2:].any()
+    assert torch.equal(layers.to_k(seen), plain)
 
 
 def test_prompts_change_within_a_shot(case):
