@@ -16,9 +16,11 @@ from ..shared.arguments import add_settings, read_path
 from ..shared.command_parser import CommandParser, reads_json
 from ..shared.console import CLOSED_PIPE, STOPPED, Console, check_shot_arguments, find_exit_code, finish_output, prepare_output
 from ..shared.curve_keys import KeysError
+from ..shared.disk_errors import explain_disk_error, find_path
 from ..shared.endpoint import DEFAULT_ENDPOINT
 from ..shared.files import read_file
 from ..shared.folders import jobs_folder
+from ..shared.interrupts import Terminated, catch_termination
 from ..shared.load_options import LoadOptions
 from ..shared.shot import ShotError
 from ..shared.version import VERSION
@@ -254,30 +256,46 @@ def _run_logged(args: argparse.Namespace, uses_models: bool) -> int:
                 return 2
             if uses_models and not getattr(args, "imports_later", False):
                 quieten_libraries()
-            return int(args.run(args))
-        except KeyboardInterrupt:
-            Console(getattr(args, "json", False) is True).emit("interrupted", code="interrupted", signal="SIGINT", message=STOPPED)
-            return 128 + signal.SIGINT
+            with catch_termination():
+                return int(args.run(args))
+        except Terminated as stop:
+            Console(_is_json(args)).emit(
+                "interrupted", code="interrupted", signal=signal.Signals(stop.number).name, message=STOPPED
+            )
+            return 128 + stop.number
         except BrokenPipeError:
             return CLOSED_PIPE
         except ShotError:
             # a sentence already
             raise
+        except MemoryError:
+            logger.exception("latentman %s ran out of memory", args.command)
+            _tell_failure(args, "memory", "There is not enough memory; use fewer frames or a smaller resolution.")
+            return 1
+        except OSError as error:
+            logger.exception("latentman %s could not go on", args.command)
+            sentence = explain_disk_error(error, find_path(error, "A file, folder or output"), "used", "name others")
+            _tell_failure(args, "disk", sentence)
+            return 1
         except Exception as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and not missing.startswith("latentman"):
                 _tell_failure(args, "environment", explain_missing(missing))
                 return 2
             logger.critical("latentman %s ended unexpectedly", args.command, exc_info=True)
-            if getattr(args, "json", False) is True:
+            if _is_json(args):
                 _tell_failure(args, "internal", f"It failed unexpectedly ({type(error).__name__}); more is in {logs.find_own()}")
             return 1
 
 
+def _is_json(args: argparse.Namespace) -> bool:
+    """Whether programs read what the command says; of ``evaluate`` and ``measure`` ``--json`` is a file."""
+    return getattr(args, "json", False) is True
+
+
 def _tell_failure(args: argparse.Namespace, code: str, sentence: str) -> None:
     """Say why a command ended: programs read it where they read all else."""
-    # of evaluate it is a file
-    if getattr(args, "json", False) is True:
+    if _is_json(args):
         Console(True).emit("failed", code=code, message=sentence)
     else:
         print(sentence, file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from .launch import tell
 
 
 def main() -> int:
@@ -13,5 +13,5 @@ def main() -> int:
         return command_line()
     except KeyboardInterrupt:
         # later the command itself says that it was stopped
-        sys.stderr.write("It was stopped before it began.\n")
+        tell("interrupted", "interrupted", "It was stopped before it began.", signal="SIGINT")
         return 130

@@ -5,6 +5,7 @@ beside it must become importable. Written so that an old Python can read it and 
 """
 
 import importlib.util
+import json
 import os
 import sys
 
@@ -21,12 +22,23 @@ def load_package() -> None:
     spec.loader.exec_module(package)
 
 
+def tell(event: str, code: str, sentence: str, **more: str) -> None:
+    """Say why nothing was begun: to programs as the last event of ``--json``, to people on the standard error."""
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps(dict(event=event, code=code, message=sentence, **more)) + "\n")
+        sys.stdout.flush()
+    else:
+        sys.stderr.write(sentence + "\n")
+
+
 def main() -> int:
     """Check the Python, then hand over to the command line; returns the exit code."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        sys.stderr.write(
+        tell(
+            "failed",
+            "environment",
             f"Python {sys.version_info[0]}.{sys.version_info[1]} runs here ({sys.executable}); LatentMan's backend "
-            f"needs {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}. Choose another Python.\n"
+            f"needs {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}. Choose another Python.",
         )
         return 2
     # the folder of this script must not shadow anybody's modules
@@ -42,11 +54,11 @@ def main() -> int:
         try:
             from latentman.backend.__main__ import main as command_line
         except ModuleNotFoundError as error:
-            sys.stderr.write(f"{sys.executable}: {explain_missing(error.name or '')}\n")
+            tell("failed", "environment", f"{sys.executable}: {explain_missing(error.name or '')}")
             return 2
         return command_line()
     except KeyboardInterrupt:
-        sys.stderr.write("It was stopped before it began.\n")
+        tell("interrupted", "interrupted", "It was stopped before it began.", signal="SIGINT")
         return 130
     finally:
         if claimed:

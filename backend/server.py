@@ -192,6 +192,8 @@ class Server:
         self._untold: dict[bytes, None] = {}
         self._has_answered = self._has_told = False
         self._tasks: dict[str, Task] = {}
+        #: the key of whoever has sent the message that is being answered
+        self._sender_key = b""
         self._pinged = 0.0
         self._stopping = threading.Event()
 
@@ -257,6 +259,7 @@ class Server:
         buffers = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
         key = _find_key(sender)
         if self._clients.knows(key):
+            self._sender_key = key
             self._answer(sender.bytes, buffers)
         elif self.pairing is not None and self.pairing.is_own(key):
             self._pair(self.pairing, sender.bytes, buffers)
@@ -459,6 +462,7 @@ class Server:
             self._refuse_new(client, task.ticket, ShotError("busy", sentence))
             return
         self._tasks[task.ticket] = task
+        task.owner = self._sender_key
         try:
             task.start(self._worker)
         except Exception as error:  # no more threads, for one

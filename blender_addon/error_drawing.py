@@ -21,10 +21,13 @@ def draw_error(layout: bpy.types.UILayout, context: bpy.types.Context, place: Pl
         set_properties(row.operator("latentman.dismiss_error", text="", icon="X", emboss=False), place=place.name)
 
 
-def draw_task(layout: bpy.types.UILayout, task: Task) -> None:
-    """Draw a task's bar with what it does, and *Cancel*, which has no use any more once it is pressed."""
+def draw_task(layout: bpy.types.UILayout, context: bpy.types.Context, task: Task) -> None:
+    """Draw a task's bar with what it does and what is worth knowing of it, and *Cancel*, which has no use any more once it is
+    pressed."""
     cancelling = is_cancelling(task)
     layout.progress(factor=get_task_fraction(task), text=tr(describe_task(task)), translate=False)
+    if task.note:
+        draw_sentence(layout, context, task.note)
     row = layout.row()
     row.enabled = not cancelling
     row.operator("latentman.cancel", text="Cancelling..." if cancelling else "Cancel", text_ctxt=CONTEXT, icon="CANCEL")

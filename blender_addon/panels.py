@@ -252,7 +252,7 @@ class MotionPanel(SidebarPanel):
             row.prop(settings.motion, name, toggle=True)
         task = connection.motion_task
         if task and not task.done:
-            draw_task(layout, task)
+            draw_task(layout, context, task)
         else:
             row = layout.row(align=True)
             row.scale_y = 1.2
@@ -531,7 +531,7 @@ class GeneratePanel(SidebarPanel):
             draw_sentence(layout, context, "The backend is not running; press Start above.")
         task = connection.shot_task
         if task and not task.done:
-            draw_task(layout, task)
+            draw_task(layout, context, task)
             if live.icon:
                 layout.template_icon(live.icon, scale=8.0)
             layout.operator("latentman.watch", icon="WINDOW")

@@ -151,8 +151,9 @@ def draw_facts(layout: bpy.types.UILayout, context: bpy.types.Context, result: L
 
 def draw_history_buttons(layout: bpy.types.UILayout) -> None:
     """The buttons that a result has in the panel and in the sequencer."""
+    # in a row of its own: beside another button its words are cut off
+    layout.operator("latentman.restore_settings", icon="LOOP_BACK")
     row = layout.row(align=True)
-    row.operator("latentman.restore_settings", icon="LOOP_BACK")
     row.operator("latentman.make_again", icon="FILE_REFRESH")
     set_properties(row.operator("latentman.make_again", text="", icon="ADD"), new_seed=True)
     row = layout.row(align=True)
@@ -162,11 +163,11 @@ def draw_history_buttons(layout: bpy.types.UILayout) -> None:
     row.operator("latentman.remove_result", text="", icon="TRASH")
 
 
-def draw_fetch(layout: bpy.types.UILayout) -> None:
+def draw_fetch(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """*Fetch Again*, or how far it is."""
     task = connection.fetch_task
     if task and not task.done:
-        draw_task(layout, task)
+        draw_task(layout, context, task)
     else:
         layout.operator("latentman.fetch_result", icon="IMPORT")
 
@@ -233,7 +234,7 @@ class ResultPanel(SidebarPanel):
         row.operator("latentman.keep_look", icon="LOCKED")
         _draw_material(layout, settings, result)
         draw_history_buttons(layout)
-        draw_fetch(layout)
+        draw_fetch(layout, context)
 
 
 def _draw_material(layout: bpy.types.UILayout, settings: properties.LatentManSettings, result: LatentManResult) -> None:

@@ -66,7 +66,7 @@ class StripPanel(bpy.types.Panel):
         _draw_versions(layout, result)
         task = connection.shot_task
         if task and not task.done:
-            draw_task(layout, task)
+            draw_task(layout, context, task)
         draw_error(layout, context, Place.SHOT)
         draw_history_buttons(layout)
         row = layout.row(align=True)
@@ -74,7 +74,7 @@ class StripPanel(bpy.types.Panel):
         row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         layout.operator("latentman.choose_strip_result", icon="RESTRICT_SELECT_OFF")
         draw_error(layout, context, Place.RESULT)
-        draw_fetch(layout)
+        draw_fetch(layout, context)
         _draw_add(layout, context)
 
 

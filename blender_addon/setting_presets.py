@@ -9,17 +9,19 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import bpy
 import msgspec
 
 from ..shared.files import read_file, write_atomically
 from ..shared.pasted_paths import read_pasted_path
+from ..shared.schedule import Schedule
 from ..shared.settings import list_settings
 from ..shared.shot import ShotError, ShotRequest, Text
 from .panel_memory import Value, join_settings, read_group_values, read_technique_values, write_group_values, write_technique_values
 from .paths import get_file_folder
+from .prompt_keys import list_prompt_keys, write_prompt_keys
 from .prompt_texts import PROMPTS, read_prompt, unlink_texts
 from .properties import FROM_SCENE, LatentManSettings, complete_model
 from .technique_properties import PRESET, LatentManTechniques
@@ -30,6 +32,11 @@ _MAX_FILE = 1 << 20
 _LOOK_SAMPLING = ("model", "seed")
 #: settings of a shot that are neither look nor method, and of the panel's own those that are of the method
 _SIZE, _METHOD_OF_PANEL = ("width", "height"), ("matching", "keep_background")
+#: prompts by frame that a preset has at most; a frame as Blender's properties hold it
+_MOST_PROMPTS = 1000
+Frame = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+#: what a preset that has no prompts by frame is older than
+_PROMPTS = "prompts_by_frame"
 _FOLDER = Path(__file__).resolve().parent
 #: the presets that come with the extension
 SHIPPED = _FOLDER / "presets"
@@ -37,13 +44,15 @@ SHIPPED = _FOLDER / "presets"
 
 class PresetValues(msgspec.Struct, frozen=True, omit_defaults=True):
     """A preset's settings by name. ``techniques`` are those that are not as the method's preset has them, ``plugins`` of other
-    packages; a preset ``from_defaults`` leaves out what is the default."""
+    packages; a preset ``from_defaults`` leaves out what is the default. ``prompts`` are a look's *Prompts by Frame*, None in
+    presets of other kinds or older than them."""
 
     kind: str
     values: dict[str, Value]
     techniques: dict[str, dict[str, Value]] = {}
     plugins: str = ""
     from_defaults: bool = False
+    prompts: Annotated[tuple[tuple[Frame, str], ...], msgspec.Meta(max_length=_MOST_PROMPTS)] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class PresetKind:
 
 
 def _list_look_names() -> tuple[str, ...]:
-    return (*(one.name for one in list_settings(Text)), *_LOOK_SAMPLING)
+    return (*(one.name for struct in (Text, Schedule) for one in list_settings(struct)), *_LOOK_SAMPLING)
 
 
 def _list_method_names() -> tuple[str, ...]:
@@ -85,7 +94,7 @@ def read_values(settings: LatentManSettings, kind: PresetKind) -> PresetValues:
     if values.get("reference"):
         values["reference"] = read_pasted_path(str(values["reference"]), get_file_folder())
     if not kind.has_techniques:
-        return PresetValues(kind.name, values)
+        return PresetValues(kind.name, values, prompts=tuple(list_prompt_keys(settings)))
     techniques: LatentManTechniques = settings.techniques
     return PresetValues(kind.name, values, read_technique_values(techniques), techniques.plugins)
 
@@ -96,12 +105,17 @@ def load_values(settings: LatentManSettings, preset: PresetValues) -> list[str]:
     kind = KINDS.get(preset.kind)
     if kind is None:
         raise ShotError("preset", f"The preset is one of '{preset.kind[:40]}', which this version does not know; update it.")
-    notes = []
+    notes, had_prompts = [], False
     if kind is LOOK:
         unlink_texts(settings)
+        had_prompts = bool(list_prompt_keys(settings))
+        # those of the look before would hide this one's prompt
+        write_prompt_keys(settings, preset.prompts or ())
     new = [name for name in kind.names if name not in preset.values]
     for name in new:
         settings.property_unset(name)
+    if kind is LOOK and preset.prompts is None and had_prompts:
+        new.append(_PROMPTS)
     known = {name: value for name, value in preset.values.items() if name in kind.names}
     unknown = [name for name in preset.values if name not in known]
     unknown += write_group_values(settings, known)

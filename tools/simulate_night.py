@@ -12,7 +12,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from latentman.backend.workers.queue import Place, QueuedUnit, UnitQueue
+from latentman.backend.tasks.turns import Turn
+from latentman.backend.workers.queue import QueuedUnit, UnitQueue
 
 #: seconds in an hour
 HOUR = 3600.0
@@ -53,9 +54,9 @@ def simulate(night: Night, seed: int = 0) -> NightReport:
     random_numbers, queue = random.Random(seed), UnitQueue[tuple[int, range]]()
     rest = range(night.keyframes, night.frames)
     made, given_up, wasted, useful, deaths = Counter[tuple[int, int]](), 0, 0.0, 0.0, 0
-    places = [Place(0, shot) for shot in range(night.shots)]
+    turns = [Turn(0, shot, shot) for shot in range(night.shots)]
     for shot in range(night.shots):
-        queue.add((shot, range(night.keyframes)), places[shot])
+        queue.add((shot, range(night.keyframes)), turns[shot])
     order = itertools.count()
     # (time, number, worker, the unit that ends then, when it began, whether the worker dies)
     events: list[tuple[float, int, int, QueuedUnit[tuple[int, range]] | None, float, bool]] = []
@@ -86,7 +87,7 @@ def simulate(night: Night, seed: int = 0) -> NightReport:
         made.update((shot, row) for row in rows)
         if rows.start == 0:
             for start in range(rest.start, rest.stop, night.batch):
-                queue.add((shot, range(start, min(start + night.batch, rest.stop))), places[shot])
+                queue.add((shot, range(start, min(start + night.batch, rest.stop))), turns[shot])
         idle.append(worker)
     wrong = sum(made[shot, row] != 1 for shot in range(night.shots) for row in range(night.frames))
     return NightReport(last / HOUR, useful / night.workers / HOUR, deaths, wasted / (useful + wasted), given_up, wrong)

@@ -15,7 +15,11 @@ from typing import Any
 
 import bpy
 
+#: work that is done step by step: what it yields are the seconds until the next one, None for a tick
+Steps = Iterator[float | None]
 KEY, TICK, PATIENCE = "bl_ext.user_default.latentman", 0.3, float(os.environ.get("LATENTMAN_WINDOW_PATIENCE", "400"))
+#: seconds until the next step, for work that asks for it
+QUICK = 0.02
 
 
 def get_arguments() -> tuple[str, Path]:
@@ -80,7 +84,7 @@ def press_ctrl_z() -> None:
     window.event_simulate("Z", "RELEASE", x=x, y=y, ctrl=True)
 
 
-def click_down_column(across: float, reached: Callable[[], bool], begin: int = 30, end: int = 190) -> Iterator[None]:
+def click_down_column(across: float, reached: Callable[[], bool], begin: int = 30, end: int = 190) -> Steps:
     """Click down a column of the sidebar, ``across`` of its width, until a button there has done its work.
 
     ``begin`` and ``end`` are pixels from its top.
@@ -111,7 +115,7 @@ def open_panels(*names: str) -> None:
         bpy.utils.register_class(cls)
 
 
-def scroll(lines: int) -> Iterator[None]:
+def scroll(lines: int) -> Steps:
     """Turn the mouse wheel over the sidebar: down, or up for a negative number."""
     window, _, region = get_window_and_view()
     x, y = region.x + region.width // 2, region.y + region.height // 2
@@ -121,7 +125,7 @@ def scroll(lines: int) -> Iterator[None]:
         yield from wait_seconds(0.1)
 
 
-def take_screenshot(name: str) -> Iterator[None]:
+def take_screenshot(name: str) -> Steps:
     """Wait until a screenshot of this state is taken."""
     out = get_arguments()[1]
     for area in get_window_and_view()[0].screen.areas:
@@ -131,19 +135,19 @@ def take_screenshot(name: str) -> Iterator[None]:
     yield from wait_until(lambda: (out / f"{name}.done").exists(), f"a screenshot of {name}")
 
 
-def wait_seconds(seconds: float) -> Iterator[None]:
+def wait_seconds(seconds: float) -> Steps:
     """Let the window run for some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        yield
+        yield None
 
 
-def wait_until(condition: Callable[[], object], what: str) -> Iterator[None]:
+def wait_until(condition: Callable[[], object], what: str) -> Steps:
     """Wait for a condition, at most ``PATIENCE`` seconds."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited too long for {what}"
-        yield
+        yield None
 
 
 class StallMonitor:
@@ -158,7 +162,7 @@ class StallMonitor:
         #: by phase and by what the extension did: how long each call took
         self.calls: dict[str, dict[str, list[float]]] = {}
         self._last = time.monotonic()
-        bpy.app.timers.register(self._tick, first_interval=0.05)
+        bpy.app.timers.register(self._tick, first_interval=0.05, persistent=True)
 
     def watch(self, owner: Any, name: str, what: str) -> None:
         """Take the time of every call of a function of the extension's from now on."""
@@ -192,13 +196,13 @@ class StallMonitor:
         return "\n".join(lines) + "\n"
 
 
-def run(work: Iterator[None]) -> None:
-    """Advance the work by one step at every tick of a timer; then write ``outcome.txt`` and quit Blender."""
+def run(work: Steps) -> None:
+    """Advance the work by one step at every tick of a timer, after as many seconds as it yields; then write ``outcome.txt`` and
+    quit Blender."""
 
     def tick() -> float | None:
         try:
-            next(work)
-            return TICK
+            return next(work) or TICK
         except StopIteration:
             outcome = "passed"
         except BaseException:
@@ -209,4 +213,5 @@ def run(work: Iterator[None]) -> None:
         bpy.ops.wm.quit_blender()
         return None
 
-    bpy.app.timers.register(tick, first_interval=2.0)
+    # a file that is opened does not end it
+    bpy.app.timers.register(tick, first_interval=2.0, persistent=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import bpy
 from mathutils import Vector
 
-from tools.window_actions import KEY, click, get_window_and_view, take_screenshot, wait_seconds, wait_until
+from tools.window_actions import KEY, Steps, click, get_window_and_view, take_screenshot, wait_seconds, wait_until
 
 #: pixels from the left and the top of an Asset Browser, or of a shelf, to the middle of its first tile
 FIRST_TILE, FIRST_IN_SHELF, SHELF_STEP = (56, 55), (40, 38), 77
@@ -36,7 +35,7 @@ def read_head(armature: Any, bone: str) -> Any:
     return posed.pose.bones[bone].head.copy()
 
 
-def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[None]:
+def drag(begin: tuple[int, int], end: tuple[int, int]) -> Steps:
     """A real drag with the left mouse button, at window coordinates."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=begin[0], y=begin[1])
@@ -54,7 +53,7 @@ def drag(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[None]:
     yield from wait_seconds(2)
 
 
-def press_at(x: int, y: int) -> Iterator[None]:
+def press_at(x: int, y: int) -> Steps:
     """A real click, slow enough for what is under the mouse to notice it."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
@@ -65,7 +64,7 @@ def press_at(x: int, y: int) -> Iterator[None]:
     yield from wait_seconds(1.5)
 
 
-def use_assets() -> Iterator[None]:
+def use_assets() -> Steps:
     """Install the library, drag the mannequin into the viewport, have it move by a clip, and apply a pose of its own."""
     build = get_module("assets.building").build
     click("latentman.install_assets")
@@ -77,6 +76,8 @@ def use_assets() -> Iterator[None]:
     area.ui_type = "ASSETS"
     yield from wait_seconds(2)
     space: Any = area.spaces.active
+    # Blender 5 opens the tree of catalogues, which leaves no room for tiles in a narrow area
+    space.show_region_toolbar = False
     space.params.asset_library_reference = "LatentMan"
     yield from wait_seconds(3)
     yield from take_screenshot("16-assets")
@@ -84,7 +85,8 @@ def use_assets() -> Iterator[None]:
     yield from wait_seconds(2)
     browser, viewport = find_region(area, "WINDOW"), find_region(view, "WINDOW")
     tile = (browser.x + FIRST_TILE[0], browser.y + browser.height - FIRST_TILE[1])
-    yield from drag(tile, (viewport.x + 300, viewport.y + 350))
+    # between the toolbar and the sidebar, however narrow the viewport is
+    yield from drag(tile, ((viewport.x + find_region(view, "UI").x) // 2, viewport.y + 350))
     dragged = get_armature("Mannequin Rig")
     assert (dragged.matrix_world.to_3x3() @ Vector((0, 1, 0))).z > 0.99, "it stands upright"
     bodies = get_module("rigging.characters").find_character_meshes(dragged)
@@ -113,7 +115,7 @@ def use_assets() -> Iterator[None]:
     area.ui_type = before
 
 
-def apply_pose(area: Any, wanted: Any) -> Iterator[None]:
+def apply_pose(area: Any, wanted: Any) -> Steps:
     """Apply the pose that was marked to the other mannequin by a click into Blender's own shelf, and by its operator, flipped."""
     window, view, _ = get_window_and_view()
     other = get_armature("Mannequin")

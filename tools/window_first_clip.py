@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import bpy
 
 from tools.window_actions import (
     KEY,
+    Steps,
     click_at,
-    click_down_column,
     get_arguments,
     get_connection,
     get_window_and_view,
@@ -20,6 +19,8 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
+from tools.window_buttons import press_until
+from tools.window_shots import get_settings
 
 
 def get_set_up() -> Any:
@@ -27,21 +28,8 @@ def get_set_up() -> Any:
     return sys.modules[KEY + ".blender_addon.set_up.state"].set_up
 
 
-def get_settings() -> Any:
-    """The panel's settings."""
-    scene: Any = bpy.context.scene
-    return scene.latentman
-
-
-def _press(across: float, down: int, reached: Callable[[], bool], what: str) -> Iterator[None]:
-    """Click once, at a part of the sidebar's width and so many pixels below its top, and wait for what the button does."""
-    region = get_window_and_view()[2]
-    click_at(region.x + round(region.width * across), region.y + region.height - down)
-    yield from wait_until(reached, what)
-
-
-def make_first_clip() -> Iterator[None]:
-    """Install from disk, then five clicks: Set Up, Install, Add Mannequin, Make Motion, Generate."""
+def install_zip() -> Steps:
+    """Install the extension from disk with Blender online, and show the sidebar's tab."""
     package, _ = get_arguments()
     yield from wait_seconds(2)
     bpy.ops.extensions.package_install_files(filepath=package, repo="user_default", enable_on_install=True)
@@ -54,11 +42,17 @@ def make_first_clip() -> Iterator[None]:
     area.spaces.active.show_region_ui = True  # type: ignore[union-attr]
     yield from wait_seconds(2)
     region.active_panel_category = "LatentMan"  # type: ignore[assignment]  # it depends on the add-ons
+    yield from wait_seconds(1)
+
+
+def make_first_clip() -> Steps:
+    """Install from disk, then five clicks: Set Up, Install, Add Mannequin, Make Motion, Generate."""
+    yield from install_zip()
     yield from take_screenshot("20-fresh")
     set_up = get_set_up()
-    yield from _press(0.3, 45, lambda: set_up.state.value == "planned", "the plan")
+    yield from press_until("latentman.plan_set_up", lambda: set_up.state.value == "planned")
     yield from take_screenshot("21-plan")
-    yield from _press(0.5, 222, lambda: set_up.state.value == "running", "the installation")
+    yield from press_until("latentman.run_set_up", lambda: set_up.state.value == "running")
     yield from wait_until(lambda: (set_up.step.name == "packages" and set_up.step.done > 60e6) or not set_up.busy, "packages")
     yield from take_screenshot("22-fetching")
     yield from wait_until(lambda: set_up.step.name == "trying" or not set_up.busy, "the check")
@@ -68,18 +62,18 @@ def make_first_clip() -> Iterator[None]:
     yield from wait_until(lambda: get_connection().connected or get_connection().error, "the backend")
     assert get_connection().connected, get_connection().error
     yield from take_screenshot("24-connected")
-    yield from _press(0.25, 163, lambda: get_settings().character is not None, "the mannequin")
+    yield from press_until("latentman.add_mannequin", lambda: get_settings().character is not None)
     yield from take_screenshot("25-mannequin")
-    # the panel grows while it is looked at
-    yield from click_down_column(0.25, lambda: get_connection().motion_task is not None, 300, 350)
+    yield from press_until("latentman.make_motion", lambda: get_connection().motion_task is not None)
     yield from wait_until(lambda: get_connection().motion_task.done, "the motion")
     assert get_connection().motion_task.succeeded, get_connection().motion_task.error
     yield from take_screenshot("26-motion")
     yield from scroll(40)
     yield from take_screenshot("27-before")
-    yield from click_down_column(0.75, lambda: get_connection().shot_task is not None, 588, 624)
-    yield from wait_until(lambda: get_connection().shot_task.fraction > 0.5 or get_connection().shot_task.done, "half of the shot")
+    yield from press_until("latentman.generate()", lambda: get_connection().shot_task is not None)
+    shot = get_connection().shot_task
+    yield from wait_until(lambda: shot.progress.fraction > 0.5 or shot.done, "half of the shot")
     yield from take_screenshot("28-generating")
-    yield from wait_until(lambda: get_connection().shot_task.done, "the shot")
-    assert get_connection().shot_task.succeeded, get_connection().shot_task.error
+    yield from wait_until(lambda: shot.done, "the shot")
+    assert shot.succeeded, shot.error
     yield from take_screenshot("29-clip")

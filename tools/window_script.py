@@ -10,7 +10,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ import bpy
 
 from tools.window_actions import (
     KEY,
-    StallMonitor,
-    can_click,
+    Steps,
     click,
     click_down_column,
     get_arguments,
@@ -36,18 +36,24 @@ from tools.window_actions import (
 )
 from tools.window_assets import use_assets
 from tools.window_first_clip import make_first_clip
-
-PROMPT = "a knight in red armour"
-#: the part that is run alone, since it begins with nothing but the zip
-FIRST_CLIP = "first-clip"
-monitor = StallMonitor()
-
-
-def get_current_scene() -> bpy.types.Scene:
-    """The scene; to be asked for again after every undo."""
-    scene = bpy.context.scene
-    assert scene is not None
-    return scene
+from tools.window_models import use_models
+from tools.window_names import FIRST_CLIP, SET_UP
+from tools.window_queue import use_queue
+from tools.window_sequencer import use_sequencer
+from tools.window_set_up import use_set_up
+from tools.window_shots import (
+    PROMPT,
+    check_panel_is_free,
+    find_layout,
+    generate,
+    get_current_scene,
+    get_settings,
+    is_in_stage,
+    monitor,
+    press_ctrl_z_and_wait,
+    set_up_shot,
+    wait_for_shot,
+)
 
 
 def get_preferences() -> bpy.types.Preferences:
@@ -57,12 +63,6 @@ def get_preferences() -> bpy.types.Preferences:
     return preferences
 
 
-def get_settings() -> Any:
-    """The panel's settings, whose type is the installed extension's; to be asked for again after every undo."""
-    scene: Any = get_current_scene()
-    return scene.latentman
-
-
 def get_view(area: bpy.types.Area) -> bpy.types.SpaceView3D:
     """The 3D view that an area shows."""
     space = area.spaces.active
@@ -70,17 +70,7 @@ def get_view(area: bpy.types.Area) -> bpy.types.SpaceView3D:
     return space
 
 
-def wait_for_shot(shot: Any, reached: Callable[[Any], bool], what: str) -> Iterator[None]:
-    """Wait until a shot has reached something, or has ended."""
-    return wait_until(lambda: shot.done or reached(shot), what)
-
-
-def is_in_stage(stage: str, fraction: float) -> Callable[[Any], bool]:
-    """A test whether a shot has done more than a fraction of a stage."""
-    return lambda shot: shot.stage == stage and shot.fraction > fraction
-
-
-def start() -> Iterator[None]:
+def start() -> Steps:
     """Install the extension, clear the scene, show the sidebar, start the backend by a real click, add a character."""
     package, _ = get_arguments()
     yield from wait_seconds(2)
@@ -110,7 +100,7 @@ def start() -> Iterator[None]:
     yield from take_screenshot("2-mannequin")
 
 
-def use_panel() -> Iterator[None]:
+def use_panel() -> Steps:
     """Go through the panel as an animator does."""
     scene = get_current_scene()
     get_settings().motion.text = "a person bows"
@@ -148,6 +138,9 @@ def use_panel() -> Iterator[None]:
     yield from scroll(40)
     yield from take_screenshot("4-preview")
     monitor.phase = "generating"
+    count = len(get_settings().results)
+    # Make Motion may have given the scene the motion's range
+    get_current_scene().frame_start, get_current_scene().frame_end = 1, 4
     click("latentman.generate")
     yield from play_meanwhile()
     yield from wait_until(lambda: get_connection().shot_task.stage == "denoising", "the first step")
@@ -155,7 +148,7 @@ def use_panel() -> Iterator[None]:
     yield from wait_until(lambda: get_connection().shot_task.done, "the frames")
     assert get_connection().shot_task.succeeded, get_connection().shot_task.error
     monitor.phase = "results"
-    assert len(get_settings().results) == 1
+    assert len(get_settings().results) == count + 1
     click("latentman.to_sequencer")
     # the box has grown
     yield from scroll(40)
@@ -177,7 +170,7 @@ def use_panel() -> Iterator[None]:
     yield from scroll(-40)
 
 
-def play_meanwhile() -> Iterator[None]:
+def play_meanwhile() -> Steps:
     """Play the animation while passes are rendered: it goes on."""
     scene, seen = get_current_scene(), set()
     window, area, _ = get_window_and_view()
@@ -187,14 +180,14 @@ def play_meanwhile() -> Iterator[None]:
     shot = get_connection().shot_task
     while not shot.done and shot.stage == "rendering passes":
         seen.add(scene.frame_current)
-        yield
+        yield None
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.screen.animation_cancel()
     monitor.phase = "generating"
     assert len(seen) > 3, f"only the frames {sorted(seen)} were shown while passes were rendered"
 
 
-def use_source() -> Iterator[None]:
+def use_source() -> Steps:
     """Another armature's motion is taken over, and a doubtful bone map is asked about."""
     click("latentman.use_clip")
     source = get_settings().character
@@ -225,7 +218,7 @@ def use_source() -> Iterator[None]:
     yield from scroll(-40)
 
 
-def use_folded_panels() -> Iterator[None]:
+def use_folded_panels() -> Steps:
     """Open the sub-panels that are folded: all settings of a shot, and its techniques."""
     monitor.phase = "sub-panels"
     get_settings().prompt = PROMPT
@@ -251,7 +244,7 @@ def use_folded_panels() -> Iterator[None]:
     yield from scroll(-40)
 
 
-def copy_diagnostics() -> Iterator[None]:
+def copy_diagnostics() -> Steps:
     """Use the two buttons for bug reports, by real clicks."""
     manager, out = get_window_manager(), get_arguments()[1]
     get_settings().prompt = PROMPT
@@ -273,28 +266,11 @@ def copy_diagnostics() -> Iterator[None]:
     assert any(folder.glob("blender-*.log")), f"no log of Blender's in {folder}"
 
 
-def _set_up_shot(frames: int, seed: int, steps: int = 8) -> None:
-    """Set up a shot that has not been made yet."""
-    scene = get_current_scene()
-    if scene.camera is None:
-        click("latentman.use_clip")
-        click("latentman.frame_character")
-        scene = get_current_scene()
-    scene.frame_start, scene.frame_end = 1, frames
-    chosen = get_settings()
-    chosen.prompt, chosen.seed, chosen.steps, chosen.only_changed = PROMPT, seed, steps, False
-
-
-def _check_panel_is_free() -> None:
-    assert not get_connection().busy, "the panel is still busy"
-    assert can_click("latentman.generate"), "Generate is greyed out"
-
-
-def cancel_shots() -> Iterator[None]:
+def cancel_shots() -> Steps:
     """Cancel while passes are rendered, and while it denoises; the panel is free and Generate works after each."""
     yield from scroll(40)
     for n, (name, frames, stage) in enumerate((("passes", 60, "rendering passes"), ("denoising", 4, "denoising"))):
-        _set_up_shot(frames, seed=100 + n, steps=20)
+        set_up_shot(frames, seed=100 + n, steps=20)
         monitor.phase = f"until cancelled in {name}"
         click("latentman.generate")
         shot = get_connection().shot_task
@@ -307,21 +283,12 @@ def cancel_shots() -> Iterator[None]:
         yield from wait_for_shot(shot, lambda shot: False, "the end of the cancelled shot")
         assert shot.cancelled, f"{shot.state}: {shot.error}"
         yield from take_screenshot(f"10-cancelled-{name}")
-        _check_panel_is_free()
-    yield from _generate("after cancelling", seed=110)
+        check_panel_is_free()
+    yield from generate("after cancelling", seed=110)
     yield from scroll(-40)
 
 
-def _generate(phase: str, seed: int) -> Iterator[None]:
-    _set_up_shot(2, seed)
-    monitor.phase = phase
-    click("latentman.generate")
-    yield from wait_until(lambda: get_connection().shot_task.done, f"frames {phase}")
-    assert get_connection().shot_task.succeeded, f"{phase}: {get_connection().shot_task.error}"
-    _check_panel_is_free()
-
-
-def undo_during_shots() -> Iterator[None]:
+def undo_during_shots() -> Steps:
     """Undo while a shot runs, by the operator and by Ctrl+Z, early and late: the shot ends with frames or a sentence."""
 
     def run_undo_operator() -> None:
@@ -332,7 +299,7 @@ def undo_during_shots() -> Iterator[None]:
     outcomes: list[str] = []
     for n, (name, take_back) in enumerate((("operator", run_undo_operator), ("keys", press_ctrl_z))):
         for stage, frames in (("measuring", 60), ("rendering passes", 60), ("denoising", 4)):
-            _set_up_shot(frames, seed=200 + 10 * n + len(outcomes), steps=8 if stage == "denoising" else 1)
+            set_up_shot(frames, seed=200 + 10 * n + len(outcomes), steps=8 if stage == "denoising" else 1)
             # something to take back
             click("latentman.find_plants")
             click("latentman.smooth_motion")
@@ -359,9 +326,9 @@ def undo_during_shots() -> Iterator[None]:
             outcomes.append(f"{name} in {stage}: {shot.state.name}, {len(shot.frames)} frames, {shot.error!r}")
             (out / "undo.txt").write_text("\n".join(outcomes) + "\n")
             assert shot.succeeded or shot.cancelled or shot.error, outcomes[-1]
-            _check_panel_is_free()
+            check_panel_is_free()
     yield from take_screenshot("11-after-undo")
-    yield from _generate("after undo", seed=290)
+    yield from generate("after undo", seed=290)
     assert len(bpy.data.scenes) == 1, [scene.name for scene in bpy.data.scenes]
 
 
@@ -376,21 +343,16 @@ def _move_prop() -> None:
         assert bpy.ops.transform.translate("EXEC_DEFAULT", True, value=(1, 0, 0)) == {"FINISHED"}
 
 
-def _press_ctrl_z_and_wait() -> Iterator[None]:
-    press_ctrl_z()
-    yield from wait_seconds(2)
-
-
-def undo_after_arrivals() -> Iterator[None]:
+def undo_after_arrivals() -> Steps:
     """A result and a motion arrive, something is moved: Ctrl+Z takes back only the move, then only the motion."""
     window, area, _ = get_window_and_view()
-    _set_up_shot(2, seed=250)
+    set_up_shot(2, seed=250)
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.mesh.primitive_cube_add("EXEC_DEFAULT", True, size=0.2, location=(3, 3, 0))
         bpy.data.objects["Cube"].name = "Prop"
         bpy.ops.ed.undo_push(message="Rename")
     before = len(get_settings().results)
-    yield from _generate("a result arrives", seed=251)
+    yield from generate("a result arrives", seed=251)
     get_settings().motion.text = "a person waves"
     click("latentman.make_motion")
     yield from wait_until(lambda: get_connection().motion_task.done, "the motion")
@@ -405,7 +367,7 @@ def undo_after_arrivals() -> Iterator[None]:
         if not seen:
             _move_prop()
             assert describe() == (4.0, 1, True), describe()
-        yield from _press_ctrl_z_and_wait()
+        yield from press_ctrl_z_and_wait()
         seen.append(describe())
         (get_arguments()[1] / "arrivals.txt").write_text("\n".join(map(str, seen)) + "\n")
         assert seen[-1] == expected, seen
@@ -423,21 +385,21 @@ def undo_after_arrivals() -> Iterator[None]:
     yield from wait_until(lambda: get_connection().motion_task.done, "the motion in Edit Mode")
     assert get_connection().motion_task.succeeded, get_connection().motion_task.error
     for _ in range(2):
-        yield from _press_ctrl_z_and_wait()
+        yield from press_ctrl_z_and_wait()
         assert "a person jumps" in bpy.data.actions, bpy.data.actions.keys()
     if bpy.data.objects["Prop"].mode == "EDIT":
         with bpy.context.temp_override(window=window, area=area):
             bpy.ops.object.mode_set("EXEC_DEFAULT", True, mode="OBJECT")
     yield from wait_seconds(1)
     _move_prop()
-    yield from _press_ctrl_z_and_wait()
+    yield from press_ctrl_z_and_wait()
     assert "a person jumps" in bpy.data.actions, bpy.data.actions.keys()
-    _check_panel_is_free()
+    check_panel_is_free()
 
 
-def kill_backend() -> Iterator[None]:
+def kill_backend() -> Steps:
     """Kill the backend while it denoises: the panel says so and names the log, and Start works again."""
-    _set_up_shot(4, seed=300, steps=20)
+    set_up_shot(4, seed=300, steps=20)
     monitor.phase = "until the backend is killed"
     click("latentman.generate")
     shot = get_connection().shot_task
@@ -454,13 +416,13 @@ def kill_backend() -> Iterator[None]:
     click("latentman.start_backend")
     yield from wait_until(lambda: get_connection().connected or get_connection().error, "the backend again")
     assert get_connection().connected, get_connection().error
-    yield from _generate("after a kill", seed=310)
+    yield from generate("after a kill", seed=310)
     yield from take_screenshot("12-generated-again")
 
 
-def fetch_again() -> Iterator[None]:
+def fetch_again() -> Steps:
     """The frames of a result are deleted, and *Fetch Again* brings them back; nothing is made for it."""
-    yield from _generate("frames to lose", seed=330)
+    yield from generate("frames to lose", seed=330)
     result = get_settings().find_active_result()
     folder = Path(result.folder)
     before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
@@ -475,13 +437,13 @@ def fetch_again() -> Iterator[None]:
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
     yield from take_screenshot("13-fetched-again")
     yield from scroll(-40)
-    _check_panel_is_free()
+    check_panel_is_free()
 
 
-def look_at_history() -> Iterator[None]:
+def look_at_history() -> Steps:
     """Two versions of a shot: watched while one is made, played, compared, put into the sequencer, removed and brought back."""
     yield from scroll(40)
-    _set_up_shot(4, seed=500)
+    set_up_shot(4, seed=500)
     monitor.phase = "a shot that is watched"
     click("latentman.generate")
     shot = get_connection().shot_task
@@ -498,7 +460,7 @@ def look_at_history() -> Iterator[None]:
     yield from wait_until(lambda: shot.done, "the watched frames")
     assert shot.succeeded, shot.error
     yield from take_screenshot("17-done")
-    yield from _generate("another version", seed=501)
+    yield from generate("another version", seed=501)
     assert len(get_settings().results) >= 2
     monitor.phase = "looking at results"
     click("latentman.star_result")
@@ -522,19 +484,13 @@ def look_at_history() -> Iterator[None]:
     click("latentman.remove_result")
     assert len(get_settings().results) == count - 1
     yield from take_screenshot("17-removed")
-    yield from _press_ctrl_z_and_wait()
+    yield from press_ctrl_z_and_wait()
     assert len(get_settings().results) == count, "Ctrl+Z does not bring the result back"
     yield from scroll(-40)
-    _check_panel_is_free()
+    check_panel_is_free()
 
 
-def find_layout() -> bpy.types.WorkSpace:
-    """The workspace with the viewport, which a sequencer's may have taken the place of."""
-    shown = get_window_manager().windows[0].workspace
-    return next((one for one in bpy.data.workspaces if one.name == "Layout"), shown)
-
-
-def show_preferences() -> Iterator[None]:
+def show_preferences() -> Steps:
     """The extension's preferences, in a window area: where models run, and with which numbers."""
     window, area, _ = get_window_and_view()
     before = area.ui_type
@@ -550,7 +506,7 @@ def show_preferences() -> Iterator[None]:
     yield from wait_seconds(1)
 
 
-def _drag_sidebar(by: int) -> Iterator[None]:
+def _drag_sidebar(by: int) -> Steps:
     """Make the sidebar wider, or narrower for a negative number of pixels, by its edge, which is within some pixels of its side."""
     window, _, region = get_window_and_view()
     before, side, y = region.width, region.x, region.y + region.height // 2
@@ -574,7 +530,7 @@ def _set_theme(name: str) -> None:
     bpy.ops.script.execute_preset(filepath=str(found), menu_idname="USERPREF_MT_interface_theme_presets")
 
 
-def look_at_appearances() -> Iterator[None]:
+def look_at_appearances() -> Steps:
     """The panel as others see it: with a light theme, large letters, a narrow sidebar, and in each language."""
     settings = get_settings()
     settings.motion.text, settings.prompt = "a person waves and juggles", PROMPT
@@ -582,7 +538,7 @@ def look_at_appearances() -> Iterator[None]:
     view, out = preferences.view, get_arguments()[1]
     locales = {"German": ("de_DE", "de"), "Japanese": ("ja_JP", "ja"), "Chinese": ("zh_HANS", "zh_CN")}
 
-    def show(name: str) -> Iterator[None]:
+    def show(name: str) -> Steps:
         yield from wait_seconds(1)
         yield from take_screenshot(f"18-{name}-top")
         yield from scroll(40)
@@ -612,9 +568,9 @@ def look_at_appearances() -> Iterator[None]:
     yield from wait_seconds(1)
 
 
-def put_in_places() -> Iterator[None]:
+def put_in_places() -> Steps:
     """A result as a movie and in the compositor, frames of another shape than the scene's, and a prop on a bone."""
-    yield from _generate("frames to be placed", seed=340)
+    yield from generate("frames to be placed", seed=340)
     scene, settings = get_current_scene(), get_settings()
     monitor.phase = "placing"
     click("latentman.to_sequencer", kind="MOVIE")
@@ -646,19 +602,19 @@ def put_in_places() -> Iterator[None]:
     yield from wait_seconds(1)
     yield from take_screenshot("15-prop")
     yield from scroll(-40)
-    _check_panel_is_free()
+    check_panel_is_free()
 
 
-def save_file() -> Iterator[None]:
+def save_file() -> Steps:
     """Save the file for ``window_commands``."""
-    _set_up_shot(3, seed=400)
+    set_up_shot(3, seed=400)
     bpy.ops.wm.save_as_mainfile(filepath=str(get_arguments()[1] / "shot.blend"), copy=True)
     click("latentman.stop_backend")
-    yield
+    yield None
 
 
 #: the names that ``tools.window_test`` takes, in their order
-PARTS: dict[str, Callable[[], Iterator[None]]] = {
+PARTS: dict[str, Callable[[], Steps]] = {
     "panel": use_panel,
     "sources": use_source,
     "folded": use_folded_panels,
@@ -673,21 +629,35 @@ PARTS: dict[str, Callable[[], Iterator[None]]] = {
     "assets": use_assets,
     "preferences": show_preferences,
     "appearances": look_at_appearances,
+    "queue": use_queue,
+    "sequencer": use_sequencer,
+    "models": use_models,
     "save": save_file,
 }
+#: the parts that begin with nothing but the zip, and are run alone
+ALONE: dict[str, Callable[[], Steps]] = {FIRST_CLIP: make_first_clip, SET_UP: use_set_up}
 
 
-def run_parts() -> Iterator[None]:
+def run_parts() -> Steps:
     """Run the chosen parts, one after the other."""
     chosen = os.environ.get("LATENTMAN_WINDOW_PARTS", "").split() or list(PARTS)
     try:
-        if chosen == [FIRST_CLIP]:
-            yield from make_first_clip()
+        if chosen[0] in ALONE:
+            assert len(chosen) == 1, f"{chosen[0]} is run alone"
+            yield from ALONE[chosen[0]]()
             return
         yield from start()
+        failures = []
         for name in chosen:
             print(f"part {name}", flush=True)
-            yield from PARTS[name]()
+            try:
+                yield from PARTS[name]()
+            except Exception:
+                # the parts that follow may say whether it is one fault or several
+                failures.append(f"part {name}: {traceback.format_exc()}")
+                yield from take_screenshot(f"failed-{name}")
+                open_panels()
+        assert not failures, "\n".join(failures)
     except Exception:
         yield from take_screenshot("failed")
         raise

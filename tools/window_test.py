@@ -2,7 +2,7 @@
 
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
 virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
-with the file that the window saved. The part ``first-clip``, which begins with nothing but the zip, is run alone.
+with the file that the window saved. The parts ``first-clip`` and ``set-up``, which begin with nothing but the zip, are run alone.
 ``LATENTMAN_WINDOW_PATIENCE`` is how many seconds the window waits for something. Exit code 0 when everything worked.
 """
 
@@ -18,12 +18,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tools import window_commands
+from tools.window_hub import serve_hub
+from tools.window_names import ALONE
 from tools.window_wheels import fetch_wheels, serve_wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "window"
-#: the part that begins with nothing but the zip, and the packages that it installs
-FIRST_CLIP, WHEELS = "first-clip", ROOT / "build" / "wheels" / "set-up"
+#: the packages that *Set Up* installs
+WHEELS = ROOT / "build" / "wheels" / "set-up"
 #: Debian's releases, and what Blender needs there beside itself
 SUITES = {"trixie": (), "sid": ("python3-cattr",)}
 PACKAGES = (
@@ -168,8 +170,10 @@ def main() -> int:
             processes.append(subprocess.Popen([*prefix, "Xvfb", display, "-screen", "0", "1280x900x24"], stderr=subprocess.DEVNULL))
             time.sleep(3)
         environment = make_environment(display, args.parts)
-        if FIRST_CLIP in args.parts:
+        environment |= stack.enter_context(serve_hub(OUT / "hub"))
+        if set(args.parts) & set(ALONE):
             fetch_wheels(WHEELS)
+            environment["LATENTMAN_WINDOW_WHEELS"] = str(WHEELS)
             environment |= stack.enter_context(serve_wheels(WHEELS))
             # nothing but what the set-up finds by itself
             environment.pop("LATENTMAN_PYTHON")

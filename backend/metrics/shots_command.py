@@ -26,8 +26,8 @@ MAX_LICENCE = 1 << 20
 
 
 def return_exit_code(work: Callable[[argparse.Namespace], int | None]) -> Callable[[argparse.Namespace], int]:
-    """Decorate a command: it returns what the work returns, 0 for nothing; one sentence and 2 when the input is wrong, 1 when
-    something cannot be written."""
+    """Decorate a command: it returns what the work returns, 0 for nothing; one sentence and 2 when the input is wrong, which
+    a folder that cannot be written is, too. Whatever else is wrong is told where commands are run."""
 
     @wraps(work)
     def run(args: argparse.Namespace) -> int:
@@ -39,9 +39,6 @@ def return_exit_code(work: Callable[[argparse.Namespace], int | None]) -> Callab
             else:
                 print(make_printable(str(error)), file=sys.stderr)
             return 2
-        except OSError as error:
-            print(f"{error.filename or 'A file'} cannot be used ({error.strerror or error}); choose another.", file=sys.stderr)
-            return 1
 
     return run
 

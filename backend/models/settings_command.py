@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ...shared.console import Console
 from ...shared.model_profile import OWN_SETTINGS, ModelProfile
 from ...shared.pasted_paths import read_pasted_path
 from ...shared.settings import SettingError
@@ -64,13 +65,16 @@ def edit_settings(args: argparse.Namespace) -> int:
     """Show, and with ``--write`` change, a model's settings file; 2 when that is not possible."""
     try:
         return _edit_settings(args)
-    except (ShotError, SettingError) as error:
-        sentence = str(error)
-        sentence = sentence if isinstance(error, ShotError) else f"{sentence[:1].upper()}{sentence[1:]}."
+    except ShotError as error:
+        code, sentence = error.code, str(error)
+    except SettingError as error:
+        said = str(error)
+        code, sentence = error.name, f"{said[:1].upper()}{said[1:]}."
     except OSError as error:
+        code = "disk"
         sentence = f"The settings file cannot be written ({error}); use --user for the one in your own folder."
     if args.json:
-        print(json.dumps({"model": args.model, "problem": sentence}))
+        Console(True).emit("failed", code=code, message=sentence)
     else:
         print(sentence, file=sys.stderr)
     return 2

@@ -100,11 +100,12 @@ class ShotTask(Task):
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
         file of the picture that the request names, ``look`` the look's file that the shot is a part of. ``only_look`` makes such a
         file, with ``scene`` in it, and no frames; ``drafts`` sends small pictures while frames are made.
-        ``priority`` puts it before others where workers share the shots."""
+        ``priority`` puts it before others where several wait."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference, self._look = crop, reference, look
-        self._only_look, self._scene, self._drafts, self._priority = only_look, scene, drafts, priority
+        self._only_look, self._scene, self._drafts = only_look, scene, drafts
+        self.priority = priority
         self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -275,7 +276,9 @@ class ShotTask(Task):
                 else:
                     from ..workers.shot import make_look_pooled
 
-                    self._made_look, report = make_look_pooled(self._job, resources.pool, callbacks, self._scene, self._priority)
+                    self._made_look, report = make_look_pooled(
+                        self._job, resources.pool, callbacks, self._scene, self.priority, self.owner
+                    )
             else:
                 callbacks = RunCallbacks(self.report_progress, self._frame_stored, self._stop.is_set, draft)
                 if resources.pool is None:
@@ -283,7 +286,7 @@ class ShotTask(Task):
                 else:
                     from ..workers.shot import run_pooled
 
-                    report = run_pooled(self._job, resources.pool, callbacks, self._priority)
+                    report = run_pooled(self._job, resources.pool, callbacks, self.priority, self.owner)
         finally:
             self._working = False
         self._inbox.put(lambda: self._finish(report))

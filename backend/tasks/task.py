@@ -30,6 +30,8 @@ class Task:
         self._machine = StateMachine(TaskState.QUEUED)
         self._stop = threading.Event()
         self._lost = False
+        #: what decides when it is done: whose it is (a client's key), and what goes before others
+        self.owner, self.priority = b"", 0
 
     @property
     def state(self) -> TaskState:

@@ -1,16 +1,16 @@
-"""The one thread that uses the device: it runs tasks one after the other, in the order in which they are ready."""
+"""The one thread that uses the device: it runs tasks one after the other, by their priority and in fair turns."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from ...shared import logs
 from ...shared.shot import ShotError
 from ..video.run_context import Interrupted
 from .resources import LOADING, ResourceLoader
+from .turns import FairTurns, Turn
 
 if TYPE_CHECKING:
     from .task import Task
@@ -23,7 +23,8 @@ class Worker:
 
     def __init__(self, loader: ResourceLoader) -> None:
         self.loader = loader
-        self._waiting: deque[Task] = deque()
+        self._waiting: dict[Turn, Task] = {}
+        self._turns = FairTurns()
         self._changed = threading.Condition()
         self._stopping = self._busy = False
         self._thread = threading.Thread(target=self._run_tasks, name="worker", daemon=True)
@@ -38,9 +39,12 @@ class Worker:
         """Run a task when its turn comes."""
         with self._changed:
             # one that was cancelled while it waited has nothing left to run
-            self._waiting = deque(waiting for waiting in self._waiting if not waiting.state.ended)
-            ahead = len(self._waiting) + self._busy
-            self._waiting.append(task)
+            for turn in [turn for turn, waiting in self._waiting.items() if waiting.state.ended]:
+                del self._waiting[turn]
+                self._turns.end(turn)
+            own = self._turns.begin(task.owner, task.priority)
+            ahead = sum(turn < own for turn in self._waiting) + self._busy
+            self._waiting[own] = task
             self._changed.notify()
         if not self.loader.ended:
             task.report_progress(LOADING, 0, 1)
@@ -77,7 +81,8 @@ class Worker:
                     self._changed.wait()
                 if self._stopping:
                     return
-                task = self._waiting.popleft()
+                turn = min(self._waiting)
+                task = self._waiting.pop(turn)
                 self._busy = True
             try:
                 task.run_safely(self)
@@ -85,3 +90,4 @@ class Worker:
                 logger.exception("a piece of work could not be ended")
             with self._changed:
                 self._busy = False
+                self._turns.end(turn)

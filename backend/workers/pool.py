@@ -3,7 +3,6 @@ that dies."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -12,7 +11,8 @@ from typing import Protocol
 
 from ...shared import logs
 from ...shared.shot import ShotError
-from .queue import MOST_TRIES, Place, QueuedUnit, UnitQueue
+from ..tasks.turns import FairTurns, Turn
+from .queue import MOST_TRIES, QueuedUnit, UnitQueue
 from .units import Event, PackedPasses, Unit, UnitEnded, UnitFailed, Wanted, WorkerDescription
 
 logger = logs.get_logger(__name__)
@@ -70,7 +70,7 @@ class WorkerPool:
         """``replace`` makes a worker in the place of one that is gone; raises ``ShotError`` or ``WorkerLost`` when it cannot."""
         self._queue: UnitQueue[Order] = UnitQueue()
         self._changed = threading.Condition()
-        self._turns = itertools.count()
+        self._turns = FairTurns()
         self._replace, self._closing = replace, False
         self._running: dict[int, tuple[QueuedUnit[Order], Running]] = {}
         self._workers: list[WorkerHandle | None] = list(workers)
@@ -88,26 +88,28 @@ class WorkerPool:
         """The number of workers."""
         return len(self._workers)
 
-    def begin_shot(self, priority: int = 0) -> Place:
-        """The place of a new shot's units."""
-        return Place(priority, next(self._turns))
+    def begin_shot(self, priority: int = 0, owner: bytes = b"") -> Turn:
+        """The turn of a new shot's units, until ``stop``."""
+        with self._changed:
+            return self._turns.begin(owner, priority)
 
-    def submit(self, order: Order, place: Place) -> Order:
+    def submit(self, order: Order, turn: Turn) -> Order:
         """Have a unit made."""
         with self._changed:
             if self._closing or self._refusal:
                 sentence = self._refusal or "The backend is ending; generate the shot again."
                 order.done.set_exception(ShotError("worker", sentence))
                 return order
-            self._queue.add(order, place)
+            self._queue.add(order, turn)
             self._changed.notify()
         return order
 
-    def stop(self, place: Place) -> None:
-        """Drop a shot's units, and end those that are being made at their next step."""
+    def stop(self, turn: Turn) -> None:
+        """A shot is over: drop its units, and end those that are being made at their next step."""
         with self._changed:
-            dropped = self._queue.drop(place)
-            running = [(queued, unit) for queued, unit in self._running.values() if queued.place == place]
+            self._turns.end(turn)
+            dropped = self._queue.drop(turn)
+            running = [(queued, unit) for queued, unit in self._running.values() if queued.turn == turn]
             for queued, _ in running:
                 queued.payload.stopped = True
         for order in dropped:

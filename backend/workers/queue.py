@@ -7,32 +7,26 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ..tasks.turns import Turn
+
 Payload = TypeVar("Payload")
 
 #: workers that may die over a unit before it is given up: then it is the unit that kills them
 MOST_TRIES = 3
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a shot's units stand: of a higher ``priority`` before others, of the same in the ``turn`` in which the shots came."""
-
-    priority: int
-    turn: int
-
-
 @dataclass(order=True)
 class QueuedUnit(Generic[Payload]):
     """A unit that waits, or is being made for the ``tries``-th time."""
 
-    order: tuple[int, int, int, int]
+    order: tuple[Turn, int, int]
     payload: Payload = field(compare=False)
-    place: Place = field(compare=False)
+    turn: Turn = field(compare=False)
     tries: int = field(default=0, compare=False)
 
 
 class UnitQueue(Generic[Payload]):
-    """The units that wait, the next one first: by priority, then the shot that came first, then in their order."""
+    """The units that wait, the next one first: by their shots' turns, then in their order."""
 
     def __init__(self) -> None:
         self._waiting: list[QueuedUnit[Payload]] = []
@@ -41,9 +35,9 @@ class UnitQueue(Generic[Payload]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, payload: Payload, place: Place) -> QueuedUnit[Payload]:
-        """A new unit at the end of its shot's."""
-        queued = QueuedUnit((-place.priority, place.turn, 1, next(self._number)), payload, place)
+    def add(self, payload: Payload, turn: Turn) -> QueuedUnit[Payload]:
+        """A new unit at the end of those of its shot, whose turn it has."""
+        queued = QueuedUnit((turn, 1, next(self._number)), payload, turn)
         heapq.heappush(self._waiting, queued)
         return queued
 
@@ -60,14 +54,14 @@ class UnitQueue(Generic[Payload]):
         over it."""
         if queued.tries >= MOST_TRIES:
             return False
-        priority, turn, _, number = queued.order
-        queued.order = (priority, turn, 0, number)
+        turn, _, number = queued.order
+        queued.order = (turn, 0, number)
         heapq.heappush(self._waiting, queued)
         return True
 
-    def drop(self, place: Place) -> list[Payload]:
+    def drop(self, turn: Turn) -> list[Payload]:
         """Take a shot's units out."""
-        dropped = [queued.payload for queued in self._waiting if queued.place == place]
-        self._waiting = [queued for queued in self._waiting if queued.place != place]
+        dropped = [queued.payload for queued in self._waiting if queued.turn == turn]
+        self._waiting = [queued for queued in self._waiting if queued.turn != turn]
         heapq.heapify(self._waiting)
         return dropped

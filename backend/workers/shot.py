@@ -30,7 +30,6 @@ from ..video.look import Look
 from ..video.pipeline import find_noise_cell_side
 from ..video.run_context import Interrupted, RunContext
 from .pool import Order, WorkerPool
-from .queue import Place
 from .source import pack_passes
 from .units import Drafted, Event, FrameMade, FrameUnit, KeyUnit, LookMade, Moved, PackedPasses, Saved, ShotWork, Unit, UnitEnded
 
@@ -45,10 +44,10 @@ LOOK_SECONDS = 0.1
 class PooledShot:
     """One job's way through the pool."""
 
-    def __init__(self, job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: int = 0) -> None:
-        """``priority`` puts the shot's units before those of others."""
+    def __init__(self, job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: int = 0, owner: bytes = b"") -> None:
+        """``priority`` puts the shot's units before those of others; the shots of each ``owner`` come in turn."""
         self._job, self._pool, self._callbacks = job, pool, callbacks
-        self._place: Place = pool.begin_shot(priority)
+        self._turn = pool.begin_shot(priority, owner)
         self._source: StoredPasses = job.passes()
         self._lock = threading.Lock()
         self._made: set[int] = set()
@@ -68,7 +67,7 @@ class PooledShot:
             else:
                 taken = self._make_whole(done)
         finally:
-            self._pool.stop(self._place)
+            self._pool.stop(self._turn)
         return conclude(self._job, self._source, self._context, self._device, taken, has_textures=look_file is None)
 
     def make_keys(self, done: set[int]) -> RunContext:
@@ -77,7 +76,7 @@ class PooledShot:
         try:
             self._order_keys(None, done, set())
         finally:
-            self._pool.stop(self._place)
+            self._pool.stop(self._turn)
         return self._context
 
     # -- what is ordered ----------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ class PooledShot:
             self._callbacks.draft is not None,
         )
         fetch = lambda index, overview: pack_passes(self._source, index, overview=overview)  # noqa: E731
-        order = self._pool.submit(Order(unit, self._listen_to_keys, fetch, self._go_on), self._place)
+        order = self._pool.submit(Order(unit, self._listen_to_keys, fetch, self._go_on), self._turn)
         return self._await([order])[0]
 
     def _go_on(self, unit: Unit) -> Unit:
@@ -178,7 +177,7 @@ class PooledShot:
             while reading or running:
                 # enough for every worker, and as much again that is ready for them
                 while reading and len(running) < 2 * self._pool.size:
-                    running.append(self._pool.submit(self._await_reading(reading.popleft()), self._place))
+                    running.append(self._pool.submit(self._await_reading(reading.popleft()), self._turn))
                     if waiting:
                         reading.append(readers.submit(read, waiting.popleft()))
                 ended = self._await_any(running)
@@ -226,7 +225,7 @@ class PooledShot:
 
     def _check(self) -> None:
         if self._callbacks.should_stop():
-            self._pool.stop(self._place)
+            self._pool.stop(self._turn)
             raise Interrupted
 
     def _take_over(self, end: UnitEnded) -> None:
@@ -262,7 +261,7 @@ class PooledShot:
         self._callbacks.frame_stored(index)
 
 
-def run_pooled(job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: int = 0) -> dict[str, Any]:
+def run_pooled(job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: int = 0, owner: bytes = b"") -> dict[str, Any]:
     """``jobs.runner.run`` with the frames made by a pool."""
     claim = Claim(job.folder.parent, job.name)
     try:
@@ -271,7 +270,7 @@ def run_pooled(job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: in
             callbacks.frame_stored(index)
         report = job.report()
         if report is None or len(done) < len(job.request.frames):
-            report = PooledShot(job, pool, callbacks, priority).make(done)
+            report = PooledShot(job, pool, callbacks, priority, owner).make(done)
             job.store_report(report)
         return report
     finally:
@@ -279,8 +278,13 @@ def run_pooled(job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: in
 
 
 def make_look_pooled(
-    job: Job, pool: WorkerPool, callbacks: RunCallbacks, scene: LookScene | None = None, priority: int = 0
+    job: Job,
+    pool: WorkerPool,
+    callbacks: RunCallbacks,
+    scene: LookScene | None = None,
+    priority: int = 0,
+    owner: bytes = b"",
 ) -> tuple[bytes, dict[str, Any]]:
     """``jobs.look_making.make_look`` with the key frames made by a pool."""
-    shot = PooledShot(job, pool, callbacks, priority)
+    shot = PooledShot(job, pool, callbacks, priority, owner)
     return pack_look(job, shot.make_keys, callbacks, pool.descriptions[0].device, scene)

@@ -125,11 +125,25 @@ class CloseSetUp(bpy.types.Operator):
 class AllowOnline(bpy.types.Operator):
     bl_idname = "latentman.allow_online"
     bl_label = "Allow Online Access"
-    bl_description = "Switch on Blender's own preference System > Network > Allow Online Access"
+    bl_description = (
+        "Switch on Blender's own preference System > Network > Allow Online Access; a backend that this Blender has started is "
+        "started again, so that it knows"
+    )
 
     def execute(self, context: bpy.types.Context) -> OperatorResult:
-        """Switch it on."""
+        """Switch it on. The backend was told when it was started."""
         allow_online(context)
+        if connection.process is None:
+            return {"FINISHED"}
+        if connection.busy:
+            report(
+                self, {"WARNING"}, "The backend goes online when it is started the next time; press Stop and Start when it is done."
+            )
+            return {"FINISHED"}
+        try:
+            start_backend(context, connection)
+        except (OSError, EndpointError) as error:
+            report(self, {"ERROR"}, f"The backend cannot be started: {error}")
         return {"FINISHED"}
 
 

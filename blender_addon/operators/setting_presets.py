@@ -33,7 +33,7 @@ class LookPresetMenu(bpy.types.Menu):
 
     bl_idname = "LATENTMAN_MT_look_presets"
     bl_label = "Look Presets"
-    bl_description = "Looks to begin with, and your own: prompts, model, seed and reference picture"
+    bl_description = "Looks to begin with, and your own: prompts, those by frame, too, model, seed and reference picture"
     preset_subdir = LOOK.folder
     preset_operator = "latentman.load_preset"
     preset_operator_defaults = {"kind": LOOK.name}
@@ -93,7 +93,10 @@ class _AddPreset(_Base):
 class AddLookPreset(_AddPreset, bpy.types.Operator):
     bl_idname = "latentman.look_preset_add"
     bl_label = "Add Look Preset"
-    bl_description = "Keep prompts, model, seed and reference picture as a preset, or remove the preset that was loaded"
+    bl_description = (
+        "Keep prompts, those by frame with their frames, model, seed and reference picture as a preset, or remove the preset that "
+        "was loaded"
+    )
     preset_menu = LookPresetMenu.bl_idname
     preset_subdir = LOOK.folder
     kind = LOOK
@@ -128,7 +131,7 @@ class LoadPreset(bpy.types.Operator):
         name="Kind",
         description="What the preset is of",
         items=(
-            ("LOOK", "Look", "Prompts, model, seed and reference picture"),
+            ("LOOK", "Look", "Prompts, those by frame, too, model, seed and reference picture"),
             ("METHOD", "Method", "Preset, techniques and sampling"),
         ),
         options={"SKIP_SAVE"},

@@ -35,6 +35,7 @@ MEMORY_PER_BYTE = 4
 #: what a second Blender takes with an empty file
 LEAST_MEMORY = 512 << 20
 ENDED = "The second Blender that renders the passes ended early; generate the shot again, what is finished is kept."
+GAVE_UP = "a second one has ended by itself, and is not tried again before Blender's next start"
 logger = logs.get_logger(__name__)
 #: why no second Blender is used any more in this session, "" as long as it may be
 _gave_up = ""
@@ -49,7 +50,7 @@ class RemotePassRender:
     """Renders as ``PassRender`` does, with the same methods, but elsewhere.
 
     Where no second Blender can do it - it cannot be run, the copy would lack something, there is no memory for it - the frames are
-    rendered in this one, and the log says why.
+    rendered in this one, and ``note`` and the log say why.
     """
 
     def __init__(self, local: PassRender, request: RenderRequest) -> None:
@@ -64,6 +65,11 @@ class RemotePassRender:
         self._rendered: dict[bool, deque[dict[str, Any]]] = {True: deque(), False: deque()}
         self._has_seen_character = False
         self.near = self.far = 0.0
+
+    @property
+    def note(self) -> str:
+        """That and why the frames are rendered in this Blender, a sentence; empty as long as they are not."""
+        return f"This Blender renders the passes itself and may stutter meanwhile: {self._here}." if self._here else ""
 
     @property
     def has_news(self) -> bool:
@@ -93,14 +99,14 @@ class RemotePassRender:
         if not self._here:
             yield from self._measure_there()
         if self._here:
-            logger.info("The passes are rendered in this Blender: %s", self._here)
+            logger.info("%s", self.note)
             yield from self._local.measure()
 
     def _measure_there(self) -> Generator[int, None, None]:
         try:
             self._start()
         except (OSError, CopyError) as error:
-            self._stay_here(f"no second Blender can be run ({error})")
+            self._stay_here(f"no second one can be run ({error})")
             return
         measured = 0
         try:
@@ -111,12 +117,16 @@ class RemotePassRender:
                     if "header" in message:
                         self._header = msgspec.convert(message["header"], PassesHeader)
                         self.near, self.far = message["near"], message["far"]
+                    elif "unknown" in message:
+                        names = ", ".join(message["unknown"])
+                        self._stay_here(f"drivers may use {names}, which only this one knows")
+                        break
                     elif "unable" in message or "ended" in message:
                         self._log_output()
                         if "ended" in message:
                             # whatever ended it would most likely end the next one
-                            _give_up("a second Blender has ended by itself")
-                        self._stay_here(message.get("unable", "the second Blender ended"))
+                            _give_up(GAVE_UP)
+                        self._stay_here(message.get("unable", GAVE_UP))
                         break
         except BaseException:
             self.close()
@@ -134,7 +144,7 @@ class RemotePassRender:
         self._second = second
         memory, size = measure_memory(), (self._folder / COPY).stat().st_size
         if memory is not None and memory[0] < LEAST_MEMORY + MEMORY_PER_BYTE * size:
-            self._stay_here("there is no memory for a second Blender")
+            self._stay_here("there is no memory for a second one; close other programs")
             return
         assert second.process is not None
         threading.Thread(target=_read_lines, args=(second.process, self._inbox), daemon=True).start()
@@ -163,7 +173,7 @@ class RemotePassRender:
                 self._rendered[message["overview"]].append(message)
             elif "unable" in message or "ended" in message:
                 self._log_output()
-                _give_up("a second Blender has ended by itself")
+                _give_up(GAVE_UP)
                 raise shot.ShotError("passes", ENDED)
         while self._rendered[overview]:
             yield self._load(self._rendered[overview].popleft())

@@ -227,7 +227,7 @@ class PassRender:
         """Why a copy of the file, in another Blender, would not show the same; "" where it would."""
         if self._bound is not None:
             return "its frames depend on the scene itself"
-        return f"the image {self._unsaved[0]} is not saved" if self._unsaved else ""
+        return f"the image '{self._unsaved[0]}' is not saved; save or pack it" if self._unsaved else ""
 
     @property
     def header(self) -> PassesHeader:

@@ -77,7 +77,7 @@ class _Worker:
         request = self._request
         unknown = sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
         if unknown:
-            self._say({"unable": f"drivers may use {', '.join(unknown)}, which is only known in the other Blender"})
+            self._say({"unknown": sorted(unknown)})
             return
         with use_scene(request.scene, request.layer):
             self._render_all()

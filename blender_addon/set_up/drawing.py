@@ -29,8 +29,8 @@ def draw_set_up(layout: bpy.types.UILayout, context: bpy.types.Context, preferen
         _draw_plan(layout, context, preferences)
     elif set_up.state is SetUpState.RUNNING:
         layout.progress(factor=set_up.step.fraction, text=tr(set_up.step.text), translate=False)
-        if set_up.step.on:
-            draw_text(layout, set_up.step.on, "BLANK1")
+        if set_up.step.detail:
+            draw_text(layout, set_up.step.detail, "BLANK1")
         for note in set_up.notes:
             draw_sentence(layout, context, note)
         layout.operator("latentman.cancel_set_up", icon="CANCEL")

@@ -63,8 +63,12 @@ class Step:
         if not self.total or not self.done:
             return f"{label} ..."
         size = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
-        rate = f" · {self.rate / 1e6:.1f} MB/s" if self.rate else ""
-        return f"{label} · {size}{rate}"
+        return f"{label} · {size}"
+
+    @property
+    def detail(self) -> str:
+        """What stands below the bar, which has no room for it: what it works on, and how quick."""
+        return " · ".join(filter(None, (f"{self.rate / 1e6:.1f} MB/s" if self.rate else "", self.on)))
 
 
 @dataclass

@@ -185,6 +185,12 @@ class ShotTask(Task):
         self._started = time.perf_counter()
 
     @property
+    def note(self) -> str:
+        """Why the passes are rendered in this Blender, where a second one was meant to; until the last one is sent."""
+        is_rendering = not self.done and self._sent_count < self._send_total
+        return self._render.note if is_rendering and isinstance(self._render, RemotePassRender) else ""
+
+    @property
     def busy(self) -> bool:
         """Whether ``step`` has something to do right now."""
         if self.done:

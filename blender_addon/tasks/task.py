@@ -60,6 +60,11 @@ class Task:
         return self.state is TaskState.CANCELLED
 
     @property
+    def note(self) -> str:
+        """What is worth knowing of how it is done, a sentence; mostly empty."""
+        return ""
+
+    @property
     def busy(self) -> bool:
         """Whether ``step`` has something to do right now."""
         return not self.done and bool(self._inbox)

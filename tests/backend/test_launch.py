@@ -53,6 +53,11 @@ def test_a_stop_before_anything_is_imported_is_a_sentence(launcher, monkeypatch,
     for program in (entry, launcher):
         assert program.main() == 130
         assert capsys.readouterr() == ("", "It was stopped before it began.\n")
+    monkeypatch.setattr(sys, "argv", ["latentman", "generate", "--json"])
+    for program in (entry, launcher):
+        assert program.main() == 130
+        said = json.loads(capsys.readouterr().out)
+        assert (said["event"], said["signal"]) == ("interrupted", "SIGINT")
 
 
 def test_any_copy_runs_from_any_folder(copy, tmp_path):
@@ -126,7 +131,7 @@ def test_a_python_without_the_packages_is_told_in_a_sentence(tmp_path):
 def test_an_old_python_can_read_it():
     ast.parse(LAUNCHER.read_text(encoding="utf-8"), feature_version=(3, 6))
     # what it imports before it has looked at the version is in every Python's library
-    assert re.findall(r"(?m)^import (\w+)", LAUNCHER.read_text()) == ["importlib", "os", "sys"]
+    assert re.findall(r"(?m)^import (\w+)", LAUNCHER.read_text()) == ["importlib", "json", "os", "sys"]
 
 
 @pytest.mark.parametrize("version", [(3, 6, 1), (3, 10, 9), (3, 15, 0)])
@@ -135,6 +140,10 @@ def test_another_python_is_told_in_a_sentence(launcher, monkeypatch, capsys, ver
     assert launcher.main() == 2
     said = capsys.readouterr().err
     assert f"Python {version[0]}.{version[1]} runs here" in said and "needs 3.11 to 3.14" in said and said.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["launch.py", "generate", "--json"])
+    assert launcher.main() == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["event"], told["code"], told["message"]) == ("failed", "environment", said.strip())
 
 
 @pytest.mark.skipif(not old_pythons(), reason="there is no Python from 3.6 to 3.10 on this machine")

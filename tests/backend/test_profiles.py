@@ -577,7 +577,8 @@ def test_the_command_for_what_makes_no_pictures_and_for_what_is_not_there(tmp_pa
         code, _, err = _call(capsys, "settings", *arguments)
         assert code == 2 and words in err and len(err.strip().splitlines()) == 1
         code, out, _ = _call(capsys, "settings", *arguments, "--json")
-        assert code == 2 and words in json.loads(out)["problem"]
+        failed = json.loads(out)
+        assert code == 2 and failed["event"] == "failed" and failed["code"] and words in failed["message"]
 
 
 def test_the_settings_file_of_the_guide_is_one(tmp_path):

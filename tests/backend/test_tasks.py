@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -16,7 +17,10 @@ from PIL import Image  # noqa: E402
 
 from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.tasks import shot as shot_module  # noqa: E402
+from latentman.backend.tasks.resources import ResourceLoader, Resources  # noqa: E402
 from latentman.backend.tasks.shot import FRAMES_AHEAD, PASSES_AHEAD  # noqa: E402
+from latentman.backend.tasks.task import Task  # noqa: E402
+from latentman.backend.tasks.worker import Worker  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.messages import (  # noqa: E402
     Accepted,
@@ -356,3 +360,29 @@ def test_after_a_cancel_no_more_passes_are_asked_for(server, tiny):
     client.send(Cancel(ticket="a"))
     client.wait_for(Cancelled, "a", 60)
     assert client.hears_nothing(1.0)
+
+
+def test_shots_that_wait_come_in_fair_turns_and_previews_first():
+    order, finished = [], threading.Event()
+
+    class Waiting(Task):
+        def run(self, worker):
+            order.append(self.ticket)
+            self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report={}))
+            if len(order) == 5:
+                finished.set()
+
+    loader = ResourceLoader(lambda: Resources(None, None, None))
+    loader.start()
+    worker = Worker(loader)
+    outbox = SimpleNamespace(put=lambda *message: None)
+    tasks = []
+    for ticket, owner, priority in (("a1", b"a", 0), ("a2", b"a", 0), ("a3", b"a", 0), ("b1", b"b", 0), ("p", b"a", 2)):
+        tasks.append(Waiting(ticket, b"", outbox))
+        tasks[-1].owner, tasks[-1].priority = owner, priority
+    for task in tasks:
+        worker.submit(task)
+    worker.start()
+    assert finished.wait(60)
+    worker.stop(30)
+    assert order == ["p", "a1", "b1", "a2", "a3"]

@@ -17,6 +17,7 @@ from latentman.backend.jobs.look_making import make_look  # noqa: E402
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
 from latentman.backend.jobs.store import JobStore  # noqa: E402
 from latentman.backend.tasks.resources import make_resources  # noqa: E402
+from latentman.backend.tasks.turns import FairTurns  # noqa: E402
 from latentman.backend.video.memory import BatchBudget  # noqa: E402
 from latentman.backend.video.run_context import Interrupted  # noqa: E402
 from latentman.backend.workers.pool import WorkerLost, WorkerPool  # noqa: E402
@@ -241,14 +242,12 @@ def test_what_is_wrong_is_said_once(tmp_path, request_, passes, monkeypatch):
         monkeypatch.undo()
 
 
-def test_units_come_by_priority_then_by_turn():
-    queue = UnitQueue()
-    from latentman.backend.workers.queue import Place
-
-    first, second, urgent = Place(0, 0), Place(0, 1), Place(2, 2)
-    for place, names in ((first, "ab"), (second, "cd"), (urgent, "e")):
+def test_units_come_by_turn_and_what_was_lost_comes_first():
+    queue, turns = UnitQueue(), FairTurns()
+    first, second, urgent = turns.begin(b"a"), turns.begin(b"b"), turns.begin(b"a", 2)
+    for turn, names in ((first, "ab"), (second, "cd"), (urgent, "e")):
         for name in names:
-            queue.add(name, place)
+            queue.add(name, turn)
     taken = [queue.take() for _ in range(3)]
     assert [unit.payload for unit in taken] == ["e", "a", "b"]
     # a worker died over b: it comes before what nobody has begun, and after what is urgent
@@ -260,6 +259,21 @@ def test_units_come_by_priority_then_by_turn():
         assert queue.put_back(taken[2]) == (taken[2].tries < MOST_TRIES)
         if len(queue):
             queue.take()
+
+
+def test_who_asks_for_much_does_not_keep_others_waiting():
+    turns = FairTurns()
+    many = [turns.begin(b"much") for _ in range(5)]
+    turns.end(many[0])
+    turns.end(many[1])
+    # many[2] is being made
+    one, urgent = turns.begin(b"little"), turns.begin(b"much", 1)
+    assert sorted([*many[2:], one, urgent]) == [urgent, many[2], one, many[3], many[4]]
+    again = turns.begin(b"little")
+    assert many[3] < again < many[4]
+    for turn in (*many, one, again, urgent, one):
+        turns.end(turn)
+    assert turns.begin(b"much").round == 0, "nobody is remembered for what is over"
 
 
 class Workers:
@@ -295,7 +309,7 @@ def test_a_preview_goes_before_a_batch(serve_with, request_, passes, tiny):
         """The first batch of frames is held until the preview waits for a worker."""
         batch = isinstance(worker.units[-1], FrameUnit) and worker.units[-1].work.request.frames[0] == 1
         while batch and not previewed.wait(0.05):
-            if any(unit.place.priority == 2 for unit in list(cluster.pool._queue._waiting)):
+            if any(unit.turn.rank == -2 for unit in list(cluster.pool._queue._waiting)):
                 break
         return False
 

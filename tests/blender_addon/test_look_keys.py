@@ -115,12 +115,16 @@ def change_everything(settings):
     settings.techniques.fusion.use, settings.techniques.fusion.shading = CUSTOM, 0.3
     settings.techniques.background.use = OFF
     settings.techniques.plugins = 'glow:text="ä",share=0.5'
+    write_prompt_keys(settings, [(1, ODD), (-(2**31), "dawn"), (2**31 - 1, "night")])
 
 
 def read_all(settings):
     values = {name: getattr(settings, name) for name in (*LOOK.names, *METHOD.names)}
     fusion = settings.techniques.fusion
-    return values | {"techniques": (fusion.use, fusion.shading, settings.techniques.background.use, settings.techniques.plugins)}
+    return values | {
+        "prompts": list_prompt_keys(settings),
+        "techniques": (fusion.use, fusion.shading, settings.techniques.background.use, settings.techniques.plugins),
+    }
 
 
 @pytest.mark.parametrize("executed", [False, True])
@@ -129,7 +133,7 @@ def test_presets_bring_every_value_back_as_it_was(settings, preset_folder, execu
     wanted = read_all(settings)
     for kind in ("look", "method"):
         assert getattr(bpy.ops.latentman, f"{kind}_preset_add")(name="Mine ß") == {"FINISHED"}
-    for name in (*LOOK.names, *METHOD.names, "techniques"):
+    for name in (*LOOK.names, *METHOD.names, "techniques", "prompt_keys"):
         settings.property_unset(name)
     assert read_all(settings) != wanted
     for kind in KINDS.values():
@@ -166,8 +170,9 @@ def test_presets_of_other_versions_load_with_a_sentence(settings, tmp_path):
     assert settings.clip_skip == 0 and settings.prompt == ODD
     assert notes == [
         "This version does not know these settings of the preset, and leaves them out: halo, seed.",
-        "The preset is older than these settings, which have their defaults now: clip skip.",
+        "The preset is older than these settings, which have their defaults now: clip skip, prompts by frame.",
     ]
+    assert not settings.prompt_keys
     method = PresetValues("METHOD", {"preset": "no such"}, {"shimmer": {"use": "ON"}, "fusion": {"use": "ON", "gone": 1}})
     notes = setting_presets.load_values(settings, method)
     assert "preset, shimmer, gone" in notes[0] and settings.techniques.fusion.use == CUSTOM
@@ -188,6 +193,8 @@ def test_presets_of_other_versions_load_with_a_sentence(settings, tmp_path):
         b"bpy.ops.latentman.load_values(values='[' * 99)",
         b"bpy.ops.latentman.load_values(values=3)",
         b"bpy.ops.latentman.load_values(",
+        b"""bpy.ops.latentman.load_values(values='{"kind": "LOOK", "values": {}, "prompts": [[2147483648, "x"]]}')""",
+        b"""bpy.ops.latentman.load_values(values='{"kind": "LOOK", "values": {}, "prompts": [[1, 2]]}')""",
         b"\0\xff",
         b"(" * 5000,
     ],

@@ -14,6 +14,9 @@ from latentman.blender_addon.passes import remote_render, render, second_blender
 from latentman.blender_addon.passes.remote_render import RemotePassRender, make_render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.tasks.shot import ShotTask
+from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
+from latentman.blender_addon.translation.po_file import read_messages
+from latentman.blender_addon.translation.translator import Translator
 from latentman.blender_addon.typed_access import ScenePlace
 from latentman.shared.overview import compute_overview_size
 from latentman.shared.picture_size import Crop
@@ -267,10 +270,18 @@ def _have_no_program(scene, monkeypatch, tmp_path):
     monkeypatch.setattr("latentman.blender_addon.passes.second_blender.PROGRAM", program)
 
 
+def _check_translations(note, why):
+    """In every language all of it but the names is said in that language."""
+    for locale in LOCALES:
+        messages = read_messages((CATALOGUES / f"{locale}.po").read_text(encoding="utf-8"))
+        said = Translator(messages).translate(note)
+        assert "renders" not in said and (why not in said or why in ("no space left", "lift")), said
+
+
 @pytest.mark.parametrize(
     ("prepare", "why"),
     [
-        (_hold_unsaved_cut_out, "Holes is not saved"),
+        (_hold_unsaved_cut_out, "'Holes' is not saved"),
         (_know_more_names, "lift"),
         (_let_physics_move, "depend on the scene"),
         (_have_no_memory, "no memory"),
@@ -284,7 +295,8 @@ def test_where_no_second_blender_can_do_it_this_one_does(scene, prepare, why, mo
         prepare(*(known[name] for name in prepare.__code__.co_varnames[: prepare.__code__.co_argcount]))
         there = make("SCENE")
         measure(there)
-        assert why in there._here
+        assert why in there.note and there.note.startswith("This Blender renders the passes itself")
+        _check_translations(there.note, why)
         found = collect(there, (1,))
         there.close()
     finally:

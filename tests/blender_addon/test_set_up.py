@@ -227,6 +227,24 @@ def test_online_access_is_blenders_own_switch(registered_operators):
         system.use_online_access = before
 
 
+def test_a_backend_that_was_started_offline_is_started_again(registered_operators, monkeypatch):
+    connection, started = connection_module.connection, []
+    monkeypatch.setattr(connection, "process", object())
+    monkeypatch.setattr(buttons, "start_backend", lambda context, connection: started.append(online.is_online()))
+    system = bpy.context.preferences.system
+    before = system.use_online_access
+    try:
+        system.use_online_access = False
+        # it is told when it is started, and what it makes is not given up for that
+        monkeypatch.setitem(connection._tasks, "shot", SimpleNamespace(is_background=False))
+        assert bpy.ops.latentman.allow_online() == {"FINISHED"} and system.use_online_access and not started
+        monkeypatch.delitem(connection._tasks, "shot")
+        system.use_online_access = False
+        assert bpy.ops.latentman.allow_online() == {"FINISHED"} and started == [True]
+    finally:
+        system.use_online_access = before
+
+
 def run_command(capsys, *arguments):
     code = command_line.main(["setup", *arguments, "--json"])
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -269,7 +287,7 @@ def test_the_command_line(small, capsys, monkeypatch):
     ("step", "text", "fraction"),
     [
         (Step(), " ...", 0.0),
-        (Step("packages", 50_000_000, 100_000_000, 2_500_000), "Fetching packages · 50 of 100 MB · 2.5 MB/s", 0.435),
+        (Step("packages", 50_000_000, 100_000_000, 2_500_000), "Fetching packages · 50 of 100 MB", 0.435),
         (Step("packages", 0, 100), "Fetching packages ...", 0.12),
         (Step("trying"), "Making a test frame ...", 0.92),
         (Step("moving", 300, 200), "Moving · 0 of 0 MB", 1.0),
@@ -277,6 +295,11 @@ def test_the_command_line(small, capsys, monkeypatch):
 )
 def test_the_bar(step, text, fraction):
     assert step.text == text and step.fraction == pytest.approx(fraction)
+
+
+def test_what_stands_below_the_bar():
+    assert Step("packages", 5, 10, 2_500_000, "scipy 1.17.1").detail == "2.5 MB/s · scipy 1.17.1"
+    assert Step("packages").detail == ""
 
 
 def test_the_bar_never_goes_back():
