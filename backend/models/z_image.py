@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.hooks import CpuOffload
 from diffusers import ZImageControlNetModel, ZImageControlNetPipeline
 
 from .adapter import NetworkInput
@@ -68,6 +69,7 @@ class ZImage(FlowFamily):
         added = None
         if given.controls:
             control = repeat_runs(given.controls[0].unsqueeze(2), len(batch))
+            bring_to_device(model.denoiser)
             # the class asks for it where gradients flow, and does not set it itself
             model.controlnet.gradient_checkpointing = False
             with torch.set_grad_enabled(torch.is_grad_enabled() and not given.hold_controls):
@@ -95,3 +97,10 @@ class ZImage(FlowFamily):
             seen = latents.new_empty(1, control.config.control_in_dim, 1, *latents.shape[2:])
             added = control(pictures, time, texts, seen)
         transformer(pictures, time, texts, controlnet_block_samples=added, return_dict=False)
+
+
+def bring_to_device(network: Any) -> None:
+    """Have a network that waits in the main memory for its turn on the device: its ControlNet comes first, and borrows layers of it."""
+    hook = getattr(network, "_hf_hook", None)
+    if isinstance(hook, CpuOffload):
+        hook.pre_forward(network)

@@ -16,6 +16,8 @@ pytest.importorskip("torch")
 
 import msgspec
 import torch
+from accelerate import cpu_offload_with_hook
+from accelerate.hooks import CpuOffload
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
@@ -34,6 +36,7 @@ from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.schedulers import make_scheduler
 from latentman.backend.models.shared_keys import share_keys
+from latentman.backend.models.z_image import bring_to_device
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
@@ -300,6 +303,17 @@ def test_steps_lie_on_the_straight_line(case):
         assert torch.allclose(sampler.prediction_for(noisy, clean, step), way, atol=2e-4)
         following = clean if step == 7 else sampler.add_noise(clean, noise, step + 1)
         assert torch.allclose(sampler.step(noisy, way, step), following, atol=2e-6)
+
+
+def test_a_network_that_lends_layers_is_there_in_time(monkeypatch):
+    """Of networks that take turns on a device, the one whose layers another borrows comes before that one."""
+    brought: list[Any] = []
+    monkeypatch.setattr(CpuOffload, "pre_forward", lambda self, module, *args, **kwargs: brought.append(module))
+    network, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    cpu_offload_with_hook(network, "cpu")
+    for each in (network, other):
+        bring_to_device(each)
+    assert brought == [network]
 
 
 def test_other_schedulers_are_refused(case):
