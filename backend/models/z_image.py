@@ -100,7 +100,7 @@ class ZImage(FlowFamily):
 
 
 def bring_to_device(network: Any) -> None:
-    """Have a network that waits in the main memory for its turn on the device: its ControlNet comes first and borrows its layers."""
+    """Have a network that waits in the main memory for its turn on the device: its ControlNet is first and borrows its layers."""
     hook = getattr(network, "_hf_hook", None)
     if isinstance(hook, CpuOffload):
         hook.pre_forward(network)
