@@ -61,7 +61,10 @@ class Denoising:
         model, request, self._given = context.model, context.request, context.given
         sampling, self._released = request.sampling, context.method.get_released()
         self._sampler = Sampler(
-            model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=self._released.steps_from_zero),
+            model.make_scheduler(
+                *(sampling.steps, sampling.scheduler, sampling.spacing, context.latent_size),
+                from_zero=self._released.steps_from_zero,
+            ),
             sampling.seed,
             [0] * self._given + list_noise_sources(techniques, context.rows),
             model.options.eta,
@@ -136,9 +139,9 @@ class Denoising:
         """
         model, run_context = self._context.model, self._context.run_context
         with ExitStack() as stack:
-            stack.enter_context(attend_to_reference(model.unet, self._reference, self._predictor.groups))
+            stack.enter_context(attend_to_reference(model.denoiser, self._reference, self._predictor.groups))
             for technique in self._techniques:
-                stack.enter_context(technique.attention([model.unet, *model.controlnets], self._predictor.groups))
+                stack.enter_context(technique.attention([model.denoiser, *model.controlnets], self._predictor.groups))
             for step in range(first, self.steps):
                 started = time.perf_counter()
                 latents = self._denoise_step(latents, step, keep=keep)

@@ -71,7 +71,8 @@ def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str
     """Sentences about a request that can be run and will not look right. Raises ``ShotError`` for one that cannot be sampled."""
     sampling = request.sampling
     from_zero = request.get_method().get_released().steps_from_zero
-    scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=from_zero)
+    chosen = (sampling.steps, sampling.scheduler, sampling.spacing, latent_size(model, request))
+    scheduler = model.make_scheduler(*chosen, from_zero=from_zero)
     steps = len(scheduler.timesteps)
     found = list(list_schedule_warnings(scheduler))
     scales = zip(*(list_control_scales(model, request, step, steps) for step in range(steps)), strict=True)
@@ -95,12 +96,12 @@ def _list_released_warnings(model: ImageModel, request: ShotRequest, scheduler: 
         return []
     released, guidance = method.as_released, method.guidance
     full = guidance is not None and guidance.gradient == "full"
-    usual = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing)
+    usual = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, latent_size(model, request))
     matched = bool(guidance or method.alignment) and method.matching == "hungarian"
     works = {
         "steps_from_zero": not torch.equal(scheduler.timesteps, usual.timesteps),
         "centred": matched,
-        "omit_direct": full and usual.config.prediction_type != "sample",
+        "omit_direct": full and usual.config.get("prediction_type") != "sample",
         "omit_conditional": full and uses_guidance(model, request),
         "omit_controlnet": full,
         "omit_attention": full and method.cross_frame_attention,
@@ -196,6 +197,12 @@ class ShotPipeline:
         self._is_grouped = len(self._prompts) > 1 and self._method.fusion is not None
         self._given: dict[str, Look] = {}
         self._final_keyframes = look.keyframes if look is not None else ()
+        if not (model.family.mixes_texts or self._is_grouped or all(mix.is_pure for mix in self._mixes)):
+            raise ShotError(
+                "prompt",
+                f"{model.family.title} cannot mix the words of two prompts; let the prompt change at once, or choose a preset that "
+                "begins with surface.",
+            )
         if look is not None:
             names = self._source.surface_names(self._rows)
             # a part may show only what the look does not know; whoever makes it knows that the look is of its shot
@@ -496,7 +503,7 @@ class ShotPipeline:
     def _make_noise(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
             return run.first_noise(self._noise[rows])
-        shape = (int(self._model.unet.config.in_channels), *self._size)
+        shape = (self._model.latent_channels, *self._size)
         generator = torch.Generator().manual_seed(self._request.sampling.seed)
         return run.first_noise(draw_noise(self._noise_sources, rows, shape, generator))
 
