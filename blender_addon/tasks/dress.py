@@ -27,11 +27,16 @@ def make_dress_request(request: ShotRequest, staged: StagedCharacter) -> tuple[S
         count=max(method.keyframes.count, len(staged.frames)),
         least_gain=min(method.keyframes.least_gain, LEAST_GAIN),
     )
+    background = method.background
+    if background is not None:
+        # the views are of nowhere: what is around the character neither turns nor takes shadows
+        background = msgspec.structs.replace(background, follow_camera=False)
+    method = msgspec.structs.replace(method, keyframes=keyframes, background=background, shadows=None)
     files = {CHARTS: staged.charts.encode()}
     own = msgspec.structs.replace(
         request,
         frames=staged.frames,
-        method=msgspec.structs.replace(method, keyframes=keyframes),
+        method=method,
         look="",
         look_optional=False,
         schedule=msgspec.UNSET,
