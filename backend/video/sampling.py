@@ -51,7 +51,7 @@ class Sampler:
 
     def get_picture_scale(self, step: int) -> float:
         """How strongly the latents before a step hold the clean ones."""
-        return 1.0 if self._exploding else float(self._unit(torch.zeros(1), step)[1].sqrt())
+        return float(self._line.add_noise(torch.ones(1), torch.zeros(1), step))
 
     def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """The network's input for latents (N, C, h, w) at a step: of unit variance."""
