@@ -50,7 +50,7 @@ class Place:
 
 def find_place(area: Any, kind: str, window: Any = None) -> Place:
     """The region of a kind in an area, of the first window where none is named."""
-    return Place(window or get_window_and_view()[0], area, next(region for region in area.regions if region.type == kind))
+    return Place(window or get_window_manager().windows[0], area, next(region for region in area.regions if region.type == kind))
 
 
 def get_sidebar() -> Place:
@@ -177,7 +177,7 @@ def press_until(what: str, reached: Callable[[], object], place: Place | None = 
 
 def press_key(key: str, window: Any = None, **held: bool) -> Steps:
     """A real key, with ``ctrl``, ``shift`` or ``alt`` held, where the mouse is."""
-    window, (x, y) = window or get_window_and_view()[0], _mouse
+    window, (x, y) = window or get_window_manager().windows[0], _mouse
     for value in ("PRESS", "RELEASE"):
         window.event_simulate(key, value, x=x, y=y, **held)
         yield from wait_seconds(0.1)
@@ -186,7 +186,7 @@ def press_key(key: str, window: Any = None, **held: bool) -> Steps:
 
 def type_text(text: str, window: Any = None) -> Steps:
     """Type lower-case letters, figures and underscores, where a field is being edited."""
-    window, (x, y) = window or get_window_and_view()[0], _mouse
+    window, (x, y) = window or get_window_manager().windows[0], _mouse
     names = dict(zip("0123456789", ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"), strict=True))
     for letter in text:
         window.event_simulate(names.get(letter, letter.upper()), "PRESS", unicode=letter, x=x, y=y)

@@ -42,6 +42,11 @@ def show_sidebar() -> Generator[float | None, None, Place]:
     return place
 
 
+def has_sequencer() -> bool:
+    """Whether the window shows a sequencer."""
+    return any(area.type == "SEQUENCE_EDITOR" for area in get_window_manager().windows[0].screen.areas)
+
+
 def get_strip() -> Any:
     """The active strip."""
     strip = get_current_scene().sequence_editor.active_strip  # type: ignore[union-attr]
@@ -59,9 +64,12 @@ def use_sequencer() -> Steps:
     yield from generate("the first version", FIRST, steps=2)
     yield from generate("the second version", SECOND, steps=2)
     monitor.phase = "the sequencer's sidebar"
-    yield from press("latentman.to_sequencer()")
+    # pressed by hand, it shows a workspace with a sequencer
+    yield from press_until("latentman.to_sequencer()", has_sequencer)
     assert get_current_scene().sequence_editor is not None
-    yield from press("latentman.show_in_sequencer")
+    get_window_manager().windows[0].workspace = find_layout()
+    yield from wait_seconds(2)
+    yield from press_until("latentman.show_in_sequencer", has_sequencer)
     place = yield from show_sidebar()
     yield from take_screenshot("30-strip")
     tickets = {result.seed: result.ticket for result in get_settings().results}
