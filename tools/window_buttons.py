@@ -28,7 +28,7 @@ Search = Generator[float | None, None, tuple[int, int] | None]
 #: pixels from one line that is looked at to the next, less than a button is high
 STEP = 18
 #: shares of a region's width: where most buttons are, and all others
-ACROSS = ((0.3, 0.7, 0.83), (0.5, 0.12, 0.77, 0.9))
+ACROSS = ((0.3, 0.7, 0.83), (0.45, 0.5, 0.12, 0.77, 0.9))
 #: where buttons were last, relative to the region
 _known: dict[str, tuple[int, int]] = {}
 #: turns of the wheel from one look at a long region to the next, and to its end
