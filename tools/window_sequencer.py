@@ -74,7 +74,7 @@ def use_sequencer() -> Steps:
     yield from take_screenshot("30-strip")
     tickets = {result.seed: result.ticket for result in get_settings().results}
     assert read_ticket() == tickets[SECOND]
-    yield from press_until(f"latentman.strip_version(ticket='{tickets[FIRST]}'", lambda: read_ticket() == tickets[FIRST], place)
+    yield from press_until(f'latentman.strip_version(ticket="{tickets[FIRST]}"', lambda: read_ticket() == tickets[FIRST], place)
     yield from take_screenshot("30-other-version")
     yield from undo_there(place)
     assert read_ticket() == tickets[SECOND], "Ctrl+Z does not bring the version back"
