@@ -191,7 +191,8 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
             draw_sentence(box, context, "Blender is not allowed to go online; allow it in the preferences to get models.", "ERROR")
             box.operator("latentman.allow_online", icon="INTERNET")
     row = box.row(align=True)
-    row.operator("latentman.open_model_page", icon="URL")
+    # beside two others a longer word is cut off
+    row.operator("latentman.open_model_page", text="Page", text_ctxt=CONTEXT, icon="URL")
     set_properties(row.operator("latentman.verify_models", icon="FILE_TICK"), name=item.name)
     row.operator("latentman.remove_model", icon="TRASH")
 

@@ -187,7 +187,8 @@ def press_key(key: str, window: Any = None, **held: bool) -> Steps:
 def type_text(text: str, window: Any = None) -> Steps:
     """Type lower-case letters, figures and underscores, where a field is being edited."""
     window, (x, y) = window or get_window_manager().windows[0], _mouse
-    names = dict(zip("0123456789", ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"), strict=True))
+    keys = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "MINUS")
+    names = dict(zip("0123456789_", keys, strict=True))
     for letter in text:
         window.event_simulate(names.get(letter, letter.upper()), "PRESS", unicode=letter, x=x, y=y)
         window.event_simulate(names.get(letter, letter.upper()), "RELEASE", x=x, y=y)

@@ -30,7 +30,7 @@ from tools.window_names import NAME, TOKEN
 from tools.window_shots import get_settings, monitor
 
 #: pixels from the mouse, which a dialog puts over its button, up to the one field
-UP_TO_FIELD = 40
+UP_TO_FIELD = 30
 
 
 def get_book() -> Any:
