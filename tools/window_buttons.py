@@ -31,6 +31,8 @@ STEP = 18
 ACROSS = ((0.3, 0.7, 0.83), (0.45, 0.5, 0.12, 0.77, 0.9))
 #: where buttons were last, relative to the region
 _known: dict[str, tuple[int, int]] = {}
+#: pixels from the mouse up to the title of the dialog that a button opens
+UP_TO_TITLE = 25
 #: turns of the wheel from one look at a long region to the next, and to its end
 TURNS, MOST_TURNS = 8, 48
 
@@ -182,6 +184,14 @@ def press_key(key: str, window: Any = None, **held: bool) -> Steps:
         window.event_simulate(key, value, x=x, y=y, **held)
         yield from wait_seconds(0.1)
     yield from wait_seconds(0.5)
+
+
+def confirm(place: Place, x: int, y: int) -> Steps:
+    """Enter in the dialog of a button that was pressed at a point, with the mouse over its title: over a field or a switch the key
+    would go there."""
+    move_mouse(place, x, y + UP_TO_TITLE)
+    yield from wait_seconds(0.3)
+    yield from press_key("RET", place.window)
 
 
 def type_text(text: str, window: Any = None) -> Steps:

@@ -18,6 +18,7 @@ from tools.window_actions import (
 )
 from tools.window_buttons import (
     Place,
+    confirm,
     find_button,
     get_sidebar,
     press,
@@ -29,8 +30,8 @@ from tools.window_buttons import (
 from tools.window_names import NAME, TOKEN
 from tools.window_shots import get_settings, monitor
 
-#: pixels from the mouse, which a dialog puts over its button, up to the one field
-UP_TO_FIELD = 30
+#: pixels from the mouse, which a dialog has a little below its title, down to the one field
+DOWN_TO_FIELD = 17
 
 
 def get_book() -> Any:
@@ -75,9 +76,9 @@ def use_models() -> Steps:
     yield from press_until("latentman.use_model", is_used)
     yield from take_screenshot("32-used")
     yield from press_until("latentman.remove_part", lambda: not is_used())
-    yield from press("latentman.remove_model", sidebar)
+    x, y = yield from press("latentman.remove_model", sidebar)
     yield from take_screenshot("32-remove")
-    yield from press_key("RET")
+    yield from confirm(sidebar, x, y)
     yield from wait_until(lambda: is_idle() and not find_item().is_here, "the model to be removed")
     yield from take_screenshot("32-removed")
     open_panels()
@@ -102,11 +103,12 @@ def give_token(sidebar: Place) -> Steps:
     """Type the token into its dialog."""
     x, y = yield from press("latentman.give_token", sidebar)
     yield from take_screenshot("32-token")
-    yield from press_at(sidebar, x, y + UP_TO_FIELD)
+    yield from press_at(sidebar, x, y - DOWN_TO_FIELD)
     yield from type_text(TOKEN)
     yield from take_screenshot("32-token-typed")
+    # the first ends typing
     yield from press_key("RET")
-    yield from press_key("RET")
+    yield from confirm(sidebar, x, y)
     yield from wait_until(lambda: get_book().sentence or get_book().error, "the token to be kept")
     assert not get_book().error, get_book().error
 

@@ -18,13 +18,13 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
-from tools.window_buttons import Place, find_place, get_sidebar, press, press_at, press_key, press_until
+from tools.window_buttons import Place, confirm, find_place, get_sidebar, press, press_at, press_key, press_until
 from tools.window_shots import check_panel_is_free, find_layout, generate, get_current_scene, get_settings, monitor, wait_for_shot
 
 #: seeds of the two versions
 FIRST, SECOND = 700, 701
-#: pixels from the mouse, which a dialog puts over its button, up to the switch *Files, Too*
-UP_TO_FILES = 80
+#: pixels from the mouse, which a dialog has a little below its title, down to the switch *Files, Too*
+DOWN_TO_FILES = 33
 
 
 def show_sidebar() -> Generator[float | None, None, Place]:
@@ -124,8 +124,8 @@ def remove_results() -> Steps:
     yield from take_screenshot("30-asked")
     yield from press_key("ESC")
     assert len(results) == count and any(folder.glob("*.png"))
-    yield from press("latentman.remove_result()")
-    yield from press_key("RET")
+    x, y = yield from press("latentman.remove_result()")
+    yield from confirm(get_sidebar(), x, y)
     yield from wait_until(lambda: len(get_settings().results) == count - 1, "the result to be removed")
     assert any(folder.glob("*.png")), "the files went with the entry"
     yield from remove_files(count - 1)
@@ -144,8 +144,8 @@ def remove_files(count: int) -> Steps:
     assert any(folder.glob("*.png"))
     sidebar = get_sidebar()
     x, y = yield from press("latentman.remove_result()", sidebar)
-    yield from press_at(sidebar, x, y + UP_TO_FILES)
+    yield from press_at(sidebar, x, y - DOWN_TO_FILES)
     yield from take_screenshot("30-asked-for-files")
-    yield from press_key("RET")
+    yield from confirm(sidebar, x, y)
     yield from wait_until(lambda: len(get_settings().results) == count - 1, "the result to be removed with its files")
     assert not any(folder.glob("*.png")), list(folder.iterdir())
