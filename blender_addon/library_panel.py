@@ -168,7 +168,7 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     icon = model_library.find_icon(item)
     if icon:
         box.template_icon(icon, scale=5.0)
-    size = write_bytes(item.size) or "size not known yet"
+    size = write_bytes(item.size) or ("" if item.is_here else "size not known yet")
     draw_name(box, item.title, _KIND_ICONS.get(item.kind, "QUESTION"))
     draw_text(box, " · ".join(filter(None, (KINDS.get(item.kind, item.kind), size, item.licence))))
     for sentence in filter(None, (item.purpose, ", ".join(item.words))):

@@ -57,15 +57,14 @@ def use_models() -> Steps:
     sidebar = get_sidebar()
     library: Any = get_window_manager().latentman_library  # type: ignore[attr-defined]
     yield from find_button("latentman.list_models", sidebar)
-    yield from wait_until(lambda: get_book().is_listed and find_item() is not None, "the library")
+    yield from wait_until(lambda: library.rows and find_item() is not None, "the library")
     library.search = "hyper-sd sd 1.5"
     choose(library)
     yield from wait_seconds(1)
     yield from take_screenshot("32-offline")
     yield from press_until("latentman.allow_online", is_online)
     yield from wait_until(lambda: get_connection().connected, "the backend that may go online")
-    yield from wait_until(lambda: get_book().is_listed and find_item() is not None, "the library")
-    choose(library)
+    yield from wait_until(lambda: get_book().is_listed and library.rows and is_chosen(), "the model to be chosen again")
     yield from press("latentman.get_model", sidebar)
     yield from wait_until(lambda: get_book().error, "the hub's refusal")
     assert get_book().error_code == "gated", (get_book().error_code, get_book().error)
@@ -87,6 +86,12 @@ def use_models() -> Steps:
 def choose(library: Any) -> None:
     """Have it chosen in the list."""
     library.active = next(n for n, item in enumerate(get_book().items) if item.name == NAME)
+
+
+def is_chosen() -> bool:
+    """Whether it is chosen in the list."""
+    item = sys.modules[f"{KEY}.blender_addon.model_library"].find_active_item()
+    return item is not None and item.name == NAME
 
 
 def is_used() -> bool:
