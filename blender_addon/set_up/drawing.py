@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -72,15 +73,17 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
     version = next((one["version"] for one in plan["packages"] if one["name"] == "torch"), "")
     count = f" and {len(plan['packages']) - 1} more" if plan["packages"] else " and what it needs"
     draw_text(column, f"PyTorch {version}{count}", "PACKAGE")
-    python = f"Python {plan['python']}" if plan["is_python_fetched"] else plan["python"]
+    # where it is says a note below
+    python = f"Python {plan['python']}" if plan["is_python_fetched"] else Path(plan["python"]).name
     draw_text(column, python, "CONSOLE")
     about = "" if plan["is_exact"] else "about "
     left = plan["download"] - plan["present"]
-    come = f" ({write_size(plan['present'], 1)} are there)" if plan["present"] else ""
     if plan["files"]:
-        draw_text(column, f"From {plan['files']}", "FILE_FOLDER")
+        draw_sentence(column, context, f"From {plan['files']}", "FILE_FOLDER")
     else:
-        draw_text(column, f"To fetch: {about}{write_size(left, 1)}{come}", "IMPORT")
+        draw_text(column, f"To fetch: {about}{write_size(left, 1)}", "IMPORT")
+        if plan["present"]:
+            draw_text(column, f"There already: {write_size(plan['present'], 1)}", "BLANK1")
     draw_text(column, f"On the disk: {about}{write_size(plan['unpacked'], 1)}", "DISK_DRIVE")
     draw_text(column, f"Free there: {write_size(plan['free'], 1)}", "BLANK1")
     if preferences is not None:
