@@ -137,12 +137,12 @@ def draw_set_up_page(layout: bpy.types.UILayout, context: bpy.types.Context, pre
 
     box = layout.box()
     current = find_current(get_backend_folder(context))
-    row = box.row()
-    draw_text(row, describe_environment(current) if current else "The backend is not set up", "CHECKMARK" if current else "INFO")
+    # in a line of its own: beside a button it is cut off
+    draw_text(box, describe_environment(current) if current else "The backend is not set up", "CHECKMARK" if current else "INFO")
     if set_up.state is SetUpState.IDLE:
+        row = box.row(align=True)
         row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", text_ctxt=CONTEXT, icon="IMPORT")
         if current:
-            row = box.row(align=True)
             row.operator("latentman.repair_backend", icon="TOOL_SETTINGS")
             row.operator("latentman.move_backend", icon="FOLDER_REDIRECT")
             row.operator("latentman.remove_backend", icon="TRASH")
