@@ -23,6 +23,7 @@ from ..shared.console import (
     parse_frames,
     read_request_arguments,
     report_interrupt,
+    tell_completion,
 )
 from ..shared.files import write_atomically
 from ..shared.folders import jobs_folder
@@ -155,6 +156,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
             _check_depth_range(manifest, look_file)
         else:
             request, reference = _read_request(args, manifest, frames)
+            tell_completion(console, args, request)
         check_request(request)
         check_writable(args.out)
         models = ModelCache(read_load_options(args))
@@ -206,6 +208,7 @@ def _look(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int
     with _reading_input():
         source, manifest, frames = _select_passes(args)
         request, reference = _read_request(args, manifest, frames)
+        tell_completion(console, args, request)
         check_request(request)
         check_look_request(request)
         check_writable_file(args.out)

@@ -39,7 +39,7 @@ from ..shared.settings import with_settings
 from ..shared.shot import MAX_STEPS, MODELS_STRENGTH, Method, ShotError, ShotRequest, check_request, make_request
 from .method_plugins import find_method
 from .models.caller_options import STEPPED, CallerOptions, check_stepped, read_schedule
-from .models.families import StableDiffusionXL, family_of_pipeline
+from .models.families import StableDiffusionXL, UNetFamily, family_of_pipeline
 from .models.image_model import ImageModel
 from .models.ip_adapters import IPAdapter, read_pipeline_adapter
 from .models.registry import STARTER
@@ -273,8 +273,14 @@ class _LatentManMixin:
         return out if return_dict else (out.frames, out.frame_indices)
 
     @property
+    def _family(self) -> UNetFamily:
+        found = family_of_pipeline(self)
+        assert isinstance(found, UNetFamily)
+        return found
+
+    @property
     def _is_xl(self) -> bool:
-        return isinstance(family_of_pipeline(self), StableDiffusionXL)
+        return isinstance(self._family, StableDiffusionXL)
 
     def _refuse(
         self,
@@ -333,7 +339,7 @@ class _LatentManMixin:
             guidance_scale=0.0 if guidance_scale is None else max(guidance_scale, 1.0),
             method=method if isinstance(method, Method) else find_method(method),
             # a request counts layers from the end, diffusers what is left out behind the model's own
-            clip_skip=0 if clip_skip is None else clip_skip + family_of_pipeline(self).own_layer,
+            clip_skip=0 if clip_skip is None else clip_skip + self._family.own_layer,
             reference="" if picture is None else name_picture(encode_png(picture)),
             reference_strength=MODELS_STRENGTH if reference_strength is None else reference_strength,
             **settings,

@@ -53,6 +53,15 @@ def decode_png(data: bytes) -> np.ndarray:
         raise ValueError(f"the picture is damaged ({error})") from error
 
 
+def decode_rgba(data: bytes) -> np.ndarray:
+    """(H, W, 4) uint8 of the bytes of a PNG file, opaque where it has no alpha. Raises as ``decode_png``."""
+    colour = decode_png(data)
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+        alpha = np.asarray(picture.convert("RGBA"))[..., 3] if has_alpha else np.full(colour.shape[:2], 255, np.uint8)
+    return np.dstack([colour, alpha])
+
+
 def convert_to_rgb(picture: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 of a picture, without its alpha; 16 bits are rounded to 8. Raises ``OSError`` when it is damaged."""
     if picture.mode.startswith("I"):

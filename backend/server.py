@@ -15,6 +15,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from ..shared import curve_keys, logs
+from ..shared.costume_files import check_files, take_files
 from ..shared.curve_keys import KEY
 from ..shared.endpoint import is_loopback
 from ..shared.invitation import PairingError
@@ -418,9 +419,11 @@ class Server:
     def _submit_shot(self, client: bytes, message: SubmitShot, arrays: dict[str, np.ndarray]) -> None:
         reference = arrays["reference"].reshape(-1)[: MAX_BYTES + 1].tobytes() if "reference" in arrays else b""
         look = arrays["look"].reshape(-1).tobytes() if "look" in arrays else b""
+        files = take_files(arrays)
         try:
             check_request(message.request)
             check_reference(message.request, reference)
+            check_files(message.request, files)
         except ShotError as error:
             self._refuse_new(client, message.ticket, error)
             return
@@ -434,6 +437,7 @@ class Server:
             crop=message.crop,
             reference=reference,
             look=look,
+            costume=files,
             only_look=message.only_look,
             scene=message.scene,
             drafts=message.drafts,

@@ -15,7 +15,7 @@ from ..shared import console, logs, shot
 from ..shared.command_parser import CommandParser, reads_json
 from ..shared.interrupts import Interrupted, SignalWatch
 from ..shared.motion import MotionError
-from .commands import motion, passes, shots
+from .commands import assemble, backend_program, dress, motion, passes, shots
 from .commands.backend import wait_until as wait_until
 from .commands.scene import ENABLE_SCRIPTS as ENABLE_SCRIPTS
 from .commands.scene import PROGRAM
@@ -37,8 +37,11 @@ def make_parser() -> CommandParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     shots.add_commands(commands.add_parser)
+    dress.add_command(commands.add_parser)
     passes.add_command(commands.add_parser)
     motion.add_command(commands.add_parser)
+    assemble.add_command(commands.add_parser)
+    backend_program.add_command(commands.add_parser)
     add_setup_command(commands.add_parser)
     return top
 
@@ -54,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         console.check_shot_arguments(parser, args)
     except SystemExit as stop:
         return int(stop.code or 0)
-    out = console.Console(args.json)
+    out = console.Console(CommandParser.as_json)
     with SignalWatch() as watch:
         code, message = "", ""
         try:

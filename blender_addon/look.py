@@ -6,7 +6,7 @@ another one and taken off again, also after the file was saved and opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ def make_look_material(path: Path, name: str, job: str = "") -> bpy.types.Materi
     if found is not None:
         image = find_look_image(found)
         assert image is not None
-        image.reload()
+        if not image.is_dirty:  # what is painted on it is nowhere else
+            image.reload()
         _colour_solid(found, image)
         return found
     image = bpy.data.images.load(str(path), check_existing=True)
     image.filepath = make_stored_path(path, "")
-    image.reload()
+    if not image.is_dirty:
+        image.reload()
     image.alpha_mode = "STRAIGHT"
     material = bpy.data.materials.new(name)
     material.use_nodes = True
@@ -105,22 +107,22 @@ def _check_body(body: bpy.types.Object) -> None:
         )
 
 
-def apply_look(bodies: list[bpy.types.Object], path: Path, name: str, job: str = "") -> bpy.types.Material:
+def apply_look(bodies: list[bpy.types.Object], path: Path | Mapping[bpy.types.Object, Path], name: str, job: str = "") -> None:
     """Lay the look over the materials of every body, instead of a look that is there; their own stay below and come back with
-    ``remove_look``. The meshes are not changed, but for a slot where they have none.
+    ``remove_look``. The meshes are not changed, but for a slot where they have none. ``path`` is the texture of all of them, or
+    that of each.
 
     Raises ``ShotError`` for bodies without texture coordinates and for linked ones, before anything is changed.
     """
     for body in bodies:
         _check_body(body)
-    material = make_look_material(path, name, job)
     for body in bodies:
+        material = make_look_material(path if isinstance(path, Path) else path[body], name, job)
         if not has_look(body):
             _remember_slots(body)
         for slot in body.material_slots:
             slot.link = "OBJECT"
             slot.material = material
-    return material
 
 
 def _remember_slots(body: bpy.types.Object) -> None:

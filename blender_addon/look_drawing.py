@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
+from ..shared.prompt_completion import complete_prompt
 from ..shared.schedule import Schedule
 from ..shared.settings import list_settings
 from . import properties
@@ -45,6 +46,8 @@ def draw_prompt(
         if removed:
             draw_sentence(layout, context, f"The text '{removed}' was removed from the file; the line above is used.", "ERROR")
             set_properties(layout.operator("latentman.forget_prompt_text"), prompt=prompt)
+        if prompt == "prompt" and complete_prompt(settings.prompt, read_prompt(settings, "background_prompt")).missing:
+            layout.operator("latentman.complete_prompt", icon="ADD")
         return
     row.prop(settings, get_text_name(prompt), icon="TEXT", **label)
     set_properties(row.operator("latentman.edit_prompt", text="", icon="GREASEPENCIL"), prompt=prompt)

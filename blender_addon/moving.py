@@ -17,6 +17,7 @@ from typing import Any
 import bpy
 
 from ..shared import logs
+from ..shared.costume_files import SUFFIX
 from .compat import iter_strips
 from .connection import connection
 from .error_places import Place
@@ -102,12 +103,15 @@ def _make_setter(owner: Any, name: str, end: str = "") -> Callable[[str], None]:
 
 
 def _iter_result_holders() -> Iterator[tuple[PathHolder, str]]:
-    """Every result's folder, and the output setting of its scene."""
+    """Every result's folder and what the character wears, and the output setting of its scene."""
     for scene in bpy.data.scenes:
         settings = get_scene_settings(scene)
         for result in settings.results:
             if result.folder:
                 yield PathHolder(result.folder, _make_setter(result, "folder")), settings.output
+            character: Any = settings.character
+            if character is not None and character.latentman_look.endswith(SUFFIX):
+                yield PathHolder(character.latentman_look, _make_setter(character, "latentman_look")), settings.output
 
 
 def _find_new_place(path: Path, moves: dict[Path, Path]) -> Path | None:

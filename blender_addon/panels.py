@@ -43,6 +43,7 @@ from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
 from .translation import CONTEXT, register_class, tr, tr_filled
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
+from .wardrobe import is_costume
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
@@ -401,7 +402,10 @@ class LookPanel(SidebarPanel):
         job, prompt = get_kept_look(settings.character) if settings.character is not None else ("", "")
         if job:
             row = layout.row(align=True)
-            draw_name(row, tr_filled("Kept: {}", prompt), "LOCKED")
+            worn = is_costume(job)
+            draw_name(row, tr_filled("Wears: {}" if worn else "Kept: {}", prompt), "MOD_CLOTH" if worn else "LOCKED")
+            if worn:
+                row.operator("latentman.save_costume", text="", icon="EXPORT")
             row.operator("latentman.new_look", text="", icon="X")
         draw_presets(layout, LOOK_PRESETS)
         draw_prompt(layout, context, "prompt", "GREASEPENCIL")
@@ -425,6 +429,9 @@ class LookPanel(SidebarPanel):
                 )
             else:
                 row.prop(settings, name)
+        row = layout.row(align=True)
+        row.operator("latentman.dress", icon="MOD_CLOTH")
+        row.operator("latentman.open_costume", text="", icon="FILE_FOLDER")
         error = connection.profiles.find_error(settings.get_model())
         if error:
             draw_sentence(layout, context, error, "ERROR")

@@ -20,6 +20,7 @@ from bpy.props import (
 )
 
 from ..shared import motion_request, shot, vocabulary
+from ..shared.costume_files import SUFFIX
 from ..shared.model_profile import FORMER_SIDE, ModelProfile, resolve_request
 from ..shared.motion import MotionError
 from ..shared.pasted_paths import complete_model_name
@@ -31,6 +32,7 @@ from ..shared.skeleton import HUMANML_FPS, SMPL_JOINTS
 from . import model_library, technique_properties
 from .compat import RELATIVE_PATH
 from .declared_properties import DeclaredProperties, declare, make_property, read_value, read_values, shorten_float, write_values
+from .farm.shots import write_shots
 from .model_profiles import book
 from .motion import readers
 from .motion.foot_contacts import ContactSettings
@@ -418,6 +420,11 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         size = self.get_picture_size(scene)
         return None if size is None else make_crop(*size, request.width, request.height)
 
+    def write_shots(self) -> str:
+        """The marked shots of the scene, or its range, as one line of text for farms."""
+        assert isinstance(self.id_data, bpy.types.Scene)
+        return write_shots(self.id_data)
+
     def read_prompt(self, prompt: str) -> str:
         """What is said as one of the prompts: what stands in its text, or in the panel."""
         return read_prompt(self, prompt)
@@ -444,13 +451,17 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
 
         That is the character's kept look, or the look of the last shot with the same settings.
         """
-        kept = get_kept_look(self.character)[0] if self.character else ""
+        kept = self.find_kept_look()
         name = self.character.name if self.character is not None else None
         return self.choose_look(request, kept, name, only_changed=self.only_changed)
 
+    def find_kept_look(self) -> str:
+        """What the character keeps: the job of a look, or the path of a costume's file; "" for nothing."""
+        return get_kept_look(self.character)[0] if self.character else ""
+
     def choose_look(self, request: shot.ShotRequest, kept: str, character: str | None, *, only_changed: bool) -> shot.ShotRequest:
         """As ``add_look``, for a character that keeps the look ``kept``; ``only_changed`` in place of the panel's."""
-        if kept:
+        if kept and not kept.endswith(SUFFIX):
             return msgspec.structs.replace(request, look=kept)
         if not request.get_method().fusion:
             # it keeps no look: the same shot again is the same job, which is there already
@@ -491,13 +502,14 @@ def get_settings(context: bpy.types.Context) -> LatentManSettings:
 
 
 def get_kept_look(character: bpy.types.Object) -> tuple[str, str]:
-    """The job whose look a character keeps, and that job's prompt; both are empty when it keeps none."""
+    """The job whose look a character keeps, or the path of the costume that it wears, and the prompt of either; both are empty when
+    it keeps none."""
     owner: Any = character
     return owner.latentman_look, owner.latentman_look_prompt
 
 
 def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
-    """Make a character keep the look of a job; empty texts make it keep none."""
+    """Make a character keep the look of a job, or a costume's file; empty texts make it keep none."""
     owner: Any = character
     owner.latentman_look, owner.latentman_look_prompt = job, prompt
 

@@ -156,7 +156,7 @@ def refresh_places(scene: bpy.types.Scene, result: LatentManResult) -> None:
     folder = get_result_folder(result)
     show_instead(scene, folder, result)
     for image in bpy.data.images:
-        if image.source == "FILE" and image.filepath and resolve(image.filepath).is_relative_to(folder):
+        if image.source == "FILE" and not image.is_dirty and image.filepath and resolve(image.filepath).is_relative_to(folder):
             image.reload()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class ShotPlan:
     """What is made: the finished request with the reference picture's file; who is seen (``subjects`` as in ``SceneOptions``),
     whether transparent around, and the part of the frames that is stored; where they go. ``range_frames`` decide the depth range,
     ``expected_seconds`` is how long such shots took, and ``panel`` are the settings that the result remembers. ``camera`` sees all
-    frames, in place of the scene's cameras."""
+    frames, in place of the scene's cameras. ``costume`` are the files of the costume that the character wears, by
+    which the request has them."""
 
     character: bpy.types.Object | None
     request: shot.ShotRequest
@@ -43,6 +44,7 @@ class ShotPlan:
     expected_seconds: float | None
     panel: str
     camera: bpy.types.Object | None = None
+    costume: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def make_task(
@@ -64,11 +66,12 @@ def make_task(
         crop=plan.crop,
         reference=plan.reference,
         expected_seconds=plan.expected_seconds,
-        on_draft=None if preview else _show_drafts,
-        on_message=None if preview else partial(_show_frame, connection),
+        on_draft=None if preview else show_drafts,
+        on_message=None if preview else partial(show_frame, connection),
         # a preview is quicker here
         elsewhere=not preview and not bpy.app.background,
         camera=plan.camera,
+        costume=plan.costume,
         priority=PREVIEW if preview else priority,
     )
 
@@ -88,12 +91,12 @@ def run(task: ShotTask, connection: Connection) -> None:
     connection.add(task)
 
 
-def _show_drafts(indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
+def show_drafts(indices: Sequence[int], pictures: np.ndarray, finished: bool) -> None:
     """Show what frames look like by now; of finished ones the files follow."""
     live.show_small(list(pictures), only_icon=finished)
 
 
-def _show_frame(connection: Connection, message: messages.AnyMessage) -> None:
+def show_frame(connection: Connection, message: messages.AnyMessage) -> None:
     """Show a frame that has arrived."""
     task = connection.shot_task
     if isinstance(message, messages.FrameResult) and task is not None and message.index in task.frames:

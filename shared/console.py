@@ -14,12 +14,14 @@ from typing import Any, TextIO
 import msgspec
 
 from .arguments import add_method_arguments, add_setting, add_settings, read_given_settings, read_method, read_path
+from .dress_options import DressOptions
 from .files import read_file
 from .interrupts import SignalWatch
 from .manifest import PassesManifest
 from .messages import AnyMessage, Failed, Finished, FrameResult, Progress
 from .motion_request import MotionRequest
 from .pasted_paths import expand_home
+from .prompt_completion import complete_prompt, explain_missing
 from .prompt_text import COMMENT, read_prompt_file
 from .schedule_arguments import add_given_schedule, add_schedule_arguments
 from .settings import list_settings
@@ -71,6 +73,35 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(look="")
 
 
+def add_dress_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a character's costume."""
+    _add_prompt(parser, required=True)
+    add_settings(parser, ShotRequest, leave_out=(*FROM_SCENE, "prompt"))
+    add_settings(parser, DressOptions)
+    add_method_arguments(parser)
+    parser.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the views and the costume")
+    add_json_argument(parser)
+    parser.set_defaults(look="")
+
+
+def add_costume_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a shot whose characters wear a costume."""
+    parser.add_argument(
+        "--costume",
+        type=read_path,
+        metavar="FILE",
+        help="a costume that the command dress has made: the character looks as it says, whatever the camera and the motion",
+    )
+    parser.add_argument(
+        "--paint",
+        type=read_path,
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="the costume's image, painted on: a PNG file; several times for several images",
+    )
+
+
 def add_shot_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that become a ``ShotRequest``, and those of output."""
     _add_prompt(parser, default="that of the look's file, where --look names one")
@@ -102,6 +133,11 @@ def _add_prompt(parser: argparse.ArgumentParser, *, required: bool = False, defa
         metavar="FILE",
         help=f"the prompt in a text file: line breaks become spaces, and lines that begin with {COMMENT} are not said",
     )
+    parser.add_argument(
+        "--complete-prompt",
+        action="store_true",
+        help="add words to the prompt for what it leaves open of a person's hair, clothes and shoes and of the place, and say it",
+    )
 
 
 def _read_prompt_argument(text: str) -> str:
@@ -130,11 +166,28 @@ def read_request_arguments(
     """The request that the arguments describe. Raises ``ShotError`` for a folder without a look, and for two prompts at a frame."""
     # an empty prompt is refused with what it is for
     given = {"prompt": "", **read_given_settings(args, ShotRequest, leave_out=FROM_SCENE)}
+    if getattr(args, "complete_prompt", False):
+        given["prompt"] = complete_prompt(given["prompt"], given.get("background_prompt", "")).prompt
     request = make_request(frames=frames, fps=fps, width=width, height=height, **given)
     request = msgspec.structs.replace(
         request, method=read_method(args, request.preset), manifest=manifest, look=find_job(args.look)
     )
     return add_given_schedule(request, args)
+
+
+def tell_completion(console: Console, args: argparse.Namespace, request: ShotRequest) -> None:
+    """Say what was added to the prompt; or, where frames share no texture and each decides for itself, what it leaves open."""
+    text = request.text
+    if getattr(args, "complete_prompt", False):
+        console.emit("prompt", message=f"The prompt is: {text.prompt}", prompt=text.prompt)
+        return
+    found = complete_prompt(text.prompt, text.background_prompt)
+    if found.missing and request.get_method().fusion is None:
+        console.emit(
+            "prompt",
+            message=f"{explain_missing(found)} Frames may disagree on that; --complete-prompt would say: {found.prompt}",
+            suggestion=found.prompt,
+        )
 
 
 def find_job(look: str) -> str:

@@ -71,6 +71,15 @@ class Warned(Event, frozen=True, tag="warning"):
     code: Code = ""
 
 
+class Prompted(Event, frozen=True, tag="prompt"):
+    """What the prompt leaves open: ``prompt`` is what it has become with ``--complete-prompt``, and ``suggestion`` what it would
+    be, where frames may disagree on that."""
+
+    message: Words
+    prompt: str = ""
+    suggestion: str = ""
+
+
 class Finished(Event, frozen=True, tag="finished"):
     """The backend has made everything. ``report`` is what ``report.json`` has: settings, times and figures."""
 
@@ -168,6 +177,7 @@ AnyEvent = Union[  # noqa: UP007 - what msgspec makes a schema of
     Frame,
     Shot,
     Warned,
+    Prompted,
     Finished,
     Done,
     Failed,

@@ -48,13 +48,15 @@ _VIEW_TYPES = {"mask": (np.uint8, ()), "part": (np.uint8, ()), "depth": (np.floa
 
 class LookScene(msgspec.Struct, frozen=True):
     """What Blender needs in order to render the passes of a part as those of the whole shot: what was shown, the part of the
-    picture that the camera's frame shows, and the depth range in the file's own units."""
+    picture that the camera's frame shows, and the depth range and the height of the plane that shadows fall on, in the file's own
+    units; None where there is no such plane."""
 
     subjects: str
     character: str
     crop: Crop | None
     near: float
     far: float
+    ground: float | None = None
 
 
 class LookDescription(msgspec.Struct, frozen=True, kw_only=True):

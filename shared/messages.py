@@ -115,8 +115,9 @@ class SubmitShot(Message, frozen=True):
     ``cut_out`` asks for frames with transparency around the characters, ``crop`` for a part of each alone. Array ``reference``
     (bytes,) uint8 is the file of the picture that the request names (``shared.reference``), where it names one. Array ``look``
     (bytes,) uint8 is the look's file of a shot that this is a part of (``shared.look_file``), by whose name the request has it.
-    ``drafts`` asks for small pictures while frames are made. Where workers share the shots, one of a higher ``priority`` goes
-    before others.
+    Arrays ``charts``, ``costume`` and ``paint_1`` and so on (bytes,) uint8 are files of a costume that is made or worn
+    (``shared.costume_files``), where the request names them. ``drafts`` asks for small pictures while frames are made. Where
+    workers share the shots, one of a higher ``priority`` goes before others.
 
     ``only_look`` asks for such a file instead of frames: only the passes of key frames are asked for where there are small copies.
     No frames come, and ``Finished`` has the array ``look``; ``scene`` is written into it.
@@ -323,8 +324,9 @@ class FrameTaken(Message, frozen=True):
 
 class Finished(Message, frozen=True):
     """Backend: every frame has been sent. ``report`` holds settings, timings and figures. Arrays ``texture_1`` and so on (bytes,)
-    uint8 are PNG files: what the frames show of each character, on its texture map; transparent where none shows it. Where only
-    the look was asked for, array ``look`` (bytes,) uint8 is its file."""
+    uint8 are PNG files: what the frames show of each character, on its texture map; transparent where none shows it. Of a shot that
+    dresses a character, or shows a dressed one, they are those of its surfaces, and array ``costume`` (bytes,) uint8 is its file.
+    Where only the look was asked for, array ``look`` (bytes,) uint8 is its file."""
 
     ticket: Name
     report: dict[str, Any]

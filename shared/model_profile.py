@@ -34,8 +34,9 @@ class ModelProfile(msgspec.Struct, frozen=True):
 
     ``width`` and ``height`` in pixels are an area, which pictures of another aspect keep, as far as no side gets above
     ``most_side`` (0 for any). ``scheduler`` is a value of ``Sampling.scheduler``, ``spacing`` of the schedule's steps leading,
-    trailing, linspace or empty. ``family``, ``prediction`` (epsilon, v_prediction, sample), ``zero_terminal_snr`` and ``distilled``
-    are what was recognised. ``origins`` say for each value where it comes from, ``files`` are the settings files that were read.
+    trailing, linspace or empty. ``family``, ``prediction`` (epsilon, v_prediction, sample, flow), ``zero_terminal_snr`` and
+    ``distilled`` are what was recognised. ``origins`` say for each value where it comes from, ``files`` are the settings files that
+    were read.
     """
 
     width: _Side = 512

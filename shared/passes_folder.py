@@ -1,4 +1,5 @@
-"""Saved passes: a folder with ``passes.json`` and one OpenEXR file a frame, ``0001.exr``, readable by any program.
+"""Saved passes: a folder with ``passes.json`` and one OpenEXR file a frame, ``0001.exr``, readable by any program. A shot that was
+rendered in parts has a manifest of each, ``passes_0001-0008.json``.
 
 The manifest (``PassesManifest``) says what the files hold; their channels are ``CHANNELS``, and ``Z`` with the planar camera
 depth in metres (1e10 for the background) where the depth range is known. Row 0 is the top of the picture.
@@ -6,6 +7,7 @@ depth in metres (1e10 for the background) where the depth range is known. Row 0 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,7 @@ import numpy as np
 from . import exr
 from .depth import compute_metric_depth
 from .files import read_file, write_atomically
-from .manifest import PassesHeader, PassesManifest, check_manifest, split_manifest
+from .manifest import FrameEntry, PassesHeader, PassesManifest, check_manifest, join_manifest, split_manifest
 from .overview import shrink_passes
 from .passes import EXTRA_LAYOUT, FORMER_PASS_NAMES, PASS_LAYOUT, FramePasses, join_frames
 from .shot import ShotError
@@ -37,6 +39,46 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "motion_vectors": ("motion_vectors.X", "motion_vectors.Y"),
     "shadow": ("shadow.V",),
 }
+
+
+def name_part(frames: Sequence[int]) -> str:
+    """The manifest of a part of a shot."""
+    return f"passes_{min(frames):04d}-{max(frames):04d}.json"
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """The manifests of the parts of a shot."""
+    return sorted(folder.glob("passes_*.json"))
+
+
+def check_kind(folder: Path, *, is_part: bool) -> None:
+    """Raise ``ShotError`` where a part of a shot would go into a folder of a whole one, or a whole one among parts: afterwards
+    nobody could tell which manifest is the right one."""
+    if is_part and (folder / MANIFEST).exists():
+        raise ShotError("folder", f"{folder} holds the passes of a whole shot; render parts into another folder, or remove it.")
+    if not is_part and list_parts(folder):
+        raise ShotError("folder", f"{folder} holds passes that were rendered in parts; choose another folder, or remove it.")
+
+
+def _read_manifest(path: Path) -> PassesManifest:
+    manifest = msgspec.json.decode(read_file(path, MAX_MANIFEST), type=PassesManifest)
+    check_manifest(manifest)
+    return manifest
+
+
+def _read_parts(paths: Sequence[Path]) -> PassesManifest:
+    """The manifest of the shot whose parts have these. Raises ``ValueError`` where they are of different shots."""
+    found = [_read_manifest(path) for path in paths]
+    first = found[0]
+    entries: dict[int, FrameEntry] = {}
+    header, _ = split_manifest(first, len(first.frames))
+    for path, one in zip(paths, found, strict=True):
+        own, its_entries = split_manifest(one, len(one.frames))
+        if (own, one.width, one.height, one.fps) != (header, first.width, first.height, first.fps):
+            raise ValueError(f"{path.name} is of another size, depth range or frame rate than {paths[0].name}")
+        entries |= dict(zip(one.frames, its_entries, strict=True))
+    frames = tuple(sorted(entries))
+    return join_manifest(first.width, first.height, first.fps, frames, header, [entries[frame] for frame in frames])
 
 
 def frame_path(folder: Path, frame: int) -> Path:
@@ -80,9 +122,9 @@ def save_frame(folder: Path, frame: int, passes: FramePasses, header: PassesHead
     write_atomically(frame_path(folder, frame), encode_frame(passes, header))
 
 
-def save_manifest(folder: Path, manifest: PassesManifest) -> None:
+def save_manifest(folder: Path, manifest: PassesManifest, name: str = MANIFEST) -> None:
     """Write the manifest; it comes last, so that its presence means that all is there."""
-    write_atomically(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+    write_atomically(folder / name, msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def save(folder: Path | str, passes: FramePasses, manifest: PassesManifest) -> None:
@@ -101,8 +143,8 @@ class PassesFolder:
         """Reads the manifest; ``ShotError`` when it is missing or damaged."""
         self.folder = folder = Path(folder)
         try:
-            self.manifest = msgspec.json.decode(read_file(folder / MANIFEST, MAX_MANIFEST), type=PassesManifest)
-            check_manifest(self.manifest)
+            parts = [] if (folder / MANIFEST).exists() else list_parts(folder)
+            self.manifest = _read_parts(parts) if parts else _read_manifest(folder / MANIFEST)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise _unreadable(folder, error) from error
 

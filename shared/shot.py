@@ -25,6 +25,8 @@ MAX_LAYERS = 32
 MODELS_OWN = "the model's own"
 #: what the name of a job in the backend's store looks like, and of a look's file
 JOB_NAME = "[0-9a-f]{24}"
+#: the reference of an alignment whose points are followed back exactly
+CHAIN = "chain"
 #: the negative prompt that names nothing; an empty one is the model's own
 NOTHING = "-"
 _FROM, _UNTIL = (
@@ -54,6 +56,11 @@ class Alignment(msgspec.Struct, frozen=True):
                 Choice("prev", "Previous", "The frame before"),
                 Choice("first", "First", "The first frame"),
                 Choice("prev_new", "Previous, Matched", "The frame before, with the matches that it had itself, as in the paper"),
+                Choice(
+                    CHAIN,
+                    "Chain",
+                    "The frame in which each surface point came into sight, resampled below the cell; needs exact matching",
+                ),
             ),
         ),
     ] = "prev_new"
@@ -90,6 +97,24 @@ class Background(msgspec.Struct, frozen=True):
     at the same pixel or, where surroundings were rendered, at the same place of the world."""
 
     until: Annotated[float, _UNTIL] = 0.8
+    follow_camera: Annotated[
+        bool,
+        Setting(
+            "Follow Camera",
+            "Before a camera that moves the background turns with it, as ground under the feet and what is far away, where no "
+            "surroundings are rendered and frames are fused",
+        ),
+    ] = True
+
+
+class Shadows(msgspec.Struct, frozen=True):
+    """Shadows that walk along: the one that the model painted is taken out of the background, and each frame's own laid on, as dark
+    and of the same tint: from the shadow pass, or a soft one under the feet where there is none."""
+
+    strength: Annotated[
+        float,
+        Setting("Strength", "How dark shadows are, against the one that the model painted", ge=0, le=5, soft_max=2),
+    ] = 1.0
 
 
 class Fusion(msgspec.Struct, frozen=True):
@@ -116,7 +141,7 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=1,
         ),
-    ] = 0.25
+    ] = 0.0
     sharpness: Annotated[
         float,
         Setting(
@@ -125,9 +150,25 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=1000,
         ),
-    ] = 20.0
+    ] = 60.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
+    reconcile: Annotated[
+        bool,
+        Setting(
+            "Reconcile",
+            "Where key frames give a place different colours, the one that most of them see is taken, not the mean of them; detail "
+            "stays",
+        ),
+    ] = True
+    symmetric: Annotated[
+        bool,
+        Setting(
+            "Symmetric",
+            "What no key frame shows takes its colour from the same place on the other side of the body, where that is seen; for "
+            "costumes that are the same left and right",
+        ),
+    ] = False
 
 
 class Keyframes(msgspec.Struct, frozen=True):
@@ -227,6 +268,7 @@ class Method(msgspec.Struct, frozen=True):
     alignment: Alignment | None = None
     guidance: Guidance | None = None
     background: Background | None = None
+    shadows: Shadows | None = None
     fusion: Fusion | None = None
     keyframes: Keyframes | None = None
     plugins: dict[str, dict[str, bool | int | float | str]] = {}
@@ -251,17 +293,23 @@ PRESETS: dict[str, Preset] = {
     "surface": Preset(
         "Surface",
         "All frames share one texture on the character's exact surface, made from a few key frames: the steadiest, and quick",
-        Method(matching="surface", background=Background(1.0), fusion=Fusion(), keyframes=Keyframes()),
+        Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion(), keyframes=Keyframes()),
     ),
     "surface_fast": Preset(
         "Surface, Fast",
         "As Surface with at most four key frames and fewer steps for the others: for trying out",
-        Method(matching="surface", background=Background(1.0), fusion=Fusion(full_steps=2), keyframes=Keyframes(4, 0.1)),
+        Method(
+            matching="surface",
+            background=Background(1.0),
+            shadows=Shadows(),
+            fusion=Fusion(full_steps=2),
+            keyframes=Keyframes(4, 0.1),
+        ),
     ),
     "surface_quality": Preset(
         "Surface, Every Frame",
         "As Surface, but the texture is made from every frame: slower",
-        Method(matching="surface", background=Background(1.0), fusion=Fusion()),
+        Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion()),
     ),
     "latentman": Preset(
         "LatentMan",
@@ -273,6 +321,11 @@ PRESETS: dict[str, Preset] = {
         "Per frame",
         "Every frame on its own: flickers, useful for comparison",
         Method(shared_noise=False, cross_frame_attention=False),
+    ),
+    "latentman_exact": Preset(
+        "LatentMan, Exact",
+        "As LatentMan with exact matches that are followed below the latents' cells, so that slow motion counts as well",
+        Method(matching="surface", alignment=Alignment(reference=CHAIN), guidance=Guidance(rho=0.3)),
     ),
 }
 METHODS: dict[str, Method] = {name: preset.method for name, preset in PRESETS.items()}
@@ -397,7 +450,8 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     ControlNets for normals and poses need it. ``schedule`` is what changes from frame to frame; a request in which nothing does is
     written without it, and so is the same as before there was one. ``look`` names a finished job whose look the
     characters keep; where all else is the same, its unchanged frames are taken over and only the others are made. With
-    ``look_optional`` a look that cannot be kept is made anew instead of being an error.
+    ``look_optional`` a look that cannot be kept is made anew instead of being an error. ``costume`` names the files of a costume
+    that is made or worn (``shared.costume_files``); a request without one is written without it.
     """
 
     text: Text
@@ -419,6 +473,7 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
     look: str = ""
     look_optional: bool = False
     schedule: Schedule | msgspec.UnsetType = msgspec.UNSET
+    costume: str | msgspec.UnsetType = msgspec.UNSET
 
     def get_schedule(self) -> Schedule | None:
         """What changes from frame to frame; None where nothing does."""
@@ -458,11 +513,12 @@ class ShotRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_method(method: Method) -> dict[str, Any]:
-    """A method as names of jobs and runs are made of it: without the part that is not there, which once was no part of any, so that
-    what was made then keeps its name."""
+    """A method as names of jobs and runs are made of it: without the parts that are not there, which once were no part of any, so
+    that what was made then keeps its name."""
     found: dict[str, Any] = msgspec.to_builtins(method)
-    if method.as_released is None:
-        del found["as_released"]
+    for name in ("as_released", "shadows"):
+        if found[name] is None:
+            del found[name]
     return found
 
 
@@ -487,6 +543,12 @@ def with_schedule(request: ShotRequest, schedule: Schedule | None) -> ShotReques
         if is_one:
             schedule = msgspec.structs.replace(schedule, control_scales=()) if schedule.prompts else None
     return msgspec.structs.replace(request, schedule=msgspec.UNSET if schedule is None else schedule)
+
+
+def has_shadows(request: ShotRequest) -> bool:
+    """Whether a shot's frames show the characters' shadows, which a shadow pass tells best."""
+    shadows = request.get_method().shadows
+    return shadows is not None and shadows.strength > 0 and request.get_method().fusion is not None
 
 
 def explain_no_keyframes(request: ShotRequest) -> str:
@@ -523,6 +585,8 @@ def check_request(request: ShotRequest) -> None:
         raise ShotError("method", str(error)) from error
     if method.keyframes and (not method.fusion or method.alignment or method.guidance):
         raise ShotError("method", "Key frames need fusion, and go with neither alignment nor guidance; switch them off.")
+    if method.alignment and method.alignment.reference == CHAIN and method.matching != "surface":
+        raise ShotError("method", "Alignment along chains needs exact matching; set the matching to surface, or another reference.")
     schedule = request.get_schedule()
     if schedule is not None:
         _check_schedule(request, method, schedule)

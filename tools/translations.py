@@ -31,6 +31,10 @@ LEFT_OUT = (
     "blender_addon/__main__.py",
     "blender_addon/command_line.py",
     "blender_addon/commands/*",
+    "blender_addon/assembling.py",
+    "blender_addon/passes/pooled_render.py",
+    "blender_addon/passes/pooled_worker.py",
+    "blender_addon/passes/process_count.py",
     "blender_addon/character/bone_names.py",
     "blender_addon/motion/bone_words.py",
     "blender_addon/reference_shots/*",
@@ -59,6 +63,7 @@ LEFT_OUT = (
     "shared/environment_variables.py",
     "shared/events.py",
     "shared/machine.py",
+    "shared/prompt_completion.py",
     "shared/redaction.py",
     "shared/schedule_arguments.py",
 )

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from latentman.backend.models.library.catalogue import find_entry
-from tests.stand_in_hub import StandInHub
+from tools.stand_in_hub import StandInHub
 from tools.window_names import NAME, TOKEN
 
 #: the model's repository and file

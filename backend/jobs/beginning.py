@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...shared.shot import ShotError, ShotRequest
@@ -21,9 +23,10 @@ def begin_pipeline(
     finalized: bool,
     same_settings: bool,
     reference: np.ndarray | None,
+    keyframes: Sequence[int] = (),
 ) -> ShotPipeline:
-    """The pipeline with a look as ``ShotPipeline`` has it. Where the request says that its look is optional, one that does not fit
-    the shot is left out with a warning. Raises ``ShotError``."""
+    """The pipeline with a look and key frames as ``ShotPipeline`` has them. Where the request says that its look is optional, one
+    that does not fit the shot is left out with a warning. Raises ``ShotError``."""
     if look is not None:
         try:
             return ShotPipeline(
@@ -35,9 +38,10 @@ def begin_pipeline(
                 same_settings=same_settings,
                 finalized=finalized,
                 reference=reference,
+                keyframes=keyframes,
             )
         except ShotError as error:
             if finalized or error.code != "look" or not request.look_optional:
                 raise
             run_context.warnings.append("The look was made anew: the character's surface is not what it was.")
-    return ShotPipeline(model, request, source, run_context, reference=reference)
+    return ShotPipeline(model, request, source, run_context, reference=reference, keyframes=keyframes)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,7 @@ from ..models.registry import fingerprint
 from ..plugins import origin_of
 from ..video.techniques.registry import find_plugins
 from .in_use import Claim
-from .job import LOOK_FILE, REFERENCE, Job
+from .job import LOOK_FILE, REFERENCE, WORN, Job
 from .passes import StoredPasses, digest_frame
 from .requests import INCOMING
 
@@ -41,7 +42,7 @@ class Store(Protocol):
 def _remove_obstacles(folder: Path) -> None:
     """Remove from a job's folder what stands in the place of something of another kind, such as a folder in that of a file: it
     could neither be read nor replaced."""
-    folders = [folder / name for name in ("frames", "passes", f"passes/{OVERVIEW}")]
+    folders = [folder / name for name in ("frames", "passes", f"passes/{OVERVIEW}", WORN)]
     for path in folders:
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             path.unlink()
@@ -72,11 +73,14 @@ class PassesIntake:
         reference: bytes = b"",
         *,
         look: bytes = b"",
+        costume: Mapping[str, bytes] | None = None,
         on_demand: bool = False,
     ) -> None:
-        """``reference`` is the file of the picture that the request names, ``look`` that of the look that it is a part of.
+        """``reference`` is the file of the picture that the request names, ``look`` that of the look that it is a part of,
+        ``costume`` those of the costume that it makes or wears.
         ``on_demand`` asks for all small copies, and of the frames only for those that somebody waits for."""
         self._reference, self._look, self._on_demand = reference, look, on_demand
+        self._costume = dict(costume or {})
         self._store, self._request, self._header = store, request, header
         if not look:
             Job(store.root / "new", request).parent()
@@ -176,6 +180,9 @@ class PassesIntake:
             write_atomically(folder / REFERENCE, self._reference, private=True)
         if self._look:
             write_atomically(folder / LOOK_FILE, self._look, private=True)
+        for name, data in self._costume.items():
+            make_private_folder(folder / WORN)
+            write_atomically(folder / WORN / name, data, private=True)
         write_atomically(folder / "request.json", msgspec.json.encode(self._request), private=True)
 
     def _finish(self) -> None:

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from ...shared import logs
-from ...shared.files import read_file, write_atomically
+from ...shared.costume_files import COSTUME, check_files
+from ...shared.files import is_unfinished, read_file, write_atomically
 from ...shared.look_file import LookFile, read_look_file
 from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
@@ -33,6 +34,10 @@ logger = logs.get_logger(__name__)
 REFERENCE = "reference.picture"
 #: the look's file that the request names, as it came
 LOOK_FILE = "given.look"
+#: the folder of the files of a costume that came with the request, and the file of one that was made
+WORN, MADE = "worn", "made.costume"
+#: figures of a costume that was made
+FIGURES = "costume.json"
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,52 @@ class Job:
 
     def write_texture(self, character: int, texture: np.ndarray) -> None:
         """Store a character's texture (S, S, 4) uint8."""
-        self._write(self.folder / f"texture_{character}.png", encode_png(texture))
+        self.write_texture_file(character, encode_png(texture))
+
+    def write_texture_file(self, number: int, data: bytes) -> None:
+        """Store a texture that is a PNG file already."""
+        self._write(self.folder / f"texture_{number}.png", data)
 
     def textures(self) -> dict[str, bytes]:
         """The stored textures' files by the names they travel under: ``texture_1`` and so on."""
         return {path.stem: path.read_bytes() for path in sorted(self.folder.glob("texture_*.png"))}
+
+    def costume_files(self) -> dict[str, bytes]:
+        """The files of a costume that came with the request, by their names. Raises ``ShotError`` when they are missing or
+        damaged."""
+        if self.request.costume is msgspec.UNSET:
+            return {}
+        try:
+            found = {path.name: read_file(path) for path in sorted((self.folder / WORN).iterdir()) if not is_unfinished(path)}
+        except OSError:
+            found = {}
+        check_files(self.request, found)
+        return found
+
+    def write_costume(self, data: bytes) -> None:
+        """Store the file of the costume that was made, or that is worn."""
+        self._write(self.folder / MADE, data)
+
+    def write_figures(self, figures: dict[str, float]) -> None:
+        """Remember what was found while a costume was made: afterwards it cannot be told any more."""
+        self._write(self.folder / FIGURES, json.dumps(figures).encode())
+
+    def read_figures(self) -> dict[str, float]:
+        """What ``write_figures`` stored; nothing where there is nothing, or it is damaged."""
+        try:
+            found = json.loads(read_file(self.folder / FIGURES))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return (
+            {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
+            if isinstance(found, dict)
+            else {}
+        )
+
+    def costume(self) -> dict[str, bytes]:
+        """The stored costume's file by the name it travels under; nothing where there is none."""
+        path = self.folder / MADE
+        return {COSTUME: path.read_bytes()} if path.exists() else {}
 
     def read_reference(self) -> np.ndarray | None:
         """(H, W, 3) uint8 of the reference picture, None where the request names none. Raises ``ShotError`` when it is missing or

@@ -121,10 +121,23 @@ class StoredPasses:
         early = needs_overview(self._request)
         if not early:
             return name_surfaces(self.manifest(rows))
-        entries = [
-            self._read_entry(n, overview=True).entry if self.has(n, overview=True) else self._read_entry(n).entry for n in rows
-        ]
-        return {surface.index: surface.name for entry in entries for surface in entry.surfaces}
+        return {surface.index: surface.name for n in rows for surface in self._read_early_entry(n).surfaces}
+
+    def overview_manifest(self, rows: Sequence[int]) -> PassesManifest | None:
+        """What describes the small copies of the frames ``rows``, or these where there are none."""
+        if not needs_overview(self._request):
+            return self.manifest(rows)
+        request = self._request
+        frames = tuple(request.frames[n] for n in rows)
+        for row in rows:
+            if not self.has(row, overview=True):
+                self._wait_for(row)
+        return join_manifest(
+            request.width, request.height, request.fps, frames, self.header, [self._read_early_entry(n) for n in rows]
+        )
+
+    def _read_early_entry(self, index: int) -> FrameEntry:
+        return self._read_entry(index, overview=self.has(index, overview=True)).entry
 
     # -- what is there ------------------------------------------------------------------------------------------------
 

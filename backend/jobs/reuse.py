@@ -12,14 +12,19 @@ from ..video.source import PassesSource
 
 #: depth is relative to the whole shot's range, which moves a little when any frame changes
 DEPTH_TOLERANCE = 0.02
+#: shadows fall on a ground at the height of the whole shot's lowest foot, which moves a little, too: in the mean over the pixels
+SHADOW_TOLERANCE = 0.01
 #: where a pixel was before does not change how it looks
-LEFT_OUT = ("depth", "motion_vectors")
+LEFT_OUT = ("depth", "motion_vectors", "shadow")
 
 
 def is_same_frame(new: FramePasses, old: FramePasses) -> bool:
     """Whether two frames' passes (1, H, W, ...) show the same."""
     new_arrays, old_arrays = new.arrays(), old.arrays()
     if set(new_arrays) != set(old_arrays) or np.abs(new.depth - old.depth).max() > DEPTH_TOLERANCE:
+        return False
+    shadows = [one.shadow.astype(np.float32) for one in (new, old) if one.shadow is not None]
+    if len(shadows) == 2 and np.abs(shadows[0] - shadows[1]).mean() > SHADOW_TOLERANCE:
         return False
     return all(np.array_equal(array, old_arrays[name]) for name, array in new_arrays.items() if name not in LEFT_OUT)
 

@@ -23,12 +23,14 @@ from ..models.loading import load
 from ..models.placement import plan_again
 from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
+from ..video.costume import Costume
 from ..video.drafts import DraftMaker
 from ..video.look import Look
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.source import PassesSource
 from ..video.texture import TextureGatherer
 from .beginning import begin_pipeline
+from .dressing import Dressing
 from .in_use import Claim
 from .job import Job
 from .parts import iter_part
@@ -131,6 +133,8 @@ def prepare(job: Job, models: ModelCache, callbacks: RunCallbacks) -> tuple[Imag
 def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[int]) -> dict[str, Any]:
     model, source, run_context = prepare(job, models, callbacks)
     taken: set[int] = set()
+    dressing = Dressing(job, source)
+    dressing.complete_with(run_context)
     look_file = job.look_file()
     if look_file is not None:
         for index, png in iter_part(job, look_file, model, source, run_context, done):
@@ -139,21 +143,29 @@ def _generate(job: Job, models: ModelCache, callbacks: RunCallbacks, done: set[i
     else:
         parent = job.parent()
         taken = copy_unchanged(job, parent, source, done, callbacks) if parent else set()
-        pipeline = make_pipeline(job, parent, model, source, run_context, done)
+        pipeline = make_pipeline(job, parent, model, source, run_context, done, dressing)
         for index, image in pipeline.iter_frames(done, taken):
             if index not in done:
                 job.write_frame(index, image)
                 if callbacks.draft is not None:
                     callbacks.draft([index], shrink(image)[None], True)
                 callbacks.frame_stored(index)
-    return conclude(job, source, run_context, str(model.device), taken, has_textures=look_file is None)
+    return conclude(job, source, run_context, str(model.device), taken, dressing, has_textures=look_file is None)
 
 
 def conclude(
-    job: Job, source: PassesSource, run_context: RunContext, device: str, taken: set[int], *, has_textures: bool
+    job: Job,
+    source: PassesSource,
+    run_context: RunContext,
+    device: str,
+    taken: set[int],
+    dressing: Dressing,
+    *,
+    has_textures: bool,
 ) -> dict[str, Any]:
     """The report of a job whose frames are all on disk; ``taken`` are those that come from another job. Stores the textures."""
-    figures = _measure(job, source, run_context, has_textures=has_textures)
+    figures = _measure(job, source, run_context, has_textures=has_textures and not dressing.has_costume)
+    costume = {"costume": dressing.store(run_context)} if dressing.has_costume else {}
     return {
         "job": job.name,
         "settings": msgspec.to_builtins(job.request),
@@ -164,6 +176,7 @@ def conclude(
         "device": device,
         "frames": {"made": len(job.request.frames) - len(taken), "kept": len(taken)},
         "textures": list(job.textures()),
+        **costume,
         "warnings": list(dict.fromkeys(run_context.warnings)),
     }
 
@@ -206,10 +219,17 @@ def copy_unchanged(job: Job, parent: Job, source: PassesSource, done: set[int], 
 
 
 def make_pipeline(
-    job: Job, parent: Job | None, model: ImageModel, source: PassesSource, run_context: RunContext, done: set[int]
+    job: Job,
+    parent: Job | None,
+    model: ImageModel,
+    source: PassesSource,
+    run_context: RunContext,
+    done: set[int],
+    dressing: Dressing | None = None,
 ) -> ShotPipeline:
-    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps."""
-    look, finalized, same_settings = choose_look(job, parent, done)
+    """The pipeline of a job, with the look that it had finished before it was stopped, or else the look that it keeps or the
+    costume that is worn in it."""
+    look, finalized, same_settings = choose_look(job, parent, done, dressing.worn if dressing is not None else None)
     return begin_pipeline(
         model,
         job.request,
@@ -219,10 +239,11 @@ def make_pipeline(
         finalized=finalized,
         same_settings=same_settings,
         reference=job.read_reference(),
+        keyframes=dressing.keyframes if dressing is not None else (),
     )
 
 
-def choose_look(job: Job, parent: Job | None, done: set[int]) -> tuple[Look | None, bool, bool]:
+def choose_look(job: Job, parent: Job | None, done: set[int], worn: Costume | None = None) -> tuple[Look | None, bool, bool]:
     """The look that a job begins with, whether it is finished for this very shot, and whether it was made with the same settings.
 
     Where a key frame is not among the frames ``done``, the look is made again with it: from the look alone it would not be what
@@ -231,6 +252,8 @@ def choose_look(job: Job, parent: Job | None, done: set[int]) -> tuple[Look | No
     look = job.look()
     if look is not None and done.issuperset(look.keyframes):
         return look, True, True
-    if parent is not None:
+    if parent is not None and (worn is None or job.has_same_settings(parent)):
         return parent.read_look(), False, job.has_same_settings(parent)
+    if worn is not None:
+        return worn.make_look(), False, False
     return None, False, True

@@ -1,19 +1,20 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
 ``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
-``reference.picture`` and ``given.look`` where the request names them, ``latents.npz`` while denoising,
-``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png`` and, when all is done,
-``report.json``.
+``reference.picture``, ``given.look`` and ``worn/`` (a costume's files) where the request names them, ``latents.npz`` while
+denoising, ``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png``, ``made.costume`` with
+``costume.json`` where there is a costume, and, when all is done, ``report.json``.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from ...shared.costume_files import check_files
 from ...shared.manifest import PassesHeader, split_manifest
 from ...shared.passes import FramePasses, check_arrays
 from ...shared.reference import check_reference
@@ -40,6 +41,7 @@ class JobStore:
         reference: bytes = b"",
         *,
         look: bytes = b"",
+        costume: Mapping[str, bytes] | None = None,
         on_demand: bool = False,
     ) -> PassesIntake:
         """Begin to take a shot's passes; what the request leaves to its model is put in. The other arguments are those of
@@ -49,8 +51,9 @@ class JobStore:
         is another one.
         """
         check_reference(request, reference)
+        check_files(request, costume or {})
         request = msgspec.structs.replace(complete_request(request), manifest=None)
-        return PassesIntake(self, request, header, reference, look=look, on_demand=on_demand)
+        return PassesIntake(self, request, header, reference, look=look, costume=costume, on_demand=on_demand)
 
     def open(
         self,
@@ -59,18 +62,19 @@ class JobStore:
         check: Callable[[], None] = lambda: None,
         reference: bytes = b"",
         look: bytes = b"",
+        costume: Mapping[str, bytes] | None = None,
     ) -> Job:
         """The job of a request whose passes are there as a whole: the one on disk if it was asked before, else a new one.
 
-        ``check`` is called between frames; what it raises ends it. ``look`` is the look's file that the shot is a part of. Raises
-        ``ShotError`` as ``receive``.
+        ``check`` is called between frames; what it raises ends it. ``look`` is the look's file that the shot is a part of,
+        ``costume`` are the files of the costume that it makes or wears. Raises ``ShotError`` as ``receive``.
         """
         source = MemoryPasses(passes, request.manifest) if isinstance(passes, FramePasses) else passes
         if not (request.width and request.height):
             tall, wide = source.size
             request = msgspec.structs.replace(request, width=wide, height=tall)
         header, entries = split_manifest(source.manifest(range(source.frame_count)), source.frame_count)
-        intake = self.receive(request, header, reference, look=look)
+        intake = self.receive(request, header, reference, look=look, costume=costume)
         try:
             while (wanted := intake.choose_next()) is not None:
                 check()

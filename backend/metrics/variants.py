@@ -10,7 +10,7 @@ from .rivals.settings import AnimateDiff, FixedSeedImg2Img, Rival, TextToVideoZe
 #: what an evaluation can run: the pipeline with a method, or a rival
 Variant = Method | Rival
 
-_LATENTMAN, _SURFACE = METHODS["latentman"], METHODS["surface"]
+_LATENTMAN, _EXACT, _SURFACE = METHODS["latentman"], METHODS["latentman_exact"], METHODS["surface"]
 
 
 def _release(*names: str) -> AsReleased:
@@ -25,6 +25,7 @@ VARIANTS: dict[str, Method] = {
     "sla": msgspec.structs.replace(_LATENTMAN, guidance=None),
     "pwg": msgspec.structs.replace(_LATENTMAN, alignment=None),
     "latentman": _LATENTMAN,
+    "latentman_exact": _EXACT,
     "surface": _SURFACE,
     "surface_quality": METHODS["surface_quality"],
     "surface_fast": METHODS["surface_fast"],
@@ -35,6 +36,8 @@ VARIANTS: dict[str, Method] = {
     "background": msgspec.structs.replace(METHODS["cross_frame"], background=_SURFACE.background),
     "noise": msgspec.structs.replace(METHODS["cross_frame"], surface_noise=0.9),
     "sla_surface": msgspec.structs.replace(_LATENTMAN, guidance=None, matching="surface"),
+    "sla_exact": msgspec.structs.replace(_EXACT, guidance=None),
+    "pwg_exact": msgspec.structs.replace(_EXACT, alignment=None),
     "latentman_surface": msgspec.structs.replace(_LATENTMAN, matching="surface"),
     "latentman_no_attention": msgspec.structs.replace(_LATENTMAN, cross_frame_attention=False),
     "latentman_no_shared_noise": msgspec.structs.replace(_LATENTMAN, shared_noise=False),
@@ -55,6 +58,9 @@ MODULES = (
     *PAPER,
     "sla_surface",
     "latentman_surface",
+    "sla_exact",
+    "pwg_exact",
+    "latentman_exact",
     "latentman_no_attention",
     "latentman_no_shared_noise",
     "pwg_decoder",

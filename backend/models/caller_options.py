@@ -41,7 +41,8 @@ class CallerOptions:
         ``ShotError`` for what does not go together."""
         scheduler = made if self.scheduler is None else copy.deepcopy(self.scheduler)
         name = type(scheduler).__name__
-        check_config(scheduler.config, name)
+        if self.scheduler is not None:
+            check_config(scheduler.config, name)
         if self.eta and not isinstance(scheduler, (DDIMScheduler, TCDScheduler)):
             raise ShotError("eta", f"The {name} has no eta; use DDIM or TCD, or leave eta out.")
         try:

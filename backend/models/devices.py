@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from .device_names import KINDS, read_device_name
+
+if TYPE_CHECKING:
+    from .adapter import Family
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 #: CUDA's compute capability from which half precision is quicker than single
@@ -60,6 +65,14 @@ def choose_dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
     if options.dtype == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ShotError("device", "This GPU does not compute with bfloat16; use float16 or float32.")
     return PRECISIONS[options.dtype]
+
+
+def choose_family_dtype(family: Family, dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """What a model of a family computes with where others would in ``dtype``: some do not keep to what float16 can hold."""
+    if family.fits_float16 or dtype != torch.float16:
+        return dtype
+    is_there = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if is_there else torch.float32
 
 
 def measure_free(device: torch.device) -> int | None:

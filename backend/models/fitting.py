@@ -29,7 +29,11 @@ def explain_unloadable(name: str, source: ModelSource, error: Exception) -> Shot
 def check_fit(base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """``ShotError`` for a ControlNet that was made for another kind of base model, by the configurations of its UNet and of each
     kind of ControlNet."""
-    names = ("cross_attention_dim", "in_channels", "block_out_channels", "addition_embed_type")
+    check_same(base, controls, ("cross_attention_dim", "in_channels", "block_out_channels", "addition_embed_type"))
+
+
+def check_same(base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str]) -> None:
+    """``ShotError`` for a ControlNet whose configuration has another value than the base model's for one of ``names``."""
     needed = [_get_plain(base, name) for name in names]
     for kind, config in controls:
         given = [_get_plain(config, name) for name in names]

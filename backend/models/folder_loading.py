@@ -12,6 +12,7 @@ import transformers
 
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
+from .family_layouts import find_layout
 from .folder_reading import TITLES, TOKENIZER_FILES, check_pipeline_folder, check_vae_config, check_weights, read_config, read_index
 from .hub_cache import NETWORKS
 from .network_loading import RESIDUE
@@ -100,7 +101,8 @@ def load_pipeline_folder(
     for name in _UNUSED:
         if name in index and (name == "safety_checker" or not (folder / name).is_dir()):
             parts[name] = None
-    for name in ("tokenizer", "tokenizer_2"):
+    # language models have tokenizers of their own
+    for name in ("tokenizer", "tokenizer_2") if find_layout(index) is None else ():
         is_wanted = name in index and name not in parts and name.replace("tokenizer", "text_encoder") in parts
         if is_wanted and not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
             # both of SDXL's have the same words; the second, as that of 2.x, fills up with another one

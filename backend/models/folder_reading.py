@@ -12,6 +12,7 @@ from typing import Any
 from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
+from .family_layouts import FamilyLayout, find_layout, find_layout_of_control, list_supported
 from .hub_cache import NETWORKS
 from .recognition import FAMILIES, LATENT_CHANNELS, ModelFile, explain_channels
 from .settings_files import WEIGHTS
@@ -20,7 +21,14 @@ from .weight_forms import WeightForm, choose_form, list_forms
 
 #: bytes that a model_index.json, a network's config.json and an index of shards may have
 _MOST_INDEX, _MOST_CONFIGURATION, _MOST_SHARDS = 2**20, 4 << 20, 16 << 20
-TITLES = {"unet": "UNet", "vae": "auto-encoder", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
+TITLES = {
+    "unet": "UNet",
+    "transformer": "transformer",
+    "vae": "auto-encoder",
+    "text_encoder": "text encoder",
+    "text_encoder_2": "second text encoder",
+    "text_encoder_3": "third text encoder",
+}
 INDEX = "model_index.json"
 #: files either of which a tokenizer's folder has
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -28,7 +36,7 @@ _UNET = "UNet2DConditionModel"
 #: classes of auto-encoders whose latents these families have
 VAES = ("AutoencoderKL", "AutoencoderTiny")
 #: entries of an index that are known, used or not
-_KNOWN = (*NETWORKS, "tokenizer", "tokenizer_2", "scheduler", "safety_checker", "feature_extractor", "image_encoder")
+_KNOWN = (*NETWORKS, "tokenizer", "tokenizer_2", "tokenizer_3", "scheduler", "safety_checker", "feature_extractor", "image_encoder")
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:
@@ -166,13 +174,16 @@ def _check_shards(folder: Path, form: WeightForm, names: Collection[str], title:
 
 
 def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = False) -> None:
-    """Raise ``ShotError`` for a pipeline that is none of Stable Diffusion or SDXL, by its list of parts. ``name`` is what the model
-    is called."""
+    """Raise ``ShotError`` for a pipeline of a kind that is not known, by its list of parts. ``name`` is what it is called."""
     kind = shorten(str(index.get("_class_name", "")))
     parts = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
     what = f"The model {name} is a {kind}" if kind else f"The model {name} is of a kind"
+    layout = find_layout(index)
+    if layout is not None:
+        _check_layout(layout, parts, what, has_other_vae=has_other_vae)
+        return
     if "unet" not in parts or ("vae" not in parts and not has_other_vae):
-        raise ShotError("model", f"{what}, which is not supported; use one of Stable Diffusion or SDXL.")
+        raise ShotError("model", f"{what}, which is not supported; use one of {list_supported()}.")
     if "text_encoder" not in parts and "text_encoder_2" in parts:
         raise ShotError(
             "model", f"The model {name} is SDXL's refiner, which finishes what SDXL's base began; choose the base model."
@@ -187,6 +198,27 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
                 "model",
                 f"{what} whose {TITLES[part]}, {shorten(str(parts[part]))}, is not supported; use one of Stable Diffusion or SDXL.",
             )
+
+
+def _check_layout(layout: FamilyLayout, parts: Mapping[str, Any], what: str, *, has_other_vae: bool) -> None:
+    """``ShotError`` for a model of a family's denoiser whose other parts are not that family's."""
+    missing = [
+        part
+        for part in ("vae", *layout.encoders, *layout.tokenizers)
+        if part not in parts and not (part == "vae" and has_other_vae)
+    ]
+    if missing:
+        raise ShotError("model", f"{what} without its {TITLES.get(missing[0], missing[0])}; download the model again.")
+    if parts.get("vae") not in (*layout.vaes, None):
+        raise ShotError(
+            "model",
+            f"{what} whose auto-encoder, {shorten(str(parts['vae']))}, is not {layout.title}'s; use one with {layout.vaes[0]}.",
+        )
+
+
+def find_layout_of_folder(folder: Path) -> FamilyLayout | None:
+    """The layout of a diffusers folder; None for Stable Diffusion, SDXL, and what is not known. Raises ``ShotError``."""
+    return find_layout(read_index(folder))
 
 
 def check_base_config(config: Mapping[str, Any], name: str) -> None:
@@ -208,9 +240,19 @@ def find_vae_folder(folder: Path) -> Path:
     return folder if (folder / "config.json").exists() or not (folder / "vae" / "config.json").exists() else folder / "vae"
 
 
-def check_vae_config(config: Mapping[str, Any], folder: Path) -> str:
-    """The class of an auto-encoder by its configuration. Raises ``ShotError`` for one with other latents than these families'."""
+def check_vae_config(config: Mapping[str, Any], folder: Path, layout: FamilyLayout | None = None) -> str:
+    """The class of an auto-encoder by its configuration. Raises ``ShotError`` for one with other latents than those of the
+    ``layout``, or without one of Stable Diffusion and SDXL."""
     kind = str(config.get("_class_name", VAES[0]))
+    if layout is not None:
+        channels = config.get("latent_channels", config.get("z_dim", LATENT_CHANNELS))
+        if kind not in layout.vaes or channels != layout.channels:
+            raise ShotError(
+                "model",
+                f"The auto-encoder in {folder} is a {shorten(kind)} with latents of {channels} channels, and {layout.title}'s is a "
+                f"{layout.vaes[0]} with {layout.channels}; download the model again.",
+            )
+        return kind
     channels = config.get("latent_channels", LATENT_CHANNELS)
     if kind not in VAES:
         raise ShotError("model", f"The auto-encoder in {folder} is a {shorten(kind)}, which is not known; choose another one.")
@@ -224,10 +266,11 @@ def check_vae_config(config: Mapping[str, Any], folder: Path) -> str:
 
 
 def check_pipeline_folder(folder: Path, *, half: bool, has_other_control: bool, has_other_vae: bool = False) -> tuple[str, ...]:
-    """Whether a folder holds a whole Stable Diffusion or SDXL, looked at without loading it: sentences about parts that are not
-    used. Raises ``ShotError`` for what is missing, damaged or of another kind."""
+    """Whether a folder holds a whole model of a known kind, looked at without loading it: sentences about parts that are not used.
+    Raises ``ShotError`` for what is missing, damaged or of another kind."""
     index = read_index(folder)
     check_index(index, folder.name, has_other_vae=has_other_vae)
+    layout = find_layout(index)
     listed = {part for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
     for part in NETWORKS:
         if part not in listed or (part == "controlnet" and has_other_control) or (part == "vae" and has_other_vae):
@@ -240,9 +283,9 @@ def check_pipeline_folder(folder: Path, *, half: bool, has_other_control: bool, 
         if part == "unet":
             check_base_config(config, folder.name)
         elif part == "vae":
-            check_vae_config(config, folder / part)
+            check_vae_config(config, folder / part, layout)
         check_weights(folder / part, title, half=half)
-    for path in (folder / part / name for part in ("tokenizer", "tokenizer_2") for name in TOKENIZER_FILES):
+    for path in (folder / part / name for part in ("tokenizer", "tokenizer_2", "tokenizer_3") for name in TOKENIZER_FILES):
         try:
             if path.exists():
                 _read_json(path, _MOST_SHARDS)
@@ -259,7 +302,9 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     whole = (folder / INDEX).exists()
     index = read_index(folder) if whole or not (folder / "config.json").exists() else {}
-    kind = str((index or read_config(folder, "network")).get("_class_name", "network"))
+    config = index or read_config(folder, "network")
+    kind = str(config.get("_class_name", "network"))
+    layout = find_layout(index) or find_layout_of_control(config)
     parts = tuple(part for part in NETWORKS if (folder / part).is_dir())
     problem, warnings = "", tuple[str, ...]()
     try:
@@ -269,9 +314,13 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
             check_weights(folder, "network", half=False)
     except ShotError as error:
         problem = str(error)
-    of_family = f" of {FAMILIES[family]}" if family in ("sd1", "sd2", "sdxl") else ""
+    of_family = f" of {FAMILIES[family]}" if family in ("sd1", "sd2", "sdxl") or layout is not None else ""
     what = f"a diffusers folder{of_family}" if whole else "the folder of one network"
+    if layout is not None and not whole:
+        what = f"a ControlNet for {layout.title}"
     sentence = f"{folder.name} is {what} ({shorten(kind)}{', with ' + ', '.join(parts) if parts else ''})."
+    if layout is not None and whole and "controlnet" not in parts:
+        sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {folder.name}|depth=CONTROLNET."
     return ModelFile(
         folder.name,
         size,

@@ -13,9 +13,11 @@ from ...shared.shot import ShotError
 from .weight_forms import choose_form
 
 #: folders of a pipeline whose weights are needed
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2", "controlnet")
+NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "controlnet")
+#: those of which a model has one, which predicts
+DENOISERS = ("unet", "transformer")
 #: ends of names of the small files that go with them
-TEXTS = (".json", ".txt", ".model")
+TEXTS = (".json", ".txt", ".model", ".jinja")
 
 
 def find_cached_file(name: str, revision: str | None, file: str) -> Path | None:
@@ -76,4 +78,4 @@ def _is_complete(folder: Path, *, half: bool) -> bool:
     except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError):
         return False
     # a download that was ended may lack even the configuration of a part
-    return listed | {"unet"} <= whole
+    return listed <= whole and any(part in whole for part in DENOISERS)

@@ -24,11 +24,12 @@ from .families import Family, TextConditions, family_of_pipeline
 from .ip_adapters import IPAdapter
 from .memory_plan import ROOMY, MemoryPlan
 from .names import DISTILLED, find_distillation
+from .plain_texts import make_plain
 from .profiles import describe_pipeline
 from .prompts.named_loras import check_named_loras, refuse_negative_loras, refuse_unknown_loras
 from .prompts.parsing import parse_prompt, split_loras
 from .registry import ModelSource
-from .schedulers import make_scheduler, name_own_scheduler
+from .schedulers import name_own_scheduler
 
 
 def check_multiple(name: str, n: int, width: int, height: int) -> None:
@@ -81,8 +82,12 @@ class ImageModel:
 
     @property
     def takes_guidance_scale(self) -> bool:
-        """Whether the UNet is told the guidance scale, as some few-step models are, and needs no second pass for it."""
-        return self.unet.config.get("time_cond_proj_dim") is not None
+        """Whether the network is told the guidance scale, as some few-step models are, and needs no second pass for it."""
+        return self.family.takes_guidance_scale(self)
+
+    def uses_guidance(self, scale: float) -> bool:
+        """Whether classifier-free guidance of a scale needs a second pass."""
+        return scale > 1.0 and not self.takes_guidance_scale
 
     @property
     def distilled(self) -> str:
@@ -101,8 +106,13 @@ class ImageModel:
         return family_of_pipeline(self.pipeline)
 
     @property
+    def denoiser(self) -> Any:
+        """The network that predicts."""
+        return self.family.get_denoiser(self)
+
+    @property
     def unet(self) -> Any:
-        """The denoising UNet."""
+        """The denoising UNet, of families that have one."""
         return self.pipeline.unet
 
     @property
@@ -123,26 +133,38 @@ class ImageModel:
     @property
     def latent_factor(self) -> int:
         """Pixels a latent covers along each side."""
-        return int(self.pipeline.vae_scale_factor)
+        return self.family.get_latent_factor(self)
+
+    @property
+    def latent_channels(self) -> int:
+        """The channels of latents."""
+        return self.family.get_latent_channels(self)
 
     @property
     def size_multiple(self) -> int:
         """What width and height must be divisible by."""
-        return self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        return self.latent_factor * self.family.read_patch(self.denoiser.config)
 
     def check_size(self, width: int, height: int) -> None:
         """``ShotError`` naming the nearest size that works, when this one does not."""
         check_multiple(self.name, self.size_multiple, width, height)
 
-    def make_scheduler(self, steps: int, name: str = "", spacing: str = "", *, from_zero: bool = False) -> Any:
-        """A scheduler with the model's own betas and prediction type, set to a number of steps; see ``schedulers``. With a
-        schedule of the caller's own the steps are those."""
+    def make_scheduler(
+        self, steps: int, name: str = "", spacing: str = "", size: tuple[int, int] | None = None, *, from_zero: bool = False
+    ) -> Any:
+        """A scheduler as the model was trained for, set to a number of steps for latents of a ``size`` (h, w), by default those of
+        the model's own size; see ``schedulers``. With a schedule of the caller's own the steps are those."""
         own = self.pipeline.scheduler
         # a schedule of one's own need not be one that can be counted, so that any number of steps does
         usual = 1 if self.options.has_schedule else steps
         made = None
         if self.options.scheduler is None:
-            made = make_scheduler(own.config, type(own).__name__, usual, name, spacing, self.device, from_zero=from_zero)
+            if size is None and self.family.is_flow:
+                wide, tall = (self.profile or describe_pipeline(self.pipeline)).get_size()
+                size = (tall // self.latent_factor, wide // self.latent_factor)
+            made = self.family.make_scheduler(
+                own.config, type(own).__name__, usual, name, spacing, size or (0, 0), self.device, from_zero=from_zero
+            )
         return self.options.prepare(made, steps, self.device)
 
     @torch.no_grad()
@@ -185,15 +207,18 @@ class ImageModel:
             else:
                 check_named_loras(text, self.source.base, self.source.loras)
         texts = [*unwanted, *wanted, *([background] if background else [])]
-        prompts = [parse_prompt(replace_words(split_loras(text)[0], self.words)) for text in texts]
-        found = self.family.encode_text(self, prompts, width, height, clip_skip)
+        family, plain = self.family, [split_loras(text)[0] for text in texts]
+        if family.is_extensible:
+            prompts = [parse_prompt(replace_words(text, self.words)) for text in plain]
+        else:
+            prompts = [make_plain(text, family.title) for text in plain]
+        found = family.encode_text(self, prompts, width, height, clip_skip)
         said = (*(warning for each in prompts for warning in each.warnings), *found.warnings)
         return replace(found, warnings=tuple(dict.fromkeys(said)))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) latents -> (N, 3, H, W) pictures around [-1, 1]; differentiable."""
-        vae = self.pipeline.vae
-        return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+        return self.family.decode(self, latents)
 
     @property
     def decodes_in_half(self) -> bool:
@@ -212,7 +237,4 @@ class ImageModel:
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) pictures in [-1, 1] -> (N, C, h, w) latents: the middle of what the auto-encoder gives."""
-        vae = self.pipeline.vae
-        found = vae.encode(pictures.to(vae.dtype))
-        latents = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
-        return (latents * vae.config.scaling_factor).to(self.dtype)
+        return self.family.encode(self, pictures).to(self.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
-from .devices import choose_device, choose_dtype
+from .devices import choose_device, choose_dtype, choose_family_dtype
 from .embeddings import EmbeddingWord, add_embeddings
-from .families import Family, family_of_controlnet, family_of_pipeline
+from .families import Family, StableDiffusionXL, family_of_controlnet, family_of_layout, family_of_pipeline
+from .family_layouts import check_extras, check_same_kind
 from .fitting import LOAD_ERRORS, check_fit, explain_unloadable
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
-from .folder_reading import find_vae_folder, read_config, read_index
+from .folder_reading import find_layout_of_folder, find_vae_folder, read_config, read_index
 from .hub import Report, fetch_repository
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
@@ -48,6 +50,10 @@ def load(
     source = find_model(name)
     try:
         source = _fetch(source, dtype, report)
+        layout = None if is_weight_file(source.base) else find_layout_of_folder(Path(source.base))
+        check_extras(layout, source)
+        if layout is not None:
+            dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, dtype)
         pipeline, warnings = loaded.pipeline, loaded.warnings
@@ -85,15 +91,19 @@ def load(
         profile=profile,
         adapter=adapter,
     )
-    check_fit(model.unet.config, [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)])
-    torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl="text_encoder_2" in pipeline.components))
+    fitted = [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)]
+    model.family.check_fit(model.denoiser.config, fitted)
+    is_sdxl = isinstance(model.family, StableDiffusionXL)
+    torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl=is_sdxl))
     place(pipeline, device, plan, options)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            # convolutions are nearly twice as quick in this layout
-            part.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
+            part.eval().requires_grad_(False)
+            if all(weights.ndim < 5 for weights in part.parameters()):
+                # convolutions are nearly twice as quick in this layout
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
-        pipeline.unet.compile()
+        model.denoiser.compile()
         for network in model.controlnets:
             network.compile()
     return model
@@ -152,6 +162,8 @@ def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     family, networks = loaded[0].family, [found.network for found in loaded]
     warnings = tuple(warning for found in loaded for warning in found.warnings)
     added: dict[str, Any] = {"controlnet": networks if len(networks) > 1 else networks[0]}
+    configs = [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)]
+    check_same_kind(None if checkpoint is not None else find_layout_of_folder(Path(source.base)), configs)
     if checkpoint is None:
         pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added)
         return _Loaded(pipeline, said + warnings)
@@ -175,6 +187,7 @@ class _Control:
     """A ControlNet, the family that it is made for, and sentences about what was guessed or left out."""
 
     family: Family
+    config: Mapping[str, Any]
     network: Any
     warnings: tuple[str, ...] = ()
 
@@ -184,10 +197,12 @@ def _load_controlnet(kind: str, control: str, dtype: torch.dtype) -> _Control:
         network, found, warnings = load_controlnet_file(Path(control), dtype)
         if found.control and found.control != kind:
             warnings += (f"By its name, {found.file} is a ControlNet for {found.control}; it is used for {kind}.",)
-        return _Control(family_of_controlnet({**network.config, "_class_name": type(network).__name__}), network, warnings)
+        config = {**network.config, "_class_name": type(network).__name__}
+        return _Control(family_of_controlnet(config), config, network, warnings)
     folder = Path(control)
-    family = family_of_controlnet(read_config(folder, "ControlNet"))
-    return _Control(family, *load_network_folder(folder, family.controlnet_class, "ControlNet", dtype))
+    config = read_config(folder, "ControlNet")
+    family = family_of_controlnet(config)
+    return _Control(family, config, *load_network_folder(folder, family.controlnet_class, "ControlNet", dtype))
 
 
 def _exchange_vae(pipeline: DiffusionPipeline, vae: str, dtype: torch.dtype) -> tuple[str, ...]:

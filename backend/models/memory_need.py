@@ -14,13 +14,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .families import family_of_networks
+from .hub_cache import DENOISERS
 from .memory_figures import MemoryNeed as MemoryNeed
 
 _META = torch.device("meta")
-#: length of a text in tokens
-_TOKENS = 77
-#: SDXL's width of the pooled text and number of sizes
-_POOLED, _SIZES = 1280, 6
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -30,6 +28,9 @@ class _FusedAttention(TorchFunctionMode):
         if func is torch.nn.functional.scaled_dot_product_attention:
             query = args[0] if args else kwargs["query"]
             return torch.empty_like(query)
+        if func is torch.Tensor.__setitem__ and args[0].device == _META:
+            # which elements a mask chooses is not known without their values
+            return None
         return func(*args, **(kwargs or {}))
 
 
@@ -85,39 +86,21 @@ def estimate_need(
 ) -> MemoryNeed:
     """What the networks of a model need for frames of a size in pixels.
 
-    ``networks`` makes each: ``unet``, ``vae``, ``text_encoder`` and so on, and ``controlnet_0``, ``controlnet_1``...; they are
-    called with PyTorch's device set to one without storage. ``choose_vae_dtype`` gives the auto-encoder's numbers by its
-    configuration where they are others.
+    ``networks`` makes each: ``unet`` or ``transformer``, ``vae``, ``text_encoder`` and so on, and ``controlnet_0``,
+    ``controlnet_1``...; they are called with PyTorch's device set to one without storage. ``choose_vae_dtype`` gives the
+    auto-encoder's numbers by its configuration where they are others.
     """
     with _META:
         # by its parameters, since diffusers warns of casts that matter only for values
         made = {name: torch.nn.Module.to(make(), dtype).eval() for name, make in networks.items()}
-    unet, vae = made["unet"], made["vae"]
+    vae = made["vae"]
     if choose_vae_dtype is not None:
         torch.nn.Module.to(vae, choose_vae_dtype(vae.config))
+    denoise, decode = family_of_networks(made).make_passes(made, width, height, dtype)
+    denoiser = next(made[part] for part in DENOISERS if part in made)
     controls = [network for name, network in made.items() if name.startswith("controlnet")]
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    latents = torch.empty(1, unet.config.in_channels, height // factor, width // factor, dtype=dtype, device=_META)
-    words = torch.empty(1, _TOKENS, unet.config.cross_attention_dim, dtype=dtype, device=_META)
-    options: dict[str, Any] = dict(encoder_hidden_states=words, return_dict=False)
-    if unet.config.get("addition_embed_type") == "text_time":
-        wide = unet.config.projection_class_embeddings_input_dim - _SIZES * unet.config.addition_time_embed_dim
-        pooled = torch.empty(1, wide, dtype=dtype, device=_META)
-        options["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": torch.empty(1, _SIZES, dtype=dtype, device=_META)}
-    picture = torch.empty(1, 3, height, width, dtype=dtype, device=_META)
-    time = torch.empty(1, device=_META)
-
-    def denoise() -> None:
-        down: list[torch.Tensor] = []
-        middle = None
-        for control in controls:
-            found, middle = control(latents, time, controlnet_cond=picture, **options)
-            down = list(found) if not down else [a + b for a, b in zip(down, found, strict=True)]
-        added = dict(down_block_additional_residuals=down, mid_block_additional_residual=middle) if controls else {}
-        unet(latents, time, **options, **added)
-
     return MemoryNeed(
         {name: _count_bytes(network) for name, network in made.items()},
-        _measure(denoise, [unet, *controls]),
-        _measure(lambda: vae.decode(latents.to(vae.dtype), return_dict=False), [vae]),
+        _measure(denoise, [denoiser, *controls]),
+        _measure(decode, [vae]),
     )

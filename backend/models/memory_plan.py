@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...shared.machine import write_size
 from ...shared.shot import ShotError
+from .hub_cache import DENOISERS
 from .memory_figures import MemoryNeed
 
 #: frames that go through the networks together where memory does not matter
@@ -43,7 +44,7 @@ def plan_memory(
     room = int(free * USABLE) - (GPU_BASE if gpu else 0)
     frame = int(need.denoising * (2 if guided else 1) * _SLACK)
     decode, tiled = int(need.decoding * _SLACK), int(need.decoding * _SLACK * _TILED)
-    nets = sum(size for part, size in need.weights.items() if part == "unet" or part.startswith("controlnet"))
+    nets = sum(size for part, size in need.weights.items() if part in DENOISERS or part.startswith("controlnet"))
     ways = {
         # what must be on the device at a time: while denoising, and while decoding
         "none": (need.resident, need.resident),

@@ -11,6 +11,7 @@ import diffusers
 from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
+from .families import family_of_controlnet
 from .folder_loading import find_class, find_vae_class
 from .folder_reading import find_vae_folder, read_config, read_index
 from .hub_cache import NETWORKS
@@ -41,7 +42,8 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
             plan = plan_controlnet_file(*open_model_file(Path(control), "controlnet"))
             found[f"controlnet_{n}"] = partial(ControlNetModel, **plan.config)
         else:
-            found[f"controlnet_{n}"] = _make_from_folder(ControlNetModel, Path(control))
+            config = read_config(Path(control), "ControlNet")
+            found[f"controlnet_{n}"] = _make_from_folder(family_of_controlnet(config).controlnet_class, Path(control))
     if source.vae and is_weight_file(source.vae):
         file, kind_of_file = open_model_file(Path(source.vae), "vae", "checkpoint")
         family = kind_of_file.family if kind_of_file.family in ("sd1", "sd2", "sdxl") else "sd1"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.machine import write_size
-from .devices import choose_device, choose_dtype, measure_free
+from .devices import choose_device, choose_dtype, choose_family_dtype, measure_free
+from .families import family_of_layout
+from .folder_reading import find_layout_of_folder
 from .image_model import ImageModel
 from .memory_need import estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
@@ -36,8 +40,12 @@ def make_plan(
     if free is None:
         return ROOMY
     networks = list_networks(source)
-    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl="text_encoder_2" in networks))
+    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=_is_sdxl(networks)))
     return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
+
+
+def _is_sdxl(networks: Mapping[str, Any]) -> bool:
+    return "unet" in networks and "text_encoder_2" in networks
 
 
 def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
@@ -45,11 +53,15 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
     of a size (width, height), and how it would be placed. Raises ``ShotError``, ``OSError`` and ``ValueError``."""
     device = choose_device(options.device)
     dtype = choose_dtype(options, device)
-    source = find_model(base)
+    layout = find_layout_of_folder(Path(base)) if Path(base).is_dir() else None
+    if layout is not None:
+        dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
+    # a kind of model without a usual ControlNet is described without one
+    source = ModelSource(base) if layout is not None else find_model(base)
     here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
     source = replace(source, controls=here)
     networks = list_networks(source)
-    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl="text_encoder_2" in networks))
+    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=_is_sdxl(networks)))
     lacks = "" if any(name.startswith("controlnet") for name in networks) else " without its ControlNet, which is not here yet,"
     title, precision = base.rpartition("/")[2], str(dtype).removeprefix("torch.")
     said = [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...shared.shot import Sampling, ShotError
-from .families import family_of_controlnet
-from .fitting import check_fit, explain_unloadable
+from .families import FAMILIES, Family, family_of_controlnet
+from .family_layouts import FamilyLayout, check_extras, check_same_kind, find_layout
+from .fitting import explain_unloadable
 from .folder_reading import (
     INDEX,
+    TITLES,
     check_base_config,
     check_index,
     check_pipeline_folder,
@@ -29,7 +32,7 @@ from .loras import open_lora
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
-from .schedulers import make_own_scheduler, make_scheduler
+from .schedulers import make_own_scheduler
 
 
 def check_model(name: str, width: int, height: int, sampling: Sampling | None = None) -> None:
@@ -44,12 +47,16 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
             raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
     try:
         base = _read_base(source)
-        check_base_config(base[0], Path(source.base).name)
+        layout = base.layout
+        if layout is None:
+            check_base_config(base.denoiser, Path(source.base).name)
         controls = [(kind, _read_control(control)) for kind, control in source.controls]
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
-    unet, vae = base
-    check_fit(unet, controls)
+    unet, vae = base.denoiser, base.vae
+    check_same_kind(layout, controls)
+    family = base.family
+    family.check_fit(unet, controls)
     for lora, _ in source.loras:
         if Path(lora).is_file():
             open_lora(Path(lora), unet)
@@ -61,14 +68,16 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
             check_reference_source(source.reference, unet)
         except (OSError, ValueError) as error:
             raise explain_unloadable(name, source, error) from error
-    blocks, factors = unet.get("block_out_channels"), vae.get("block_out_channels")
-    if blocks and factors:
-        check_multiple(name, 2 ** (len(factors) - 1 + len(blocks) - 1), width, height)
+    factor = family.read_vae_factor(vae)
+    check_multiple(name, factor * family.read_patch(unet), width, height)
     if sampling is not None:
         config = _read_scheduler(source)
         if config is not None:
             config = {**config, **list_scheduler_changes(find_profile(name))}
-            make_scheduler(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing)
+            family.make_scheduler(
+                *(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing),
+                (height // factor, width // factor),
+            )
 
 
 def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
@@ -91,25 +100,49 @@ def check_reference_use(name: str) -> None:
         raise explain_no_adapter(name)
 
 
-def _read_base(source: ModelSource) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The configurations of a base's UNet and of the auto-encoder. Raises ``OSError``, ``ValueError`` and ``ShotError``."""
+@dataclass(frozen=True)
+class _Base:
+    """A base's kind, None for one with a UNet, and the configurations of what predicts and of the auto-encoder."""
+
+    layout: FamilyLayout | None
+    denoiser: Mapping[str, Any]
+    vae: Mapping[str, Any]
+
+    @property
+    def family(self) -> Family:
+        """What is asked of all models of its kind."""
+        return next(family for family in FAMILIES if family.layout is self.layout)
+
+
+def _read_base(source: ModelSource) -> _Base:
+    """What a base's configurations say. Raises ``OSError``, ``ValueError`` and ``ShotError``."""
     vae = _read_vae(source.vae) if source.vae else None
     if is_weight_file(source.base):
         opened = open_model_file(Path(source.base), "checkpoint")
         plans = plan_checkpoint(*opened, has_other_vae=vae is not None)
-        return plans["unet"].config, vae if vae is not None else plans["vae"].config
+        return _Base(None, plans["unet"].config, vae if vae is not None else plans["vae"].config)
     name, revision = split_revision(source.base)
     folder = Path(name) if Path(name).is_dir() else find_in_cache(name, revision)
+    layout = None
     if folder is not None:
+        layout = find_layout(read_index(folder))
+        check_extras(layout, source)
         # either form has the same faults as a rule, and none has been chosen yet
         check_pipeline_folder(folder, half=False, has_other_control=bool(source.controls), has_other_vae=vae is not None)
     try:
-        unet = _read_config(source.base, "UNet", "unet")
+        part = "unet" if layout is None else layout.part
+        denoiser = _read_config(source.base, TITLES[part], part)
     except HubError:
-        if folder is None:
-            check_index(read_index(fetch_file(name, revision, INDEX).parent), name)
-        raise
-    return unet, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae")
+        if folder is not None:
+            raise
+        index = read_index(fetch_file(name, revision, INDEX).parent)
+        check_index(index, name)
+        layout = find_layout(index)
+        if layout is None:
+            raise
+        check_extras(layout, source)
+        denoiser = _read_config(source.base, TITLES[layout.part], layout.part)
+    return _Base(layout, denoiser, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae"))
 
 
 def _read_vae(vae: str) -> Mapping[str, Any]:

@@ -18,6 +18,8 @@ import msgspec
 from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
 from ...shared.shot import MAX_SIDE, ShotRequest
+from .family_layouts import LAYOUTS, FamilyLayout, find_layout
+from .folder_reading import INDEX
 from .hub_cache import find_cached_file
 from .names import find_distillation, find_steps
 from .prompts.named_loras import name_model
@@ -167,6 +169,10 @@ def _describe_file(draft: _Draft, file: ModelFile, found: FoundSettings) -> None
 
 def _describe_folder(draft: _Draft, base: str, found: FoundSettings, download: bool) -> None:
     """A diffusers folder, or a hub id."""
+    layout = find_layout(_read_configuration(base, "", download))
+    if layout is not None:
+        _describe_layout(draft, layout, base, download)
+        return
     configs = {part: _read_configuration(base, part, download) for part in ("unet", "vae", "scheduler")}
     unet, vae, scheduler = (configs[part] for part in ("unet", "vae", "scheduler"))
     name = os.path.basename(os.path.normpath(split_revision(base)[0]))
@@ -182,6 +188,34 @@ def _describe_folder(draft: _Draft, base: str, found: FoundSettings, download: b
     if scheduler.get("timestep_spacing"):
         draft.origins["spacing"] = CONFIGURATION
     _overrule(draft, found)
+
+
+def _describe_layout(draft: _Draft, layout: FamilyLayout, base: str, download: bool) -> None:
+    """A diffusers folder, or a hub id, of a family of transformers."""
+    scheduler = _read_configuration(base, "scheduler", download)
+    name = os.path.basename(os.path.normpath(split_revision(base)[0]))
+    draft.values = describe_layout(layout, scheduler, name)
+    draft.origins = dict.fromkeys(draft.values, USUAL) | dict.fromkeys(("family", "prediction", "scheduler"), CONFIGURATION)
+    if draft.values["distilled"]:
+        draft.origins |= dict.fromkeys(("distilled", "guidance_scale", "steps"), NAME)
+
+
+def describe_layout(layout: FamilyLayout, scheduler: Mapping[str, Any], name: str = "") -> dict[str, Any]:
+    """The values of a profile of a family of transformers, by its scheduler's configuration and its name."""
+    distilled = find_distillation(name)
+    steps, guidance = layout.distilled if distilled else layout.usual
+    return {
+        "width": layout.side,
+        "height": layout.side,
+        "steps": (find_steps(name) if distilled else 0) or steps,
+        "guidance_scale": guidance,
+        "scheduler": "euler",
+        "spacing": "",
+        "family": layout.name,
+        "prediction": "flow",
+        "zero_terminal_snr": False,
+        "distilled": distilled,
+    }
 
 
 def _is_trailing_ancestral(scheduler: Mapping[str, Any]) -> bool:
@@ -239,8 +273,9 @@ def _find_family(unet: Mapping[str, Any]) -> str:
 
 
 def _read_configuration(base: str, part: str, download: bool) -> Mapping[str, Any]:
-    """A part's configuration; empty where there is none, or it is not here and ``download`` does not allow for more."""
-    name = f"{part}/{'scheduler_config.json' if part == 'scheduler' else 'config.json'}"
+    """A part's configuration, without a ``part`` the list of parts; empty where there is none, or it is not here
+    and ``download`` does not allow for more."""
+    name = f"{part}/{'scheduler_config.json' if part == 'scheduler' else 'config.json'}" if part else INDEX
     path = Path(base) / name if os.path.isdir(base) else _find_on_hub(base, name, download)
     try:
         found = json.loads(read_file(path, MAX_CONFIGURATION)) if path is not None else None
@@ -302,12 +337,15 @@ def list_scheduler_changes(profile: ModelProfile) -> dict[str, Any]:
 def describe_pipeline(pipeline: Any) -> ModelProfile:
     """The profile of a pipeline of diffusers that was loaded by other means: by its parts as they are now, and the settings of
     its folder. Raises ``ShotError`` for a settings file that cannot be used."""
-    configs = [getattr(pipeline, part).config for part in ("unet", "vae", "scheduler")]
+    layout = next((one for one in LAYOUTS if type(getattr(pipeline, one.part, None)).__name__ == one.denoiser), None)
     folder = str(pipeline.config.get("_name_or_path") or "")
-    scheduler = {**configs[2], "_class_name": type(pipeline.scheduler).__name__}
+    scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
     name = os.path.basename(os.path.normpath(folder)) if folder else ""
     draft = _Draft()
-    draft.set(CONFIGURATION, **describe_configurations(configs[0], configs[1], scheduler, name))
+    if layout is not None:
+        draft.set(CONFIGURATION, **describe_layout(layout, scheduler, name))
+    else:
+        draft.set(CONFIGURATION, **describe_configurations(pipeline.unet.config, pipeline.vae.config, scheduler, name))
     if folder:
         base = next((preset.base for preset in PRESETS.values() if _is_same(preset.base, folder)), folder)
         preset = get_preset_name(ModelSource(base))

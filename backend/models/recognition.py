@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from .family_layouts import LAYOUTS
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps
@@ -26,6 +27,7 @@ FAMILIES = {
     "sdxl_refiner": "SDXL's refiner",
     "sd1_or_sd2": "Stable Diffusion 1.x or 2.x",
     "sd_or_sdxl": "Stable Diffusion or SDXL",
+    **{layout.name: layout.title for layout in LAYOUTS},
     "other": "another kind of model",
     "": "an unknown kind of model",
 }

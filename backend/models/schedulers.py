@@ -16,6 +16,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
     TCDScheduler,
     UniPCMultistepScheduler,
@@ -157,6 +158,9 @@ def _list_chosen_values(config: Mapping[str, Any], class_name: str) -> dict[str,
 
 def compute_first_signal(scheduler: Any) -> float:
     """The fraction of the variance that is the picture's, by the schedule, in the latents that denoising begins with."""
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        noise = float(scheduler.sigmas[0])
+        return (1 - noise) ** 2 / ((1 - noise) ** 2 + noise**2)
     if hasattr(scheduler, "sigmas"):
         return float(1 / (scheduler.sigmas[0].double() ** 2 + 1))
     return float(scheduler.alphas_cumprod[int(scheduler.timesteps[0])])

@@ -98,5 +98,6 @@ class FetchTask(OwnThreadTask):
             self.send(*make_frame_message(self.ticket, job, index, transparent=self._transparent, crop=self._crop))
             self.report_progress("fetching frames", n, len(finished))
         report: dict[str, Any] | None = job.report()
-        textures = {name: np.frombuffer(data, np.uint8) for name, data in job.textures().items()} if report else {}
+        files = job.textures() | job.costume() if report else {}
+        textures = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
         self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=report or {}), textures)

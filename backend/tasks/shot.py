@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,18 +92,20 @@ class ShotTask(Task):
         crop: Crop | None = None,
         reference: bytes = b"",
         look: bytes = b"",
+        costume: Mapping[str, bytes] | None = None,
         only_look: bool = False,
         scene: LookScene | None = None,
         drafts: bool = False,
         priority: int = 0,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
-        file of the picture that the request names, ``look`` the look's file that the shot is a part of. ``only_look`` makes such a
-        file, with ``scene`` in it, and no frames; ``drafts`` sends small pictures while frames are made.
+        file of the picture that the request names, ``look`` the look's file that the shot is a part of,
+        ``costume`` the files of the costume that it makes or wears. ``only_look`` makes a look's file, with ``scene`` in it, and no
+        frames; ``drafts`` sends small pictures while frames are made.
         ``priority`` puts it before others where several wait."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
-        self._crop, self._reference, self._look = crop, reference, look
+        self._crop, self._reference, self._look, self._costume = crop, reference, look, dict(costume or {})
         self._only_look, self._scene, self._drafts = only_look, scene, drafts
         self.priority = priority
         self._made_look = b""
@@ -179,9 +181,16 @@ class ShotTask(Task):
                 from ..jobs.look_making import check_look_request
 
                 check_look_request(self._request)
+            if self._costume:
+                from ..jobs.dressing import check_costume
+
+                check_costume(self._request, self._costume, is_part=bool(self._look) or self._only_look)
             if self._look:
                 check_part(self._request, decode_look_file(self._look))
-            self._intake = store.receive(self._request, self._header, self._reference, look=self._look, on_demand=self._only_look)
+            self._intake = store.receive(
+                self._request, self._header, self._reference, look=self._look, costume=self._costume, on_demand=self._only_look
+            )
+            self._costume = {}
             while not self.state.ended:
                 if self.state is not TaskState.CANCELLING:
                     self._request_passes()
@@ -242,7 +251,7 @@ class ShotTask(Task):
             if not self._lost:
                 self._send_frame(index)
         if self._report is not None and not self._due and self._job is not None:
-            files = {"look": self._made_look} if self._only_look else self._job.textures()
+            files = {"look": self._made_look} if self._only_look else self._job.textures() | self._job.costume()
             arrays = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
             self.end(TaskState.FINISHED, Finished(ticket=self.ticket, report=self._report), arrays)
 

@@ -61,7 +61,10 @@ class Denoising:
         model, request, self._given = context.model, context.request, context.given
         sampling, self._released = request.sampling, context.method.get_released()
         self._sampler = Sampler(
-            model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=self._released.steps_from_zero),
+            model.make_scheduler(
+                *(sampling.steps, sampling.scheduler, sampling.spacing, context.latent_size),
+                from_zero=self._released.steps_from_zero,
+            ),
             sampling.seed,
             [0] * self._given + list_noise_sources(techniques, context.rows),
             model.options.eta,
@@ -116,6 +119,7 @@ class Denoising:
             select_frames(self._context.own_passes, [0]),
             "" if conditions is None else conditions.mixes[0].leading,
             None if conditions is None else conditions.control_scales[0],
+            None if self._context.turning is None else self._context.turning[0][0],
         )
 
     def resume(self, checkpoint: Checkpoint) -> torch.Tensor:
@@ -135,9 +139,9 @@ class Denoising:
         """
         model, run_context = self._context.model, self._context.run_context
         with ExitStack() as stack:
-            stack.enter_context(attend_to_reference(model.unet, self._reference, self._predictor.groups))
+            stack.enter_context(attend_to_reference(model.denoiser, self._reference, self._predictor.groups))
             for technique in self._techniques:
-                stack.enter_context(technique.attention([model.unet, *model.controlnets], self._predictor.groups))
+                stack.enter_context(technique.attention([model.denoiser, *model.controlnets], self._predictor.groups))
             for step in range(first, self.steps):
                 started = time.perf_counter()
                 latents = self._denoise_step(latents, step, keep=keep)
@@ -175,11 +179,17 @@ class Denoising:
         corrected = predicted
         for technique in self._techniques:
             corrected = _check_shape(technique, corrected, technique.correct_clean(corrected, step))
+        moved = corrected
+        for technique in self._techniques:
+            moved = _check_shape(technique, moved, technique.move_clean(moved, step))
         show_clean = self._context.run_context.show_clean
         if keep and show_clean is not None:
-            show_clean(self._context.rows, corrected)
-        if corrected is not predicted:
-            prediction = self._sampler.prediction_for(latents, torch.cat([given, corrected]), step)
+            show_clean(self._context.rows, moved)
+        if moved is not corrected:
+            shift = self._sampler.get_picture_scale(step) * (moved - corrected)
+            latents = torch.cat([latents[: self._given], latents[self._given :] + shift])
+        if moved is not predicted:
+            prediction = self._sampler.prediction_for(latents, torch.cat([given, moved]), step)
         # 4. the scheduler's step
         stepped = own = self._sampler.step(latents, prediction, step)[self._given :]
         for technique, gradient in gradients:

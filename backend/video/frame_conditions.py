@@ -24,7 +24,10 @@ class FrameConditions:
         return replace(self, mixes=(Mix(prompt), *self.mixes), control_scales=(control_scale, *self.control_scales))
 
     def mix(self, values: torch.Tensor, frames: Sequence[int]) -> torch.Tensor:
-        """(n, ...) what stands for the prompts (P, ...), mixed for each of the frames."""
+        """(n, ...) what stands for the prompts (P, ...), mixed for each of the frames; of what is no number, that of the prompt
+        which says the most."""
+        if not values.is_floating_point():
+            return values[[self.prompts.index(self.mixes[n].leading) for n in frames]]
         shares = [[self.mixes[n].get_share(prompt) for prompt in self.prompts] for n in frames]
         return torch.einsum("fp,p...->f...", torch.tensor(shares, device=values.device, dtype=values.dtype), values)
 

@@ -21,8 +21,13 @@ from .correspondence import SurfaceFrame, prepare_surface_frame, prepare_surface
 CELL = 1.0
 #: pixels from the silhouette over which the blend weight grows from nothing: there a pixel mixes two surfaces
 FEATHER = 3.0
+#: pixels beside each other whose points are farther apart than this many typical footprints show two parts of the surface
+JUMP = 3.0
 #: cells whose total weight over all frames is below this are left unchanged
 MIN_WEIGHT = 1e-3
+#: a cell that no pixel sees better than this is doubtful: it was seen on the last pixel of a silhouette or at a grazing angle,
+#: where the colour is half that of what lies behind
+LEAST_QUALITY = 0.1
 #: the least visibility of a pixel, at grazing angles or from far away
 MIN_VISIBILITY = 0.02
 #: frames that represent a whole shot
@@ -73,6 +78,27 @@ class Visibility:
     quality: np.ndarray
 
 
+def _measure_inside(frame: SurfaceFrame) -> np.ndarray:
+    """(H*W,) how many pixels each lies within the outline of its part of the surface, 1 for the outline's own: the silhouette, and
+    where one part covers another."""
+    if not len(frame.pixels):
+        return np.zeros(frame.height * frame.width)
+    rows = frame.row_of.reshape(frame.height, frame.width)
+    outline = np.zeros(rows.shape, bool)
+    for ahead, behind in (((slice(None), slice(None, -1)), (slice(None), slice(1, None))), ((slice(None, -1),), (slice(1, None),))):
+        first, second = rows[ahead], rows[behind]
+        there = (first >= 0) & (second >= 0)
+        step = np.linalg.norm(frame.key[first] - frame.key[second], axis=-1)
+        parted = there & ((step > JUMP * frame.footprint) | (frame.ids[first] != frame.ids[second]))
+        outline[ahead] |= parted
+        outline[behind] |= parted
+    inside = distance_transform_edt(rows >= 0)
+    if outline.any():
+        inside = np.minimum(inside, 1 + distance_transform_edt(~outline))
+    found: np.ndarray = np.where(rows >= 0, inside, 0).ravel()
+    return found
+
+
 def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     """The visibility of cells of ``side`` metres in a frame."""
     place = frame.key / side
@@ -80,8 +106,7 @@ def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     fraction = place - low
     trilinear = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
-    surface = (frame.row_of >= 0).reshape(frame.height, frame.width)
-    inside = distance_transform_edt(surface).ravel()[frame.pixels] if len(frame.pixels) else np.empty(0)
+    inside = _measure_inside(frame)[frame.pixels]
     feather = np.clip((inside - 0.5) / FEATHER, MIN_VISIBILITY, 1)
     # the less surface a pixel covers, the nearer and the more frontal the view
     quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY) * feather**2
@@ -110,11 +135,28 @@ def _paint(
 @dataclass(frozen=True)
 class SurfaceTexture:
     """Colours on the surface, independent of frames: ``cells`` (C,) int64, packed and sorted, of ``side`` metres, and ``values``
-    (C, 4) float32: colours in [-1, 1] times their weight, and the weight."""
+    (C, 4) float32: colours in [-1, 1] times their weight, and the weight. ``doubtful`` (C,) bool are cells only seen badly, None
+    where all are trusted."""
 
     side: float
     cells: torch.Tensor
     values: torch.Tensor
+    doubtful: torch.Tensor | None = None
+
+    @property
+    def trusted(self) -> torch.Tensor:
+        """(C,) bool: the cells that are not doubtful."""
+        return torch.ones(len(self.cells), dtype=torch.bool, device=self.cells.device) if self.doubtful is None else ~self.doubtful
+
+    def to(self, device: torch.device) -> SurfaceTexture:
+        """On a device."""
+        doubtful = None if self.doubtful is None else self.doubtful.to(device)
+        return SurfaceTexture(self.side, self.cells.to(device), self.values.to(device), doubtful)
+
+    def select(self, rows: torch.Tensor) -> SurfaceTexture:
+        """Some of its cells, by ascending rows or by a (C,) bool."""
+        doubtful = None if self.doubtful is None else self.doubtful[rows]
+        return SurfaceTexture(self.side, self.cells[rows], self.values[rows], doubtful)
 
     def rows(self, cells: torch.Tensor) -> torch.Tensor:
         """Indices of cells (...) in the texture; -1 for cells that it does not have."""
@@ -133,16 +175,26 @@ class SurfaceTexture:
         """This texture, completed by the other's cells where this one has none; both have cells of the same size."""
         new = self.rows(other.cells) < 0
         cells, order = torch.cat([self.cells, other.cells[new]]).sort()
-        return replace(self, cells=cells, values=torch.cat([self.values, other.values[new]])[order])
+        doubtful = None
+        if self.doubtful is not None or other.doubtful is not None:
+            doubtful = ~torch.cat([self.trusted, other.trusted[new]])[order]
+        return replace(self, cells=cells, values=torch.cat([self.values, other.values[new]])[order], doubtful=doubtful)
 
     def coarsen(self, side: float) -> SurfaceTexture:
-        """The same texture in larger cells of ``side`` metres."""
+        """The same texture in larger cells of ``side`` metres; what is doubtful counts only where nothing else is known."""
         place, ids = unpack_cells(self.cells.cpu().numpy())
         large = pack_cells(np.floor((place + 0.5) * self.side / side).astype(np.int64), ids)
         cells, index = np.unique(large, return_inverse=True)
         values = torch.zeros((len(cells), 4), device=self.values.device)
-        values.index_add_(0, torch.from_numpy(index.ravel()).to(self.values.device), self.values)
-        return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values)
+        into = torch.from_numpy(index.ravel()).to(self.values.device)
+        if self.doubtful is None:
+            values.index_add_(0, into, self.values)
+            return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values)
+        has_trusted = torch.zeros(len(cells), dtype=torch.bool, device=self.values.device)
+        has_trusted[into[self.trusted]] = True
+        counted = self.trusted | ~has_trusted[into]
+        values.index_add_(0, into[counted], self.values[counted])
+        return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values, ~has_trusted)
 
     def renumber(self, numbers: dict[int, int]) -> SurfaceTexture:
         """The same texture with other object numbers; objects that are not in ``numbers`` are left out."""
@@ -150,8 +202,8 @@ class SurfaceTexture:
         known = np.isin(ids, list(numbers))
         fresh = pack_cells(place[known], np.array([numbers[n] for n in ids[known].tolist()], np.int64))
         order = np.argsort(fresh)
-        values = self.values[torch.from_numpy(np.flatnonzero(known)[order]).to(self.values.device)]
-        return SurfaceTexture(self.side, torch.from_numpy(fresh[order]).to(self.cells.device), values)
+        found = self.select(torch.from_numpy(np.flatnonzero(known)[order]).to(self.values.device))
+        return replace(found, cells=torch.from_numpy(fresh[order]).to(self.cells.device))
 
 
 class SurfaceLattice:
@@ -198,14 +250,45 @@ class SurfaceLattice:
             total.index_add_(0, self._index[n].flatten(), values)
         return total
 
+    def texture_of(self, frame: int, picture: torch.Tensor) -> torch.Tensor:
+        """(cells, 4) sums of one frame's colours (3, H, W), each times how well its pixel sees, and of these weights."""
+        total = torch.zeros((len(self._cells), 4), device=self._device)
+        colour = picture.flatten(1)[:, self._pixels[frame]].T.float()
+        weight = (self._weight[frame] * self._quality[frame][:, None]).flatten()
+        values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * weight[:, None]
+        return total.index_add_(0, self._index[frame].flatten(), values)
+
     def known_texture(self, texture: SurfaceTexture) -> torch.Tensor:
         """(cells, 4) the values of these cells in a texture with cells of the same size; 0 where it has none."""
         return texture.get_values(self._cells)
 
+    def read_textures(self, texture: SurfaceTexture, filled: SurfaceTexture | None) -> torch.Tensor:
+        """(cells, 4) the values at these cells of a ``texture``, and where that has none of the ``filled`` one."""
+        both = [one for one in (texture, filled) if one is not None]
+        known, *more = (self.read_texture(one if one.side >= self.side else one.coarsen(self.side)) for one in both)
+        return torch.where(known[:, 3:] > 0, known, more[0]) if more else known
+
     def extract_texture(self, texture: torch.Tensor) -> SurfaceTexture:
         """Colours (cells, 4) of this lattice as a texture that no longer needs it."""
         known = texture[:, 3] > MIN_WEIGHT
-        return SurfaceTexture(self.side, self._cells[known], texture[known])
+        return SurfaceTexture(self.side, self._cells[known], texture[known], self._best[known] < LEAST_QUALITY)
+
+    def read_texture(self, texture: SurfaceTexture) -> torch.Tensor:
+        """(cells, 4) the values at these cells of a texture whose cells may be larger, interpolated between those that it has."""
+        if texture.side == self.side:
+            return self.known_texture(texture)
+        place, ids = unpack_cells(self._cells.cpu().numpy())
+        # a cell's values are those at its low corner where the texture was made, and at its middle where it was coarsened
+        at = (place + 0.5) * self.side / texture.side - 0.5
+        low = np.floor(at).astype(np.int64)
+        fraction = at - low
+        weights = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
+        found = texture.get_values(torch.from_numpy(pack_cells(low[:, None] + _CORNERS[None], ids[:, None])).to(self._device))
+        colour = found[..., :3] / found[..., 3:].clamp(min=1e-9)
+        near = torch.from_numpy(weights).float().to(self._device)[..., None] * (found[..., 3:] > 0)
+        total = near.sum(1)
+        values = torch.cat([(colour * near).sum(1) / total.clamp(min=1e-9), torch.ones_like(total)], 1)
+        return torch.where(total > MIN_WEIGHT, values, torch.zeros_like(values))
 
     def render(self, texture: torch.Tensor, frame: int, picture: torch.Tensor) -> torch.Tensor:
         """(3, H, W): a frame's picture with the texture (cells, 4) rendered on its surfaces."""

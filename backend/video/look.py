@@ -16,8 +16,12 @@ from ...shared.npy import read_npy, unpack_npz
 from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
 from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
+from .cameras import Camera
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
+from .mirroring import Mirror, mirror_texture
 from .source import PassesSource
+from .surface_filling import SurfaceCells, fill_texture
+from .surroundings import Surroundings
 
 #: pixels around a character within which the background mixes with it, and beyond which it is not affected at all
 HALO, CLEAR = 3, 24
@@ -31,13 +35,14 @@ NEAR, FEW = 4, 200
 class Anchor:
     """The frame whose keys and values cross-frame attention uses: its latents before each step (S, C, h, w) float32, its
     ControlNets' pictures (1, 3, H, W) each, and its passes. ``prompt`` and ``control_scale`` are the frame's own where they change
-    within the shot."""
+    within the shot, and so is ``camera`` where the background turns with it."""
 
     trajectory: torch.Tensor
     controls: tuple[torch.Tensor, ...]
     passes: FramePasses
     prompt: str = ""
     control_scale: float | None = None
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,9 @@ class Look:
     """Everything that other frames need in order to match a shot. ``surfaces``: object number -> name, where known.
 
     ``keyframes`` are the frames of its own shot that were denoised jointly: only together can they be made again. A shot whose
-    prompt changes has a look under each: ``others`` are those under other prompts.
+    prompt changes has a look under each: ``others`` are those under other prompts. ``filled`` has a colour for all of the surface
+    that its shot shows, the ``texture``'s and what ``fill_texture`` puts where that has none, in cells of the shot's small copies;
+    None in looks of earlier versions. ``surroundings`` are None where frames keep the backgrounds that they are denoised with.
     """
 
     texture: SurfaceTexture
@@ -88,6 +95,21 @@ class Look:
     surfaces: dict[int, str] = field(default_factory=dict)
     keyframes: tuple[int, ...] = ()
     others: dict[str, Look] = field(default_factory=dict)
+    filled: SurfaceTexture | None = None
+    surroundings: Surroundings | None = None
+
+    @property
+    def worn_texture(self) -> SurfaceTexture:
+        """What the frames that are made from the look show, unless it is ``filled``: then without what is doubtful."""
+        return self.texture if self.filled is None else self.texture.select(self.texture.trusted)
+
+    def fill(self, surface: SurfaceCells, mirror: Mirror | None = None) -> Look:
+        """The look with a colour for all of a surface, in the surface's cells; these are not smaller than the texture's. What the
+        other side of the ``mirror`` knows comes first."""
+        texture = self.texture if surface.side == self.texture.side else self.texture.coarsen(surface.side)
+        if mirror is not None:
+            texture = mirror_texture(texture, surface, mirror)
+        return replace(self, filled=fill_texture(texture, surface).texture)
 
     def list_by_prompt(self, own: str) -> dict[str, Look]:
         """The looks under each prompt of a shot whose own prompt is ``own``."""
@@ -105,11 +127,12 @@ class Look:
     def renumber(self, surfaces: dict[int, str]) -> Look:
         """The look with its objects numbered as in another shot, whose objects are (number -> name) ``surfaces``."""
         numbers = {name: index for index, name in surfaces.items()}
-        texture = self.texture
+        texture, filled = self.texture, self.filled
         if numbers and self.surfaces:
-            texture = texture.renumber({old: numbers[name] for old, name in self.surfaces.items() if name in numbers})
+            fresh = {old: numbers[name] for old, name in self.surfaces.items() if name in numbers}
+            texture, filled = texture.renumber(fresh), filled and filled.renumber(fresh)
         others = {prompt: other.renumber(surfaces) for prompt, other in self.others.items()}
-        return replace(self, texture=texture, surfaces=surfaces or self.surfaces, others=others)
+        return replace(self, texture=texture, filled=filled, surfaces=surfaces or self.surfaces, others=others)
 
     def encode(self) -> bytes:
         """As an ``npz`` file without pickles."""
@@ -126,10 +149,22 @@ class Look:
         }
         arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
         arrays |= {f"pass_{name}": array for name, array in self.anchor.passes.arrays().items()}
+        if self.texture.doubtful is not None:
+            arrays["doubtful"] = self.texture.doubtful.cpu().numpy()
+        if self.filled is not None:
+            arrays |= {
+                "filled_side": np.array(self.filled.side),
+                "filled_cells": self.filled.cells.cpu().numpy(),
+                "filled_values": self.filled.values.cpu().numpy(),
+            }
         if self.anchor.prompt:
             arrays["anchor_prompt"] = np.array(self.anchor.prompt)
         if self.anchor.control_scale is not None:
             arrays["anchor_control_scale"] = np.array(self.anchor.control_scale)
+        if self.anchor.camera is not None:
+            arrays["anchor_camera"] = self.anchor.camera.pack()
+        if self.surroundings is not None:
+            arrays |= self.surroundings.to_arrays()
         if self.others:
             arrays["other_prompts"] = np.array(list(self.others), str)
             arrays |= {f"other_{n}": np.frombuffer(other.encode(), np.uint8) for n, other in enumerate(self.others.values())}
@@ -144,7 +179,9 @@ class Look:
             unpacked = unpack_npz(data)
             # torch wants arrays of its own that may be written to
             found = {name: read_npy(unpacked.pop(name)).copy() for name in list(unpacked)}
-            texture = SurfaceTexture(float(found["side"]), torch.from_numpy(found["cells"]), torch.from_numpy(found["values"]))
+            texture, filled = _decode_texture(found, ""), None
+            if "filled_side" in found:
+                filled = _decode_texture(found, "filled_")
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
             # earlier versions called it the path
             trajectory = found["trajectory" if "trajectory" in found else "path"]
@@ -162,11 +199,14 @@ class Look:
                     passes,
                     str(found.get("anchor_prompt", "")),
                     float(found["anchor_control_scale"]) if "anchor_control_scale" in found else None,
+                    Camera.unpack(found["anchor_camera"]) if "anchor_camera" in found else None,
                 ),
                 Plate(found["plate"], found["plate_distance"]),
                 names,
                 tuple(found["keyframes"].tolist()) if "keyframes" in found else (),
                 {} if is_other else _decode_others(found),
+                filled,
+                Surroundings.from_arrays(found),
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error
@@ -178,9 +218,9 @@ class Look:
             trajectory=self.anchor.trajectory.to(device, dtype),
             controls=tuple(control.to(device, dtype) for control in self.anchor.controls),
         )
-        texture = replace(self.texture, cells=self.texture.cells.to(device), values=self.texture.values.to(device))
+        texture, filled = self.texture.to(device), self.filled and self.filled.to(device)
         others = {prompt: other.to(device, dtype) for prompt, other in self.others.items()}
-        return replace(self, texture=texture, anchor=anchor, others=others)
+        return replace(self, texture=texture, filled=filled, anchor=anchor, others=others)
 
 
 def _decode_others(found: dict[str, np.ndarray]) -> dict[str, Look]:
@@ -190,16 +230,32 @@ def _decode_others(found: dict[str, np.ndarray]) -> dict[str, Look]:
     return {prompt: Look.decode(found[f"other_{n}"].tobytes(), is_other=True) for n, prompt in enumerate(prompts)}
 
 
-def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls: int) -> None:
-    """Raise ``ValueError`` for arrays that no look has."""
-    cells, values, plate = found["cells"], found["values"], found["plate"]
-    numbers = (cells.dtype, values.dtype, trajectory.dtype, plate.dtype, found["plate_distance"].dtype)
-    if numbers != (np.int64, np.float32, np.float32, np.uint8, np.float32) or found.get("keyframes", cells).dtype != np.int64:
+def _decode_texture(found: dict[str, np.ndarray], which: str) -> SurfaceTexture:
+    """The texture whose arrays' names begin with ``which``. Raises ``ValueError`` for arrays that none has."""
+    side, cells, values = (found[which + name] for name in ("side", "cells", "values"))
+    if cells.dtype != np.int64 or values.dtype != np.float32:
         raise ValueError("its arrays are of other types")
-    if not (np.isfinite(found["side"]).all() and float(found["side"]) > 0):
+    if side.shape or not (np.isfinite(side) and float(side) > 0):
         raise ValueError("its cells have no size")
+    doubtful = found.get(which + "doubtful")
     if cells.ndim != 1 or values.shape != (len(cells), 4) or (cells[1:] <= cells[:-1]).any() or not np.isfinite(values).all():
         raise ValueError("its texture is damaged")
+    if doubtful is not None and (doubtful.shape != cells.shape or doubtful.dtype != np.bool_):
+        raise ValueError("its texture is damaged")
+    return SurfaceTexture(
+        float(side),
+        torch.from_numpy(cells),
+        torch.from_numpy(values),
+        None if doubtful is None else torch.from_numpy(doubtful),
+    )
+
+
+def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls: int) -> None:
+    """Raise ``ValueError`` for arrays that no look has."""
+    plate = found["plate"]
+    numbers = (trajectory.dtype, plate.dtype, found["plate_distance"].dtype)
+    if numbers != (np.float32, np.uint8, np.float32) or found.get("keyframes", found["cells"]).dtype != np.int64:
+        raise ValueError("its arrays are of other types")
     if trajectory.ndim != 4 or not trajectory.size or not np.isfinite(trajectory).all():
         raise ValueError("its anchor is damaged")
     if any(found[f"control_{n}"].ndim != 4 or found[f"control_{n}"].dtype != np.float32 for n in range(controls)):

@@ -41,6 +41,10 @@ class _Rearranged:
         """Number -> name of the objects in the frames ``rows``."""
         return self._source.surface_names([self._places[row] for row in rows])
 
+    def overview_manifest(self, rows: Sequence[int]) -> PassesManifest | None:
+        """What describes the small copies of the frames ``rows``."""
+        return self._source.overview_manifest([self._places[row] for row in rows])
+
 
 class SelectedPasses(_Rearranged):
     """Some frames of a source, as a shot of their own."""

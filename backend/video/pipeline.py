@@ -24,26 +24,41 @@ from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_
 from ..models.prompts.parsing import split_loras
 from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
+from .cameras import Camera, list_cameras, moves
 from .denoising import Denoising
+from .edges import composite_surfaces
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
 from .memory import BatchBudget
+from .mirroring import Mirror, find_mirror
 from .noise import draw_noise, list_noise_sources
 from .prediction import list_control_scales, uses_guidance
 from .propagation import init_from_texture
 from .run_context import Interrupted, RunContext
 from .selection import select_request
+from .shadows import find_ground_height
 from .source import MemoryPasses, PassesSource, compute_overview_scale, load_clip
+from .surface_filling import SurfaceCells, collect_surface_cells
+from .surroundings import FrameBackground, Horizon, Surroundings, make_background, make_moving, make_still
 from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
+from .view_selection import bridge_views
 
+#: frames, about, in which the ground is sought
+GROUND_FRAMES = 48
 #: the largest guidance scale that models distilled to few steps take
 MOST_GUIDANCE = 2.0
+NOT_SYMMETRIC = (
+    "What the shot shows of the characters is not the same left and right in their rest pose, so nothing was taken from the other "
+    "side; switch Symmetric off."
+)
+#: frames from which the surface of a shot is known, spread over it
+SURFACE_FRAMES = 64
 
 __all__ = ["Interrupted", "RunContext", "ShotPipeline"]
 
@@ -56,7 +71,8 @@ def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str
     """Sentences about a request that can be run and will not look right. Raises ``ShotError`` for one that cannot be sampled."""
     sampling = request.sampling
     from_zero = request.get_method().get_released().steps_from_zero
-    scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, from_zero=from_zero)
+    chosen = (sampling.steps, sampling.scheduler, sampling.spacing, latent_size(model, request))
+    scheduler = model.make_scheduler(*chosen, from_zero=from_zero)
     steps = len(scheduler.timesteps)
     found = list(list_schedule_warnings(scheduler))
     scales = zip(*(list_control_scales(model, request, step, steps) for step in range(steps)), strict=True)
@@ -80,12 +96,12 @@ def _list_released_warnings(model: ImageModel, request: ShotRequest, scheduler: 
         return []
     released, guidance = method.as_released, method.guidance
     full = guidance is not None and guidance.gradient == "full"
-    usual = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing)
+    usual = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, latent_size(model, request))
     matched = bool(guidance or method.alignment) and method.matching == "hungarian"
     works = {
         "steps_from_zero": not torch.equal(scheduler.timesteps, usual.timesteps),
         "centred": matched,
-        "omit_direct": full and usual.config.prediction_type != "sample",
+        "omit_direct": full and usual.config.get("prediction_type") != "sample",
         "omit_conditional": full and uses_guidance(model, request),
         "omit_controlnet": full,
         "omit_attention": full and method.cross_frame_attention,
@@ -146,6 +162,7 @@ class ShotPipeline:
         part: Sequence[int] | None = None,
         noise_cell_side: float = 0.0,
         given: GivenInputs = GivenInputs(),
+        keyframes: Sequence[int] = (),
     ) -> None:
         """``noise`` (F, C, h, w) replaces the seed's noise. ``look`` is an existing look whose texture the frames keep;
         ``same_settings`` says that it was made with the same settings, so that its anchor and its background can be used, too, and
@@ -155,7 +172,8 @@ class ShotPipeline:
         ``part`` are the only frames whose passes are there and that are made, from a finalized look, each by itself: so they are
         the same to the last bit whichever others are in the part. ``noise_cell_side`` is then that of the whole shot.
 
-        ``given`` is what the networks see instead of what the request and the passes say.
+        ``given`` is what the networks see instead of what the request and the passes say. ``keyframes`` are the frames to denoise
+        jointly, the one that the others attend to first, where they are not to be chosen by what they show.
 
         Raises ``ShotError`` when the model cannot do the request, a technique is missing, or the look is of another character.
         """
@@ -179,6 +197,12 @@ class ShotPipeline:
         self._is_grouped = len(self._prompts) > 1 and self._method.fusion is not None
         self._given: dict[str, Look] = {}
         self._final_keyframes = look.keyframes if look is not None else ()
+        if not (model.family.mixes_texts or self._is_grouped or all(mix.is_pure for mix in self._mixes)):
+            raise ShotError(
+                "prompt",
+                f"{model.family.title} cannot mix the words of two prompts; let the prompt change at once, or choose a preset that "
+                "begins with surface.",
+            )
         if look is not None:
             names = self._source.surface_names(self._rows)
             # a part may show only what the look does not know; whoever makes it knows that the look is of its shot
@@ -188,11 +212,14 @@ class ShotPipeline:
                 # a look that is kept is kept, whatever was said to it
                 self._given = {request.text.prompt: next(iter(self._given.values()))}
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
+        self._given = {prompt: self._complete_look(one) for prompt, one in self._given.items()}
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
+        self._surface_cells: SurfaceCells | None = None
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         self._inputs, self._anchor_row = given, 0
+        self._chosen_keyframes = tuple(keyframes)
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
         run_context.add_warnings(_list_sampling_warnings(model, request))
@@ -242,6 +269,7 @@ class ShotPipeline:
             yield from ((row, one) for row, one in zip(keyframes, latents, strict=True) if row in finished)
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
+        looks = self._fill_looks(looks)
         for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
             yield from zip(rows, self._propagate(looks, rows)[0], strict=True)
 
@@ -277,14 +305,24 @@ class ShotPipeline:
             look, found = self._given.get(prompt), rows
             if settings is not None and rows:
                 found = []
-                if not self._is_finalized:
+                if self._chosen_keyframes and not self._is_finalized:
+                    found = [n for n in self._chosen_keyframes if n in rows]
+                elif not self._is_finalized:
                     found = select_keyframes(self._source, rows, settings, None if look is None else look.texture)
-                if not found and (look is None or not self._same_settings):
+                if not found and (look is None or not self._has_place(look)):
                     # without an anchor from another job a shot needs a frame to attend to
                     found = rows[:1]
+                if self._turns and not self._is_finalized:
+                    found = self._bridge_views(found, rows, look)
             if found:
                 chosen[prompt] = rows if len(found) == len(rows) else found
         return chosen
+
+    def _bridge_views(self, found: list[int], rows: list[int], look: Look | None) -> list[int]:
+        """Key frames ``found`` among ``rows`` in an order in which their backgrounds overlap, and some more where it takes them."""
+        around = look.surroundings if look is not None and self._has_place(look) else None
+        cameras = {row: self._cameras[row] for row in rows}
+        return bridge_views(found, rows, cameras, Horizon(self._ground), () if around is None else around.cameras)
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
         """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it
@@ -315,7 +353,9 @@ class ShotPipeline:
             else:
                 pictures, looks[prompt] = self._finalize(prompt, rows, latents, run, fusion, looks)
                 yield from ((row, one) for row, one in zip(rows, pictures, strict=True) if row in finished_rows)
+        looks = self._fill_looks(looks)
         if looks and not self._is_finalized:
+            looks = {prompt: self._run_context.complete_look(look) for prompt, look in looks.items()}
             first, *others = looks
             self._run_context.keep_look(
                 replace(looks[first], keyframes=tuple(keyframes), others={prompt: looks[prompt] for prompt in others})
@@ -423,11 +463,14 @@ class ShotPipeline:
             own_passes=self._load_clip(rows),
             rows=tuple(rows),
             given_passes=anchor.passes if anchor else None,
-            texture=look.texture if look else None,
+            texture=(look.texture if joint else look.worn_texture) if look else None,
+            filled=look.filled if look and not joint else None,
             joint=joint,
             noise_given=self._noise is not None,
             run_context=run_context or self._run_context,
             batch_budget=self._batch_budget,
+            turning=self._find_turning(rows, look, anchor, joint=joint),
+            replaced=None if joint or look is None or look.surroundings is None else look.surroundings.replaced,
             shot_cell_side=lambda: self._cell_side,
         )
         own = self._inputs.controls
@@ -460,7 +503,7 @@ class ShotPipeline:
     def _make_noise(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
             return run.first_noise(self._noise[rows])
-        shape = (int(self._model.unet.config.in_channels), *self._size)
+        shape = (self._model.latent_channels, *self._size)
         generator = torch.Generator().manual_seed(self._request.sampling.seed)
         return run.first_noise(draw_noise(self._noise_sources, rows, shape, generator))
 
@@ -509,9 +552,14 @@ class ShotPipeline:
         place = self._find_place(prompt, looks)
         return None if place is None else place.anchor
 
+    def _has_place(self, look: Look) -> bool:
+        """Whether the surroundings of a look that was given are this shot's."""
+        turns_too = not self._turns or (look.surroundings is not None and bool(look.surroundings.cameras))
+        return self._same_settings and turns_too
+
     def _find_place(self, prompt: str, looks: Mapping[str, Look]) -> Look | None:
         """The look that has the surroundings already: the one under the same prompt, or the first, whose place is kept."""
-        usable = {one: look for one, look in looks.items() if self._same_settings or one not in self._given}
+        usable = {one: look for one, look in looks.items() if one not in self._given or self._has_place(look)}
         if prompt in usable:
             return usable[prompt]
         keeps_place = self._schedule is not None and self._schedule.keep_place
@@ -535,7 +583,148 @@ class ShotPipeline:
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
             plate = plate.add_frame(_convert_to_image(picture), surface)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
-        return pictures, Look(fusion.texture(decoded), run.make_anchor(), plate, names)
+        look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
+        look = replace(look, surroundings=self._find_surroundings(keyframes, pictures, look, place))
+        return self._lay_backgrounds(pictures, keyframes, plate, self._make_backgrounds(look, keyframes)), look
+
+    # -- what is around the characters ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _cameras(self) -> dict[int, Camera]:
+        """The cameras of the frames that are made; none where they are not known."""
+        rows = list(self._rows)
+        return dict(zip(rows, list_cameras(self._source.overview_manifest(rows)), strict=False))
+
+    @cached_property
+    def _turns(self) -> bool:
+        """Whether the background turns with a camera that moves: where surroundings are rendered, their places say where it is."""
+        background = self._method.background
+        if background is None or not background.follow_camera or self._method.fusion is None or self._is_part:
+            return False
+        return moves(list(self._cameras.values()), *self._source.size) and not self._has_scenery
+
+    @cached_property
+    def _has_scenery(self) -> bool:
+        """Whether what is around the characters is rendered, too."""
+        manifest = self._source.overview_manifest(list(self._rows))
+        return manifest is not None and any(not entry.character for entry in manifest.surfaces)
+
+    @cached_property
+    def _ground(self) -> float | None:
+        """The height of the ground under the feet in metres; None where it is not known."""
+        rows = list(self._rows)
+        manifest = self._source.overview_manifest(rows)
+        if manifest is None or not self._cameras:
+            return None
+        heights = []
+        # in some of many frames a foot is down
+        rows = rows[:: max(1, len(rows) // GROUND_FRAMES)]
+        for row in rows:
+            small = self._source.overview(row)
+            heights.append(find_ground_height(small.depth[0], small.mask[0], self._cameras[row], manifest.near, manifest.far))
+        lowest = min(heights)
+        return lowest if np.isfinite(lowest) else None
+
+    def _find_turning(
+        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool
+    ) -> tuple[tuple[Camera, ...], Horizon] | None:
+        """What a clip's techniques know of a background that turns; None where it does not."""
+        turns = self._turns if joint else look is not None and look.surroundings is not None and bool(look.surroundings.cameras)
+        if not turns or any(row not in self._cameras for row in rows) or (anchor is not None and anchor.camera is None):
+            return None
+        before = [anchor.camera] if anchor is not None and anchor.camera is not None else []
+        return (*before, *(self._cameras[row] for row in rows)), Horizon(self._ground if joint else None)
+
+    def _find_surroundings(
+        self, keyframes: list[int], pictures: list[torch.Tensor], look: Look, place: Look | None
+    ) -> Surroundings | None:
+        """What is around the characters, of finished key frames and what there was before; None where frames keep their own."""
+        shadows = self._method.shadows is not None and not self._has_scenery
+        former = None if place is None else place.surroundings
+        passes = self._load_clip(keyframes)
+        if self._turns:
+            images = [_convert_to_image(picture) for picture in pictures]
+            cameras = [self._cameras[row] for row in keyframes]
+            return make_moving(images, passes, cameras, list(self._cameras.values()), self._ground, former, shadows=shadows)
+        if not shadows:
+            return None
+        # only shadows without a pass need the ground
+        return self._make_still(look, passes.shadow, former, self._ground if passes.shadow is None else None)
+
+    def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None, ground: float | None) -> Surroundings:
+        figure = look.anchor.passes.surface_index[0] > 0
+        return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground)
+
+    def _complete_look(self, look: Look) -> Look:
+        """A look that was made before looks had surroundings, with them."""
+        done = self._method.shadows is None or not self._same_settings or look.surroundings is not None
+        if done or self._has_scenery:
+            return look
+        # from the look alone, so that every part of a shot has the same
+        return replace(look, surroundings=self._make_still(look, look.anchor.passes.shadow, None, None))
+
+    def _make_backgrounds(self, look: Look, rows: list[int]) -> list[FrameBackground]:
+        """The backgrounds of the frames ``rows``; empty where frames keep their own."""
+        around, shadows = look.surroundings, self._method.shadows
+        if around is None:
+            return []
+        passes, manifest = self._load_clip(rows), self._source.manifest(rows)
+        depth_range = (0.0, 0.0) if manifest is None else (manifest.near, manifest.far)
+        strength = 0.0 if shadows is None else shadows.strength
+        return [make_background(around, passes, n, self._cameras.get(row), depth_range, strength) for n, row in enumerate(rows)]
+
+    def _lay_backgrounds(
+        self, pictures: list[torch.Tensor], rows: list[int], plate: Plate, backgrounds: list[FrameBackground]
+    ) -> list[torch.Tensor]:
+        """The finished pictures of the frames ``rows`` with their surfaces cut out of latents that mix them with the place. The
+        place is their ``backgrounds``, or the plate where frames share it."""
+        fusion, background = self._method.fusion, self._method.background
+        if not backgrounds and (fusion is None or not fusion.finish):
+            return pictures
+        # before a camera that moves, a plate is not what lies at the same pixel
+        shares = background is not None and background.until >= 1 and not self._turns
+        surfaces = torch.from_numpy(self._load_clip(rows).surface_index > 0)
+        out = []
+        for n, (picture, surface) in enumerate(zip(pictures, surfaces, strict=True)):
+            surface = surface.to(picture.device)
+            if backgrounds:
+                one = backgrounds[n]
+                known = one.share > 0.5
+                out.append(composite_surfaces(picture, surface, one.colour, known | plate.known if shares else known, one.shade))
+            elif shares:
+                out.append(composite_surfaces(picture, surface, plate.colour, plate.known))
+            else:
+                out.append(composite_surfaces(picture, surface))
+        return out
+
+    def _fill_looks(self, looks: Mapping[str, Look]) -> dict[str, Look]:
+        """The looks with colours for all of the surface that the shot's frames show; a look that is of this very shot has them."""
+        if self._is_finalized or self._method.keyframes is None:
+            return dict(looks)
+        filled = {}
+        for prompt, look in looks.items():
+            surface = self._collect_surface_cells(look.texture.side)
+            filled[prompt] = look.fill(surface, self._find_mirror(surface))
+        return filled
+
+    def _find_mirror(self, surface: SurfaceCells) -> Mirror | None:
+        """The body's plane of symmetry, where that is asked for; it is said when there is none."""
+        fusion = self._method.fusion
+        if fusion is None or not fusion.symmetric:
+            return None
+        mirror = find_mirror(surface)
+        if mirror is None and len(surface.cells):
+            self._run_context.add_warnings((NOT_SYMMETRIC,))
+        return mirror
+
+    def _collect_surface_cells(self, side: float) -> SurfaceCells:
+        """What the small copies of the shot's frames show of the surface, in cells as large as their pixels; ``side`` is that of
+        cells as large as a frame's."""
+        side *= compute_overview_scale(self._source)
+        if self._surface_cells is None or self._surface_cells.side != side:
+            frames = sample_frames(self._source.overview, range(self._source.frame_count), SURFACE_FRAMES)
+            self._surface_cells = collect_surface_cells(frames, side)
+        return self._surface_cells
 
     def _propagate(self, looks: Mapping[str, Look], rows: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made
@@ -558,10 +747,11 @@ class ShotPipeline:
         run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided, prompt=prompt)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
+        backgrounds = self._make_backgrounds(look, rows)
         with torch.no_grad():
-            first = init_from_texture(look, fusion.lattice)
+            first = init_from_texture(look, fusion.lattice, [one.colour for one in backgrounds])
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
-        pictures = list(self.decode(latents))
-        return list(latents), list(run.finish(pictures))
+        pictures = list(run.finish(list(self.decode(latents))))
+        return list(latents), self._lay_backgrounds(pictures, rows, look.plate, backgrounds)

@@ -1,4 +1,4 @@
-"""The network's prediction for some frames of a clip: UNet and ControlNets under classifier-free guidance."""
+"""The network's prediction for some frames of a clip: the model's networks under classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ...shared.control_uses import ControlUse
 from ...shared.settings import with_settings
 from ...shared.shot import ShotRequest
-from ..models.families import TextConditions
+from ..models.families import NetworkInput, TextConditions
 from ..models.image_model import ImageModel
 from .frame_conditions import FrameConditions
 from .sampling import Sampler
@@ -61,6 +61,7 @@ class Predictor:
             # each frame has its own
             self._request = with_settings(self._request, {"control_scale": 1.0})
         self._sampler, self.text, self.controls = sampler, text, controls
+        self._prepared: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
         self._released = context.method.get_released()
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
@@ -68,7 +69,7 @@ class Predictor:
             character = torch.from_numpy(context.passes.mask > 0)
             self._region = soften_region(character, context.latent_size).to(context.device, context.dtype)
         # some few-step models take the guidance scale as an input, and need no second pass
-        self._embedded = self._model.unet.config.get("time_cond_proj_dim") is not None
+        self._embedded = self._model.takes_guidance_scale
         self.guided = uses_guidance(self._model, self._request)
         #: runs of frames in a batch, for attention
         self.groups = int(self.guided) + 1 + int(self._region is not None)
@@ -81,37 +82,33 @@ class Predictor:
             order = [*others, *rows]
             current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
         timestep = self._sampler.timesteps[step]
-        controls = [control[frames] for control in self.controls]
         seen = self._sampler.scale_model_input(current, step)
         # without guidance there is nothing to go through but the conditional half
         is_guiding = self.guided and self.guidance_scale > 1
         held = seen.detach() if is_guiding and self._released.omit_conditional else seen
         batch = torch.cat([seen, *[held] * (self.groups - 1)])
-        options: dict[str, Any] = self._spread_text(frames) | {"return_dict": False}
-        condition = None
-        if self._embedded:
-            scales = torch.full((len(batch),), self.guidance_scale - 1)
-            condition = self._model.pipeline.get_guidance_scale_embedding(
-                scales, embedding_dim=self._model.unet.config.time_cond_proj_dim
-            ).to(batch.device, batch.dtype)
+        words = self._spread_text(frames)
         strengths: list[Any] = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
-        down, middle = None, None
+        seen_controls: list[torch.Tensor] = []
         if any(strengths):
             if self._conditions is not None:
                 factors = self._conditions.get_control_factors(frames, self.groups, batch)
                 strengths = [strength * factors for strength in strengths]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._released.omit_controlnet):
-                down, middle = self._predict_controls(batch, timestep, controls, strengths, options)
-        lora_scale = self._model.options.lora_scale
-        output = self._model.unet(
-            batch,
-            timestep,
-            timestep_cond=condition,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            cross_attention_kwargs=None if lora_scale is None else {"scale": lora_scale},
-            **options,
-        )[0]
+            seen_controls = [control[frames] for control in self._prepare_controls()]
+        output = self._model.family.predict(
+            self._model,
+            NetworkInput(
+                batch,
+                timestep,
+                words["encoder_hidden_states"],
+                words["added_cond_kwargs"] or {},
+                seen_controls,
+                strengths,
+                self.guidance_scale,
+                self.guided,
+                self._released.omit_controlnet,
+            ),
+        )
         parts = list(output.chunk(self.groups))
         unconditional = parts.pop(0) if self.guided else None
         wanted = parts[0]
@@ -119,7 +116,7 @@ class Predictor:
             region = self._region[frames]
             wanted = region * parts[0] + (1 - region) * parts[1]
         if unconditional is not None and self.guidance_scale > 1:
-            wanted = unconditional + self.guidance_scale * (wanted - unconditional)
+            wanted = self._model.family.guide(unconditional, wanted, self.guidance_scale)
         return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
 
     def _spread_text(self, frames: list[int]) -> dict[str, Any]:
@@ -138,30 +135,13 @@ class Predictor:
         before, behind = (part.repeat_interleave(len(frames), 0) for part in around)
         return torch.cat([before, self._conditions.mix(values[first:last], frames), behind])
 
-    def _predict_controls(
-        self,
-        batch: torch.Tensor,
-        timestep: torch.Tensor,
-        controls: list[torch.Tensor],
-        strengths: list[float],
-        options: dict[str, Any],
-    ) -> tuple[Any, Any]:
-        """What the ControlNets add; in guess mode nothing to the unconditional pass, which they do not see."""
-        model, count = self._model, len(controls[0])
-        guessing = model.options.guess_mode
-        hidden = count if guessing and self.guided else 0
-        if guessing:
-            added = options["added_cond_kwargs"]
-            options = options | {
-                "guess_mode": True,
-                "encoder_hidden_states": options["encoder_hidden_states"][hidden:],
-                "added_cond_kwargs": added and {name: value[hidden:] for name, value in added.items()},
-            }
-        pictures = [torch.cat([control] * ((len(batch) - hidden) // count)) for control in controls]
-        down, middle = model.family.predict_controls(model, batch[hidden:], timestep, pictures, strengths, options)
-        if not hidden:
-            return down, middle
-        return [_prepend_zeros(each, hidden) for each in down], _prepend_zeros(middle, hidden)
+    def _prepare_controls(self) -> list[torch.Tensor]:
+        """What the networks are given for the ControlNets' pictures: made once for each of these."""
+        if self._prepared is None or any(old is not new for old, new in zip(self._prepared[0], self.controls, strict=True)):
+            with torch.no_grad():
+                made = [self._model.family.prepare_control(self._model, control) for control in self.controls]
+            self._prepared = (list(self.controls), made)
+        return self._prepared[1]
 
     def change_guidance(self, scale: float) -> None:
         """Go on with another guidance scale. Raises ``ValueError`` where guidance was off from the first step."""
@@ -240,10 +220,6 @@ class Predictor:
         return torch.cat([old[: self._given], own])
 
 
-def _prepend_zeros(values: torch.Tensor, count: int) -> torch.Tensor:
-    return torch.cat([torch.zeros_like(values[:1]).expand(count, *values.shape[1:]), values])
-
-
 def list_control_scales(model: ImageModel, request: ShotRequest, step: int, steps: int) -> list[float]:
     """How strongly each ControlNet works at a step: as the model's name has it, times what the request has for all of them."""
     sampling = request.sampling
@@ -253,4 +229,4 @@ def list_control_scales(model: ImageModel, request: ShotRequest, step: int, step
 
 def uses_guidance(model: ImageModel, request: ShotRequest) -> bool:
     """Whether classifier-free guidance needs a second pass."""
-    return request.sampling.guidance_scale > 1.0 and model.unet.config.get("time_cond_proj_dim") is None
+    return model.uses_guidance(request.sampling.guidance_scale)

@@ -1,7 +1,10 @@
-"""Initial pictures of the frames that are made from a look: its texture on the character in front of its background plate."""
+"""Initial pictures of the frames that are made from a look: its texture on the character in front of its background."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
@@ -9,18 +12,21 @@ from .lattice import SurfaceLattice
 from .look import Look
 
 
-def init_from_texture(look: Look, lattice: SurfaceLattice) -> torch.Tensor:
+def init_from_texture(look: Look, lattice: SurfaceLattice, backgrounds: Sequence[np.ndarray] = ()) -> torch.Tensor:
     """(F, 3, H, W) float32 pictures in [-1, 1] of a lattice's frames, rendered from a look; points of the surface without
-    a colour take the nearest one in the frame. The lattice's cells have the size of the look's."""
-    texture = lattice.known_texture(look.texture)
-    plate = torch.from_numpy(look.plate.fill_unknown()).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
+    a colour, which only looks of earlier versions and surfaces that the look's shot did not show have, take the nearest one in the
+    frame. The lattice's cells have the size of the look's. ``backgrounds`` are those of the frames, (H, W, 3) from 0 to 255;
+    without them it is the look's plate."""
+    texture = lattice.read_textures(look.worn_texture, look.filled)
+    behind = backgrounds or [look.plate.fill_unknown()] * lattice.frame_count
     out = []
     for frame in range(lattice.frame_count):
+        plate = torch.from_numpy(behind[frame]).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
         picture, known = lattice.paint(texture, frame, plate)
         there = known.cpu().numpy()
         missing = (lattice.mask(frame)[0].cpu().numpy() > 0) & ~there
         if missing.any():
-            there = there if there.any() else look.plate.known
+            there = there if there.any() else look.plate.known | bool(backgrounds)
             if there.any():
                 rows, cols = (
                     torch.from_numpy(at[missing])

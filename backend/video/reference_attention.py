@@ -55,7 +55,8 @@ class ReferenceAttention:
 def attend_to_reference(unet: Any, reference: ReferenceConditions | None, groups: int) -> Iterator[None]:
     """Within the block, a UNet's attention to the text looks at the reference as well; without one it looks at the text alone,
     also where diffusers has put an IP-Adapter into the UNet."""
-    built_in = isinstance(unet.encoder_hid_proj, MultiIPAdapterImageProjection)
+    # other networks than UNets take none
+    built_in = isinstance(getattr(unet, "encoder_hid_proj", None), MultiIPAdapterImageProjection)
     if reference is None and not built_in:
         yield
         return

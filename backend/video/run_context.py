@@ -51,6 +51,8 @@ class RunContext:
     #: is given a step's number, its timestep, the latents after it and what predicts; gives the latents to go on with
     after_step: Callable[[int, torch.Tensor, torch.Tensor, Predictor], torch.Tensor] | None = None
     keep_look: Callable[[Look], None] = lambda look: None
+    #: gets the look that the key frames agree on, and gives the one that all other frames are made from
+    complete_look: Callable[[Look], Look] = lambda look: look
     #: is shown the indices of frames that are denoised jointly, and their clean latents (N, C, h, w) after every step
     show_clean: Callable[[Sequence[int], torch.Tensor], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)

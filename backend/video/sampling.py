@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler, TCDScheduler
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler, TCDScheduler
+
+from ..models.noise_lines import find_noise_line, widen
 
 
 class Sampler:
@@ -23,11 +25,11 @@ class Sampler:
         self._options: dict[str, Any] = (
             {"eta": eta} if eta is not None and isinstance(scheduler, (DDIMScheduler, TCDScheduler)) else {}
         )
-        self._sigmas = hasattr(scheduler, "sigmas")
-        # their latents carry noise of strength sigma on top of the picture; those of the others keep unit variance
-        self._exploding = isinstance(scheduler, (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler))
+        # raises for a scheduler whose predictions nobody here knows
+        self._line = find_noise_line(scheduler)
         few_steps = isinstance(scheduler, (LCMScheduler, TCDScheduler, EulerAncestralDiscreteScheduler))
-        self._adds_noise = few_steps or bool(eta) or str(scheduler.config.get("algorithm_type", "")).startswith("sde-")
+        stochastic = str(scheduler.config.get("algorithm_type", "")).startswith("sde-")
+        self._adds_noise = few_steps or bool(eta) or stochastic or bool(scheduler.config.get("stochastic_sampling"))
 
     @property
     def timesteps(self) -> torch.Tensor:
@@ -41,54 +43,28 @@ class Sampler:
 
     def scale_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """Standard normal noise as the scheduler's first latents."""
-        return noise * self._scheduler.init_noise_sigma
+        return self._line.scale_noise(noise)
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents (N, C, h, w) with standard normal noise of a step's level."""
-        if self._exploding:
-            return (_widen(clean) + self._scheduler.sigmas[step].to(clean.device) * _widen(noise)).to(clean.dtype)
-        _, alpha = self._unit(clean, step)
-        return (alpha.sqrt() * _widen(clean) + (1 - alpha).sqrt() * _widen(noise)).to(clean.dtype)
+        return self._line.add_noise(clean, noise, step)
+
+    def get_picture_scale(self, step: int) -> float:
+        """How strongly the latents before a step hold the clean ones."""
+        return float(self._line.add_noise(torch.ones(1), torch.zeros(1), step))
 
     def scale_model_input(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """The network's input for latents (N, C, h, w) at a step: of unit variance."""
         self._turn_to(step)
-        return self._scheduler.scale_model_input(_widen(latents), self.timesteps[step]).to(latents.dtype)
+        return self._line.scale_model_input(latents, step)
 
     def predict_clean(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
-        """The clean latents of an epsilon, v or sample prediction; differentiable."""
-        kind = self._scheduler.config.prediction_type
-        if kind == "sample":
-            return output
-        unit, alpha = self._unit(latents, step)
-        output = _widen(output)
-        if kind == "epsilon":
-            # where alpha is 0 nothing of the picture is left, and an epsilon model cannot predict it
-            clean = (unit - (1 - alpha).sqrt() * output) / alpha.sqrt().clamp(min=1e-4)
-        else:
-            clean = alpha.sqrt() * unit - (1 - alpha).sqrt() * output
-        return clean.to(latents.dtype)
+        """The clean latents that the network's output stands for; differentiable."""
+        return self._line.predict_clean(latents, output, step)
 
     def prediction_for(self, latents: torch.Tensor, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The inverse of ``predict_clean``: the network's output that would mean these clean latents."""
-        kind = self._scheduler.config.prediction_type
-        if kind == "sample":
-            return clean
-        unit, alpha = self._unit(latents, step)
-        clean = _widen(clean)
-        spread = (1 - alpha).sqrt().clamp(min=1e-4)
-        if kind == "epsilon":
-            return ((unit - alpha.sqrt() * clean) / spread).to(latents.dtype)
-        return ((alpha.sqrt() * unit - clean) / spread).to(latents.dtype)
-
-    def _unit(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents of unit variance, and the fraction of the picture's variance in them, both in float32 at least."""
-        latents = _widen(latents)
-        if not self._sigmas:
-            return latents, self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[self.timesteps[step]]
-        sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
-        alpha = (1 / (sigma**2 + 1)).to(latents.dtype)
-        return latents * alpha.sqrt() if self._exploding else latents, alpha
+        return self._line.prediction_for(latents, clean, step)
 
     def change_history(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Apply a change of the latents to what a multistep solver keeps: earlier predictions, and the latents before them."""
@@ -111,7 +87,7 @@ class Sampler:
         options = dict(self._options)
         if self._adds_noise:
             options["generator"] = self._make_generators(len(latents), step)
-        moved = self._scheduler.step(_widen(output), self.timesteps[step], _widen(latents), **options)
+        moved = self._scheduler.step(widen(output), self.timesteps[step], widen(latents), **options)
         return moved.prev_sample.to(latents.dtype)
 
     def _turn_to(self, step: int) -> None:
@@ -127,8 +103,3 @@ class Sampler:
             entropy = (self._seed, step, frame if self._sources is None else self._sources[frame])
             out.append(torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0])))
         return out
-
-
-def _widen(x: torch.Tensor) -> torch.Tensor:
-    """A tensor of 32 bits or more a number."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

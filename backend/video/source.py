@@ -38,6 +38,10 @@ class PassesSource(Protocol):
         """Number -> name of the objects in the frames ``rows``, or in their small copies where those say it earlier; empty where
         nothing describes them."""
 
+    def overview_manifest(self, rows: Sequence[int]) -> PassesManifest | None:
+        """What describes the small copies of the frames ``rows``, or these where they are known earlier; None where nothing
+        does."""
+
 
 def name_surfaces(manifest: PassesManifest | None) -> dict[int, str]:
     """Number -> name of the objects that a manifest lists."""
@@ -97,6 +101,10 @@ class MemoryPasses:
         """Number -> name of the shot's objects."""
         return name_surfaces(self._manifest)
 
+    def overview_manifest(self, rows: Sequence[int]) -> PassesManifest | None:
+        """What describes the frames ``rows``."""
+        return self.manifest(rows)
+
 
 class SavedPasses:
     """The passes in a folder, read when they are asked for."""
@@ -129,3 +137,7 @@ class SavedPasses:
     def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
         """Number -> name of the shot's objects."""
         return name_surfaces(self._folder.manifest)
+
+    def overview_manifest(self, rows: Sequence[int]) -> PassesManifest | None:
+        """What describes the frames ``rows``."""
+        return self.manifest(rows)

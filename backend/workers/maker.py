@@ -117,6 +117,7 @@ class UnitMaker:
             finalized=False,
             same_settings=unit.same_settings,
             reference=decode_reference(work.reference) if work.reference else None,
+            keyframes=unit.keyframes,
         )
         # as if the others were there already: only what is denoised jointly is made
         everything = range(source.frame_count) if work.request.get_method().keyframes is not None else unit.done

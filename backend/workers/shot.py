@@ -17,6 +17,7 @@ from ...shared.files import read_file
 from ...shared.look_file import LookFile, LookScene
 from ...shared.settings import with_settings
 from ...shared.shot import ShotError
+from ..jobs.dressing import Dressing
 from ..jobs.in_use import Claim
 from ..jobs.job import REFERENCE, Job
 from ..jobs.look_making import pack_look
@@ -53,6 +54,7 @@ class PooledShot:
         self._made: set[int] = set()
         self._device = ""
         self._context = RunContext(callbacks.progress, callbacks.should_stop)
+        self._dressing: Dressing | None = None
         self._source.interrupt_with(self._context.check)
 
     def make(self, done: set[int]) -> dict[str, Any]:
@@ -62,13 +64,15 @@ class PooledShot:
         taken: set[int] = set()
         look_file = self._job.look_file()
         try:
+            dressing = self._dressing = Dressing(self._job, self._source)
+            dressing.complete_with(self._context)
             if look_file is not None:
                 self._make_part(look_file)
             else:
                 taken = self._make_whole(done)
         finally:
             self._pool.stop(self._turn)
-        return conclude(self._job, self._source, self._context, self._device, taken, has_textures=look_file is None)
+        return conclude(self._job, self._source, self._context, self._device, taken, dressing, has_textures=look_file is None)
 
     def make_keys(self, done: set[int]) -> RunContext:
         """Make what the look needs, and nothing else; what it ran in, with its seconds and its warnings."""
@@ -124,7 +128,7 @@ class PooledShot:
         job = self._job
         # checks that the picture is there
         job.read_reference()
-        look, finalized, same_settings = choose_look(job, parent, done)
+        look, finalized, same_settings = choose_look(job, parent, done, self._dressing.worn if self._dressing is not None else None)
         unit = KeyUnit(
             self._describe_work(),
             b"" if look is None or finalized else look.encode(),
@@ -134,6 +138,7 @@ class PooledShot:
             tuple(sorted(done)),
             job.load_checkpoint(),
             self._callbacks.draft is not None,
+            self._dressing.keyframes if self._dressing is not None else (),
         )
         fetch = lambda index, overview: pack_passes(self._source, index, overview=overview)  # noqa: E731
         order = self._pool.submit(Order(unit, self._listen_to_keys, fetch, self._go_on), self._turn)
@@ -243,7 +248,8 @@ class PooledShot:
         elif isinstance(event, Saved):
             job.save_checkpoint(event.checkpoint)
         elif isinstance(event, LookMade):
-            job.save_look_file(event.look)
+            dressing = self._dressing
+            job.save_look_file(event.look if dressing is None else dressing.complete_file(event.look, self._context))
         elif isinstance(event, Drafted) and callbacks.draft is not None:
             callbacks.draft(event.rows, event.pictures, False)
         elif isinstance(event, FrameMade):

@@ -26,6 +26,8 @@ class FetchedPasses:
     def __init__(self, request: ShotRequest, header: PassesHeader, fetch: FetchPasses) -> None:
         self._request, self._header, self._fetch = request, header, fetch
         self._entries: dict[int, FrameEntry] = {}
+        #: those of small copies
+        self._early_entries: dict[int, FrameEntry] = {}
         #: frames that came for their entries, until somebody reads them: no frame comes twice
         self._unread: dict[int, PackedPasses] = {}
 
@@ -53,7 +55,9 @@ class FetchedPasses:
 
     def overview(self, index: int) -> FramePasses:
         """The small copy (1, h, w, ...) of a frame."""
-        return FramePasses(**self._fetch(index, True).arrays)
+        found = self._fetch(index, True)
+        self._early_entries[index] = found.entry
+        return FramePasses(**found.arrays)
 
     def manifest(self, rows: Sequence[int]) -> PassesManifest:
         """What describes the frames ``rows``."""
@@ -64,5 +68,16 @@ class FetchedPasses:
 
     def surface_names(self, rows: Sequence[int]) -> dict[int, str]:
         """Number -> name of the objects in the frames ``rows``, in their small copies: those come before the frames."""
-        entries = [self._fetch(row, True).entry for row in rows]
-        return {surface.index: surface.name for entry in entries for surface in entry.surfaces}
+        return {surface.index: surface.name for row in rows for surface in self._get_early_entry(row).surfaces}
+
+    def overview_manifest(self, rows: Sequence[int]) -> PassesManifest:
+        """What describes the small copies of the frames ``rows``."""
+        request = self._request
+        frames = tuple(request.frames[row] for row in rows)
+        entries = [self._get_early_entry(row) for row in rows]
+        return join_manifest(request.width, request.height, request.fps, frames, self._header, entries)
+
+    def _get_early_entry(self, index: int) -> FrameEntry:
+        if index not in self._early_entries:
+            self._early_entries[index] = self._fetch(index, True).entry
+        return self._early_entries[index]

@@ -43,7 +43,7 @@ class KeyUnit:
 
     ``look`` is one that exists (``Look.encode``): finished for this very shot where ``finalized``, else kept from another, with
     the same settings or not. ``foreign`` frames are taken from elsewhere and never key frames. Of ``done`` frames nothing is sent.
-    ``checkpoint`` is where denoising stood.
+    ``checkpoint`` is where denoising stood. ``keyframes`` are the key frames where they are not to be chosen.
     """
 
     work: ShotWork
@@ -54,6 +54,7 @@ class KeyUnit:
     done: tuple[int, ...] = ()
     checkpoint: Checkpoint | None = None
     drafts: bool = False
+    keyframes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import bpy
 import msgspec
 
 from ...shared import console, logs, shot
+from ...shared.costume_files import with_files
 from ...shared.events import Shot
 from ...shared.files import write_atomically
 from ...shared.interrupts import SignalWatch
@@ -28,7 +29,7 @@ from ..scene_choice import use_scene
 from ..tasks.shot import ShotTask
 from .asking import Asked, complete, read_whole
 from .backend import STOP_SECONDS, ask_profile, connect, wait_for_task
-from .scene import read_scene_options, warn_of_scripts
+from .scene import read_costume_arguments, read_scene_options, warn_of_scripts
 
 #: the table, in the folder of the shots
 TABLE = "shots.txt"
@@ -94,6 +95,8 @@ def run_marked(args: argparse.Namespace, out: console.Console, watch: SignalWatc
         raise shot.ShotError("frames", "--marked finds the frames of its shots itself; leave --frames out.")
     if find_look_file(args.look) is not None:
         raise shot.ShotError("look", "A look's file is of one shot; with --marked give the job whose look is to be kept, or none.")
+    # what is wrong with it is found before anything is made
+    read_costume_arguments(args)
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         shots, notes = find_marked_shots(scene)
         if not shots:
@@ -204,11 +207,13 @@ def _make(
     """Make one shot; returns its row as it ended. Raises ``ShotError`` and ``Interrupted``."""
     folder = args.out / marked.folder
     with use_scene(marked.found.scene, marked.found.layer or None) as scene:
+        console.tell_completion(out, args, asked.request)
+        costume = read_costume_arguments(args)
         request, crop = complete(asked, ask_profile(connection, asked.request.sampling.model, watch), scene)
         task = ShotTask(
             bpy.context,
             asked.character,
-            request,
+            with_files(request, costume),
             connection.get_client(),
             folder,
             folder_per_job=False,
@@ -219,6 +224,9 @@ def _make(
             crop=crop,
             reference=asked.reference,
             camera=marked.find_camera(scene),
+            processes=args.processes,
+            on_warning=partial(out.warn, code="processes"),
+            costume=costume,
             on_message=out.show,
         )
         wait_for_task(connection, connection.add(task), watch)

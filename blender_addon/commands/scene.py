@@ -9,10 +9,12 @@ import bpy
 
 from ...shared import console, shot
 from ...shared.arguments import add_setting, add_settings, read_given_settings
+from ...shared.costume_files import read_worn
 from ...shared.model_profile import SIDES as SIDE_NAMES
 from ...shared.picture_size import fit_aspect
 from ...shared.scene_options import SceneOptions
 from ...shared.settings import SettingError, list_settings
+from ..passes.process_count import AUTO, MOST
 from ..properties import get_frame_aspect, get_scene_settings
 from ..rigging.instances import explain_instance, explain_instances
 from ..scripts import explain_silent_drivers
@@ -57,6 +59,15 @@ def read_scene_options(args: argparse.Namespace) -> SceneOptions:
     return SceneOptions(**read_given_settings(args, SceneOptions))
 
 
+def read_costume_arguments(args: argparse.Namespace) -> dict[str, bytes]:
+    """The files of the costume that the arguments name, none where they name none. Raises ``ShotError``."""
+    if args.costume is not None:
+        return read_worn(args.costume, args.paint)
+    if args.paint:
+        raise shot.ShotError("paint", "The painted image needs the costume that it belongs to; name that with --costume.")
+    return {}
+
+
 def read_size(args: argparse.Namespace, scene: bpy.types.Scene) -> tuple[int, int]:
     """(width, height) of the frames; a side that is not given follows from the other and the scene's aspect. Without either, both
     are 0: the model's own."""
@@ -94,10 +105,40 @@ class _SizeAction(argparse.Action):
 def add_scene_arguments(parser: argparse.ArgumentParser, own_size: str) -> None:
     """What a shot needs to know of the scene; ``own_size`` says in words what its size is by default."""
     add_settings(parser, SceneOptions, leave_out=(ALPHA.name,))
-    for side in SIDES:
-        add_setting(parser, side, default=f"{own_size}, or as the other side and the scene's aspect say")
-    parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
+    add_size_arguments(parser, own_size, ", or as the other side and the scene's aspect say")
     add_file_arguments(parser)
+
+
+def read_process_count(text: str) -> int | None:
+    """A number of Blenders that was typed, as argparse's type; None for as many as are useful."""
+    if text.strip().lower() == AUTO:
+        return None
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= MOST:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of Blenders; give 1 to {MOST}, or {AUTO}")
+    return count
+
+
+def add_processes_argument(parser: argparse.ArgumentParser) -> None:
+    """How many Blenders render passes."""
+    parser.add_argument(
+        "--processes",
+        type=read_process_count,
+        default=1,
+        metavar=f"N|{AUTO}",
+        help=f"so many Blenders share the passes of the frames; {AUTO}: as many as cores, frames and half of the free memory "
+        "allow. The passes are the same, bit for bit; default 1",
+    )
+
+
+def add_size_arguments(parser: argparse.ArgumentParser, own_size: str, otherwise: str = "") -> None:
+    """The size of the frames; ``own_size`` says in words what it is by default, ``otherwise`` what one side follows from."""
+    for side in SIDES:
+        add_setting(parser, side, default=f"{own_size}{otherwise}")
+    parser.add_argument("--size", action=_SizeAction, default=argparse.SUPPRESS, metavar="WxH", help="width and height at once")
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:

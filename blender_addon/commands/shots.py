@@ -12,6 +12,7 @@ import bpy
 from ...shared import console, shot
 from ...shared.arguments import add_setting, read_path
 from ...shared.command_parser import CommandParser
+from ...shared.costume_files import check_files, with_files
 from ...shared.interrupts import SignalWatch
 from ...shared.look_file import describe_look
 from ...shared.model_profile import ModelProfile
@@ -24,7 +25,15 @@ from ..tasks.shot import ShotTask
 from .asking import Asked, complete, read_asked
 from .backend import STOP_SECONDS, add_backend_arguments, ask_profile, connect, wait_for_task
 from .marked_shots import run_marked
-from .scene import ALPHA, PROGRAM, add_scene_arguments, read_scene_options, warn_of_scripts
+from .scene import (
+    ALPHA,
+    PROGRAM,
+    add_processes_argument,
+    add_scene_arguments,
+    read_costume_arguments,
+    read_scene_options,
+    warn_of_scripts,
+)
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own with the scene's aspect"
@@ -61,6 +70,9 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
         return run_marked(args, out, watch)
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         options, asked = read_scene_options(args), read_asked(args, scene)
+        console.tell_completion(out, args, asked.request)
+        costume = read_costume_arguments(args)
+        check_files(with_files(asked.request, costume), costume)
         for folder in filter(None, (args.out, args.save_passes)):
             console.check_writable(folder)
 
@@ -68,7 +80,7 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
             return ShotTask(
                 bpy.context,
                 asked.character,
-                request,
+                with_files(request, costume),
                 connection.get_client(),
                 args.out,
                 folder_per_job=False,
@@ -79,6 +91,9 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
                 crop=crop,
                 reference=asked.reference,
                 look=asked.look,
+                processes=args.processes,
+                on_warning=partial(out.warn, code="processes"),
+                costume=costume,
                 # why it failed is told below
                 on_message=out.show,
             )
@@ -97,6 +112,7 @@ def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch)
     """Run the command; returns the exit code. Raises ``ShotError`` and ``Interrupted``."""
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
         asked = read_asked(args, scene)
+        console.tell_completion(out, args, asked.request)
         if asked.request.get_method().keyframes is None:
             raise shot.ShotError("preset", shot.explain_no_keyframes(asked.request))
         console.check_writable_file(args.out)
@@ -116,6 +132,8 @@ def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch)
                 keep_scenes=True,
                 crop=crop,
                 reference=asked.reference,
+                processes=args.processes,
+                on_warning=partial(out.warn, code="processes"),
                 on_message=out.show,
             )
 
@@ -145,9 +163,11 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
         ),
     )
     console.add_shot_arguments(generate)
+    console.add_costume_arguments(generate)
     add_scene_arguments(generate, OWN_SIZE)
     add_setting(generate, ALPHA, aliases=("--alpha",))
     add_backend_arguments(generate)
+    add_processes_argument(generate)
     generate.add_argument(
         "--marked",
         action="store_true",
@@ -170,4 +190,5 @@ def add_commands(add_parser: Callable[..., CommandParser]) -> None:
     console.add_look_arguments(look)
     add_scene_arguments(look, OWN_SIZE)
     add_backend_arguments(look)
+    add_processes_argument(look)
     look.set_defaults(run=run_look)

@@ -9,6 +9,7 @@ import bpy
 from bpy.props import EnumProperty
 
 from ...shared import console, shot
+from ...shared.costume_files import check_files, with_files
 from ...shared.reference import take_reference
 from .. import properties, undo_steps
 from ..connection import connection
@@ -27,6 +28,7 @@ from ..task_texts import is_cancelling
 from ..tasks.shot import ShotTask
 from ..tasks.task import Task
 from ..typed_access import OperatorResult, get_scene
+from ..wardrobe import read_all_files
 from .dialogs import ask
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
 from .reports import report
@@ -42,9 +44,12 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
     connection.errors.dismiss(Place.SHOT)
     notice.dismiss()
     try:
-        _learn_profile(settings)
+        learn_profile(settings)
         request, reference = take_reference(settings.make_request(scene, frames), get_file_folder())
-        request = settings.add_look(request)
+        subjects = settings.read_scene_options().subjects
+        costume = read_all_files(settings.character, settings.find_kept_look(), subjects, scene.objects)
+        request = settings.add_look(with_files(request, costume))
+        check_files(request, costume)
         shot.check_request(request)
         folder = get_output_folder(settings)
         console.check_writable(folder)
@@ -61,6 +66,7 @@ def start_task(operator: bpy.types.Operator, context: bpy.types.Context, frames:
             folder,
             expected.seconds if expected is not None else None,
             capture_panel(scene),
+            costume=costume,
         )
         if preview:
             task = make_task(context, plan, connection, preview=True)
@@ -95,7 +101,7 @@ def _has_error(sentence: str, reference: Reference, frames: tuple[int, ...]) -> 
     return False
 
 
-def _learn_profile(settings: properties.LatentManSettings) -> None:
+def learn_profile(settings: properties.LatentManSettings) -> None:
     """Have the backend say how the model likes to be run, unless it has just done so. Raises ``ShotError``."""
     model = settings.get_model()
     known = connection.profiles.is_fresh(model) and not connection.profiles.find_error(model)

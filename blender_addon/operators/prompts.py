@@ -7,6 +7,7 @@ from typing import Any
 import bpy
 from bpy.props import EnumProperty, IntProperty
 
+from ...shared.prompt_completion import complete_prompt
 from ...shared.prompt_text import COMMENT
 from .. import properties
 from ..prompt_texts import PROMPTS, find_text, forget_text, get_text_name, has_changed_on_disk, list_texts, reload_text
@@ -118,6 +119,31 @@ class ForgetPromptText(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class CompletePrompt(Poll, bpy.types.Operator):
+    bl_idname = "latentman.complete_prompt"
+    bl_label = "Complete Prompt"
+    bl_description = (
+        "The prompt leaves the hair, the clothes, the shoes or the place open, so that frames may disagree on them: adds words for "
+        "them to the prompt, to be changed as you like. English words are known"
+    )
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Refuse a prompt that leaves nothing open, and one that is written in a text."""
+        settings: Any = properties.get_settings(context)
+        if find_text(settings, "prompt") is not None:
+            return cls.refuse("The prompt is written in a text; add the words there")
+        found = complete_prompt(settings.prompt, settings.read_prompt("background_prompt"))
+        return bool(found.missing) or cls.refuse("The prompt leaves nothing open that is known of")
+
+    def execute(self, context: bpy.types.Context) -> OperatorResult:
+        """Add the words."""
+        settings: Any = properties.get_settings(context)
+        settings.prompt = complete_prompt(settings.prompt, settings.read_prompt("background_prompt")).prompt
+        return {"FINISHED"}
+
+
 class AddPromptKey(Poll, bpy.types.Operator):
     bl_idname = "latentman.add_prompt_key"
     bl_label = "Add at Current Frame"
@@ -157,4 +183,4 @@ class RemovePromptKey(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (EditPrompt, ReloadPrompt, ForgetPromptText, AddPromptKey, RemovePromptKey)
+CLASSES = (CompletePrompt, EditPrompt, ReloadPrompt, ForgetPromptText, AddPromptKey, RemovePromptKey)

@@ -21,9 +21,10 @@ from ..result_properties import LatentManResult, get_scene_of, read_crop
 from ..results import update_fetched
 from ..sequencer import find_strips
 from ..tasks.fetch import FetchTask
-from ..tasks.frames_folder import LOOK_FOLDER
+from ..tasks.frames_folder import COSTUME_FILE, LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
 from ..view_colours import choose_colour_space
+from ..wardrobe import find_textures, wear
 from .polls import NeedsIdleConnection, NeedsResult, Poll
 from .reports import report, report_with_warnings
 
@@ -143,11 +144,13 @@ class ResultAsMaterial(Poll, bpy.types.Operator):
         result, character = get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
-        path = get_result_folder(result) / LOOK_FOLDER / "texture_1.png"
         try:
-            if not path.is_file():
-                raise shot.ShotError("texture", f"{path} is missing; press Fetch Again, or generate the shot again.")
-            apply_look(get_bodies(character), path, f"Look: {result.prompt[:50]}", result.job)
+            bodies = get_bodies(character)
+            textures = find_textures(get_result_folder(result), bodies)
+            missing = next((path for path in textures.values() if not path.is_file()), None)
+            if missing is not None:
+                raise shot.ShotError("texture", f"{missing} is missing; press Fetch Again, or generate the shot again.")
+            apply_look(bodies, textures, f"Look: {result.prompt[:50]}", result.job)
         except shot.ShotError as error:
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -196,7 +199,12 @@ class KeepLook(Poll, bpy.types.Operator):
         result, character = get_result(context), _get_matching_character(self, context)
         if character is None:
             return {"CANCELLED"}
-        properties.set_kept_look(character, result.job, result.prompt)
+        costume = get_result_folder(result) / LOOK_FOLDER / COSTUME_FILE
+        if costume.is_file():
+            # all of it, and not what one shot has shown
+            wear(character, costume, result.prompt, properties.get_settings(context).output)
+        else:
+            properties.set_kept_look(character, result.job, result.prompt)
         return {"FINISHED"}
 
 

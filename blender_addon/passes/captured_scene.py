@@ -7,6 +7,8 @@ them exist only within a block; what the window shows stays as it is.
 
 from __future__ import annotations
 
+from copy import copy as copy_shallow
+from dataclasses import replace
 from typing import Any
 
 import bpy
@@ -14,13 +16,14 @@ import numpy as np
 
 from ..units import get_metres_per_unit
 from . import capture
-from .camera import find_camera, read_view
+from .camera import View, find_camera, read_view
 from .cutouts import CutOuts
 from .evaluated import Cast, GeometryReader
 from .geometry import FrameGeometry, Key
 from .own_data import PREFIX, OwnData, make_scene
 from .padding import Padding
 from .people import KeyPoints
+from .placed_surfaces import add_camera
 from .render_set import RenderObject, RenderSet
 from .simulations import (
     find_dependencies,
@@ -67,10 +70,12 @@ class CapturedScene:
         whole_scene: bool,
         triangulate: bool,
         camera: bpy.types.Object | None = None,
+        at_rest: bool = False,
     ) -> None:
         """``padding`` is what the picture shows around the camera's frame; ``whole_scene`` holds props, too;
-        ``triangulate`` is as for ``GeometryReader``; ``camera`` takes the place of the scene's."""
-        self._camera = camera
+        ``triangulate`` is as for ``GeometryReader``; ``camera`` takes the place of the scene's. ``at_rest`` shows armatures in
+        their rest poses."""
+        self._camera, self._at_rest = camera, at_rest
         self._data, self._stage, self._user_scene, self._uvs = data, stage, scene, generated_uvs
         self._padding, self._metres = padding, get_metres_per_unit(scene)
         self.scene = make_scene(data, "Captured")
@@ -88,6 +93,7 @@ class CapturedScene:
         self._copies: dict[bpy.types.Object, bpy.types.Object] = {}
         self._ours = {one.object: one for one in render_set.objects}
         self._fill(visible, render_set, whole_scene)
+        people = {number: self._put_on_copy(person) for number, person in people.items()}
         ours = {**{self._copies[o]: one for o, one in self._ours.items() if o in self._copies}, **self._ours}
         doubles = {copy: o for o, copy in self._copies.items() if o in self._ours and is_baked(o)}
         for original in doubles.values():
@@ -129,9 +135,11 @@ class CapturedScene:
                 if one not in self._ours and one.type not in ("CAMERA", "LIGHT", "VOLUME") and not is_gas(one)
             ]
         needed = find_dependencies([*wanted, *(one.object for one in render_set.objects)])
+        if self._at_rest:
+            needed |= {armature for armature in render_set.armatures if armature is not None}
         simulated = {one for one in needed if is_simulated(one)}
         for one in needed:
-            if one in self._ours or one in simulated or _needs_attributes(one, wanted):
+            if self._at_rest or one in self._ours or one in simulated or _needs_attributes(one, wanted):
                 self._copy(one)
         instancers = [one for one in visible.ordered if one.instance_type == "COLLECTION" and one.instance_collection is not None]
         for one in instancers:
@@ -142,7 +150,7 @@ class CapturedScene:
             self._link(self._copies.get(one, one))
         for armature in render_set.armatures:
             if armature is not None:
-                self._link(armature)
+                self._link(self._copies.get(armature, armature))
         self._obstacles = set()
         if simulated:
             self._obstacles = {one for one in self._user_scene.objects if is_obstacle(one) and one not in self._copies} - set(
@@ -167,7 +175,18 @@ class CapturedScene:
             if self._store is None:
                 self._store = self._data.keep(bpy.data.node_groups, make_store_nodes())
             prepare_mesh(copy, one.face_parts if one else None, self._uvs.get(one.index) if one else None, self._store)
+        if self._at_rest and isinstance(found.data, bpy.types.Armature):
+            copy.data = self._data.keep(bpy.data.armatures, found.data.copy())
+            copy.data.pose_position = "REST"
         return copy
+
+    def _put_on_copy(self, person: KeyPoints) -> KeyPoints:
+        """Key points of the copy of their armature, where there is one."""
+        if person.armature not in self._copies:
+            return person
+        moved = copy_shallow(person)
+        moved.armature = self._copies[person.armature]
+        return moved
 
     def _copy_instancer(self, found: bpy.types.Object) -> None:
         """Copy an object that shows a collection, and the collection, where it shows what has been copied."""
@@ -230,6 +249,15 @@ class CapturedScene:
             return self.reader.read(graph, views, frame, measure_surroundings=measure_surroundings, find_ground=find_ground)
 
         return capture.capture(self._stage, self.scene, frame, read)
+
+    def evaluate_pose(self, frame: int) -> FrameGeometry:
+        """A frame's surfaces as they are rendered, seen by nobody: without views."""
+        if self.scene.camera is None:
+            # Blender renders nothing without one
+            add_camera(self._data, self.scene)
+        nobody = {(8, 8): View(np.eye(4), np.eye(4), 8, 8, self._metres)}
+        found = capture.capture(self._stage, self.scene, frame, lambda graph: self.reader.read(graph, nobody, frame))
+        return replace(found, views={})
 
     def find(self, key: Key) -> bpy.types.Object | None:
         """The object of our own scene that is no instance and has that key."""

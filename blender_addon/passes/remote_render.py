@@ -147,7 +147,7 @@ class RemotePassRender:
             self._stay_here("there is no memory for a second one; close other programs")
             return
         assert second.process is not None
-        threading.Thread(target=_read_lines, args=(second.process, self._inbox), daemon=True).start()
+        threading.Thread(target=read_lines, args=(second.process, self._inbox.put), daemon=True).start()
 
     def _take(self) -> Iterator[dict[str, Any]]:
         """What has come, without waiting. Raises ``ShotError`` for what the second Blender refuses."""
@@ -227,16 +227,17 @@ class RemoteOverview:
         """Nothing is left: the second Blender ends with the whole frames."""
 
 
-def _read_lines(process: subprocess.Popen[bytes], inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+def read_lines(process: subprocess.Popen[bytes], put: Callable[[dict[str, Any]], None]) -> None:
+    """Hand on what a second Blender says, until it says nothing any more, and then that it has ended."""
     assert process.stdout is not None
     try:
         for line in process.stdout:
             with gate:
                 if line.startswith(MARK):
-                    inbox.put(json.loads(line.removeprefix(MARK)))
+                    put(json.loads(line.removeprefix(MARK)))
     except (OSError, ValueError):
         logger.debug("the second Blender cannot be read any more", exc_info=True)
-    inbox.put({"ended": True})
+    put({"ended": True})
 
 
 def make_render(
@@ -250,8 +251,10 @@ def make_render(
     range_frames: tuple[int, ...] = (),
     frame: Crop | None = None,
     camera: bpy.types.Object | None = None,
+    shadow: bool = False,
 ) -> RemotePassRender:
-    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
+    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``, shadows fall on a plain
+    ground."""
     local = PassRender(
         context,
         character,
@@ -263,9 +266,45 @@ def make_render(
         frame=frame,
         is_copied=True,
         camera=camera,
+        shadow=shadow,
+        plain_ground=True,
     )
+    request = make_request(
+        context,
+        character,
+        frames,
+        width,
+        height,
+        scope=scope,
+        range_frames=range_frames,
+        frame=frame,
+        camera=camera,
+        shadow=shadow,
+        plain_ground=True,
+    )
+    return RemotePassRender(local, request)
+
+
+def make_request(
+    context: SceneContext,
+    character: bpy.types.Object | None,
+    frames: tuple[int, ...],
+    width: int,
+    height: int,
+    *,
+    scope: str,
+    range_frames: tuple[int, ...] = (),
+    frame: Crop | None = None,
+    camera: bpy.types.Object | None = None,
+    motion_vectors: bool = False,
+    shadow: bool = False,
+    depth_range: tuple[float, float] | None = None,
+    plain_ground: bool = False,
+    ground: float | None = None,
+) -> RenderRequest:
+    """What another Blender is told to render; arguments are those of ``PassRender``."""
     assert context.scene is not None and context.view_layer is not None
-    request = RenderRequest(
+    return RenderRequest(
         context.scene.name,
         context.view_layer.name,
         get_name(character) if character is not None else None,
@@ -276,5 +315,9 @@ def make_render(
         frame,
         tuple(sorted(bpy.app.driver_namespace)),
         get_name(camera) if camera is not None else None,
+        motion_vectors,
+        shadow,
+        depth_range,
+        plain_ground,
+        ground,
     )
-    return RemotePassRender(local, request)

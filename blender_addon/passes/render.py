@@ -6,9 +6,9 @@ import copy
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bpy
@@ -16,7 +16,7 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.depth import normalise_depth
-from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
+from ...shared.manifest import FrameEntry, PartEntry, PassesHeader, PassesManifest, SurfaceEntry, join_manifest
 from ...shared.overview import compute_overview_size
 from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
@@ -29,7 +29,7 @@ from .captured_scene import CapturedScene
 from .cutouts import CutOuts
 from .drawn_scene import DrawnScene
 from .engine import check_cycles
-from .geometry import FrameGeometry
+from .geometry import FrameGeometry, Key
 from .own_data import OwnData, make_scene, own_data
 from .padding import Padding
 from .people import find_key_points
@@ -37,7 +37,8 @@ from .playback import Playback
 from .render_set import RenderSet, RenderSetReferences, make_render_set
 from .scene_bound import SceneBound, find_scene_bound, find_used
 from .shadow_scene import ShadowScene
-from .spool import Spool
+from .spool import Spool, share_shapes
+from .staging import Staging, find_own_range
 from .surface_numbers import SurfaceNumbers, compute_motion, find_former_places, find_ways_back, name_pixels
 from .surfaces import unwrap
 from .visibility import find_visible, iter_instanced
@@ -61,6 +62,17 @@ class RenderedFrame:
     index: int
     passes: FramePasses
     entry: FrameEntry
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """What is known of a scene frame that was evaluated and not rendered: its extents as ``_extents`` has them, the surfaces that
+    were ``met`` on it first of all frames that were measured here, and those that only Cycles can draw (``live``)."""
+
+    frame: int
+    extents: kept_extents.Extents
+    met: tuple[Key, ...]
+    live: tuple[Key, ...]
 
 
 def _find_lowest(geometry: FrameGeometry) -> float:
@@ -135,37 +147,47 @@ class PassRender:
         range_frames: tuple[int, ...] = (),
         motion_vectors: bool = False,
         shadow: bool = False,
+        plain_ground: bool = False,
         keep_scenes: bool = False,
         quick: bool = False,
         frame: Crop | None = None,
         keep_extents: bool = False,
         depth_range: tuple[float, float] | None = None,
+        ground: float | None = None,
         is_copied: bool = False,
         camera: bpy.types.Object | None = None,
+        staging: Staging | None = None,
     ) -> None:
         """``frames`` holds at least one. ``scope`` is as for ``make_render_set``. The depth range includes that of
         ``range_frames``, so that a single frame looks as it does within its shot. ``motion_vectors`` and ``shadow`` add those
-        passes. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
+        passes; with ``plain_ground`` shadows fall on a plane under the feet, whatever else is in the scene, which then need not be
+        evaluated. ``keep_scenes`` leaves our scenes in the file until ``close``: quicker, where nobody sees the file in between.
         ``keep_extents`` takes what an earlier render has measured of frames that have not changed since, and keeps it for later.
         ``quick`` draws with the graphics driver where it is exact enough and shows the same as Cycles. ``frame`` is the part of
         the picture that the camera's frame shows, all of it by default. ``depth_range`` are the ``near`` and ``far`` of a shot that
-        the frames are a part of, which they take in place of their own. ``is_copied`` says that the frames are rendered from a
-        copy of the file, in which every object leaves its Edit Mode. ``camera`` sees all frames, in place of the scene's cameras.
+        the frames are a part of, which they take in place of their own, and ``ground`` is the height of that plane. ``is_copied``
+        says that the frames are rendered from a copy of the file, in which every object leaves its Edit Mode. ``camera`` sees all
+        frames, in place of the scene's cameras. With ``staging`` the frames are views of one pose, each with a depth range of its
+        own.
 
         Raises ``ShotError`` when there is nothing to render.
         """
         self._scene, self._view_layer = get_scene(context), get_view_layer(context)
         self._render_set: RenderSet = make_render_set(self._view_layer, character, scope)
-        find_camera(self._scene, frames[0], camera)
+        self._staging, self._posed = staging, None if staging is None else staging.geometry
+        if staging is None:
+            find_camera(self._scene, frames[0], camera)
         self._camera = camera
         self._camera_reference = refer_to(camera) if camera is not None else None
         check_cycles()
         #: why the scene must be played in a second Blender, None where it need not be
-        roots = self._list_roots(whole=shadow)
+        self._catches = shadow and not plain_ground
+        roots = self._list_roots(whole=self._catches)
         used = find_used(roots)
         if not is_copied:
             check_modes(roots)
-        self._bound: SceneBound | None = find_scene_bound(used, self._scene)
+        # a pose is not played: it is shown as it is without what happened before
+        self._bound: SceneBound | None = find_scene_bound(used, self._scene) if staging is None else None
         #: names of images whose pixels are nowhere but in this Blender's memory
         self._unsaved = sorted(one.name for one in used if isinstance(one, bpy.types.Image) and one.is_dirty)
         self._metres = get_metres_per_unit(self._scene)
@@ -177,11 +199,12 @@ class PassRender:
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion_vectors, self._shadow, self._keep_scenes = motion_vectors, shadow, keep_scenes
         #: whether something lies under the characters' feet, and the height of these, in metres
-        self._has_ground, self._lowest = False, np.inf
+        self._has_ground, self._lowest = False, np.inf if ground is None else ground
+        self._is_ground_given = ground is not None
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
         can_draw = quick and not motion_vectors and not self._render_set.whole_scene
         #: whether the graphics driver draws the passes instead of Cycles
-        self.uses_gpu = can_draw and gpu_raster.is_trusted()
+        self.uses_gpu = can_draw and staging is None and gpu_raster.is_trusted()
         self._numbers = SurfaceNumbers((("", one.object.name_full, ()), one.index) for one in self._render_set.objects)
         #: by number the texture coordinates of meshes without any, made before the first frame is evaluated
         self._generated_uvs: dict[int, np.ndarray] | None = None
@@ -189,9 +212,12 @@ class PassRender:
         self._extents_key: kept_extents.Key = ()
         if keep_extents:
             one = character.session_uid if character is not None else 0
-            self._extents_key = (self._scene.session_uid, self._layer_name, one, scope, width, height, frame, shadow)
+            self._extents_key = (self._scene.session_uid, self._layer_name, one, scope, width, height, frame, shadow, plain_ground)
         #: how far away each frame is that has been measured
         self._extents: dict[int, kept_extents.Extents] = kept_extents.find(self._extents_key)
+        #: by frame the surfaces that were met first on it, and those that are numbered after all others
+        self._met: dict[int, tuple[Key, ...]] = {}
+        self._live: dict[int, tuple[Key, ...]] = {}
         self._folder, self._scenes = ExitStack(), ExitStack()
         self._path: Path | None = None
         self._own: _OwnScenes | None = None
@@ -199,7 +225,7 @@ class PassRender:
         self._cut_outs = CutOuts()
         before = (frame - 1 for frame in frames) if motion_vectors else ()
         #: frames that are evaluated once, for their depth and for their render
-        self._kept_frames = frozenset((*frames, *before))
+        self._kept_frames = frozenset((*frames, *before)) if staging is None else frozenset()
         self._sizes = tuple(dict.fromkeys((self._size, compute_overview_size(width, height))))
         #: whether any frame that was rendered shows a character
         self.has_seen_character = False
@@ -223,11 +249,47 @@ class PassRender:
     #: a step always has something to do
     has_news = True
 
+    @property
+    def ground(self) -> float | None:
+        """The height of the plane that shadows fall on, in Blender's units, after ``measure``; None where there is none."""
+        return float(self._lowest) if self._shadow and not self._has_ground and np.isfinite(self._lowest) else None
+
     def explain_why_here(self) -> str:
         """Why a copy of the file, in another Blender, would not show the same; "" where it would."""
         if self._bound is not None:
             return "its frames depend on the scene itself"
         return f"the image '{self._unsaved[0]}' is not saved; save or pack it" if self._unsaved else ""
+
+    def is_simulated(self) -> bool:
+        """Whether frames depend on those before them, by simulations that are not baked."""
+        try:
+            return self._open().captured.first_simulated is not None
+        finally:
+            self.close()
+
+    def measure_frames(self, frames: tuple[int, ...]) -> Generator[int, None, None]:
+        """As ``measure``, of these frames in place of the shot's, and as if they were the first: others measure the rest."""
+        self._measured_frames = frames
+        self._numbers.number_again(())
+        return self.measure()
+
+    def get_measured(self) -> tuple[MeasuredFrame, ...]:
+        """What ``measure`` has found."""
+        return tuple(
+            MeasuredFrame(frame, self._extents[frame], self._met.get(frame, ()), self._live.get(frame, ()))
+            for frame in self._measured_frames
+        )
+
+    def adopt(self, measured: Iterable[MeasuredFrame]) -> None:
+        """Take what was measured of the whole shot, in its order, elsewhere: afterwards frames are as if it had been here."""
+        found = tuple(measured)
+        if not self._is_range_given:
+            self.near, self.far = np.inf, -np.inf
+        self._has_ground, self._lowest = False, np.inf
+        for one in found:
+            self._extents[one.frame] = one.extents
+            self._widen(one.extents)
+        self._numbers.number_again([*(key for one in found for key in one.met), *(key for one in found for key in one.live)])
 
     @property
     def header(self) -> PassesHeader:
@@ -256,6 +318,9 @@ class PassRender:
         try:
             while frames:
                 own = self._open()
+                if self._staging is not None:
+                    self._widen_depth_range(frames[0], self._stage_frame(own, frames.popleft()))
+                    continue
                 simulated = simulated or own.captured.first_simulated is not None
                 if own.captured.first_simulated is not None:
                     self._simulate(own.captured, own.captured.first_simulated)
@@ -268,10 +333,17 @@ class PassRender:
                 if not self._keep_scenes:
                     self._end()
                 yield len(self._measured_frames) - len(frames)
+            self._number_live()
             self._keep_extents(depends=simulated)
         except BaseException:
             self.close()
             raise
+
+    def _number_live(self) -> None:
+        """Number what only Cycles can draw, whichever frame is rendered first."""
+        for frame in self._measured_frames:
+            for key in self._live.get(frame, ()):
+                self._numbers.reserve(key)
 
     def _list_roots(self, *, whole: bool) -> list[bpy.types.Object]:
         """What is rendered, and the cameras."""
@@ -302,6 +374,7 @@ class PassRender:
                     if frame not in self._kept_frames:
                         self._spool.forget(frame)
                 yield measured
+            self._number_live()
             self._keep_extents(depends=True)
         except BaseException:
             self.close()
@@ -324,16 +397,46 @@ class PassRender:
             self._sizes,
             self._padding,
             self._metres,
-            whole_scene=self._render_set.whole_scene or self._shadow,
+            whole_scene=self._render_set.whole_scene or self._catches,
             measure_surroundings=self._render_set.whole_scene,
-            find_ground=self._shadow,
+            find_ground=self._catches,
             triangulate=self.uses_gpu,
             camera=self._camera,
         )
         return playback
 
     def _capture(self, captured: CapturedScene, frame: int) -> FrameGeometry:
-        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._shadow)
+        return captured.evaluate(frame, self._sizes, measure_surroundings=self._render_set.whole_scene, find_ground=self._catches)
+
+    def capture_pose(self) -> FrameGeometry:
+        """The pose of the staging, seen by nobody, with its surfaces numbered as in every render of them."""
+        try:
+            geometry = self._get_pose(self._open()).keep_characters()
+            self._numbers.add_all(geometry.everything)
+            return geometry
+        finally:
+            self.close()
+
+    def get_number(self, key: Key) -> int:
+        """The number of a surface that has been seen."""
+        return self._numbers.by_key[key]
+
+    @property
+    def parts(self) -> tuple[PartEntry, ...]:
+        """The body parts."""
+        return self._render_set.parts
+
+    def _get_pose(self, own: _OwnScenes) -> FrameGeometry:
+        assert self._staging is not None
+        if self._posed is None:
+            self._posed = own.captured.evaluate_pose(self._staging.frame)
+        return self._posed
+
+    def _stage_frame(self, own: _OwnScenes, frame: int) -> FrameGeometry:
+        """The pose as a view of the staging shows it."""
+        assert self._staging is not None
+        view = self._staging.viewpoints[frame]
+        return replace(self._get_pose(own), views={size: view.make_view(*size, self._metres) for size in self._sizes})
 
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""
@@ -389,7 +492,7 @@ class PassRender:
             armature = self._render_set.armatures[number - 1]
             assert armature is not None
             person.armature = armature
-        check_modes(self._list_roots(whole=self._shadow))
+        check_modes(self._list_roots(whole=self._catches))
 
     def render_slice(self, next_index: Callable[[], int | None]) -> Iterator[RenderedFrame]:
         """Render the frames whose indices ``next_index`` returns, until it returns None or ``SLICE_SECONDS`` have passed."""
@@ -477,15 +580,16 @@ class PassRender:
             self._cut_outs,
             self._people,
             padding=self._padding,
-            whole_scene=self._render_set.whole_scene or self._shadow,
-            triangulate=self.uses_gpu,
+            whole_scene=self._render_set.whole_scene or self._catches,
+            triangulate=self.uses_gpu or self._staging is not None,
             camera=self._camera,
+            at_rest=self._staging is not None and self._staging.at_rest,
         )
 
     def _make_shaded(self, data: OwnData, stage: bpy.types.Scene) -> ShadowScene:
         visible = find_visible(self._view_layer)
         lights = [one for one in visible.ordered if one.type == "LIGHT"]
-        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world)
+        return ShadowScene(data, stage, *self._size, self._cut_outs, lights, self._scene.world, halved=not self._catches)
 
     def _make_drawn(self, data: OwnData, stage: bpy.types.Scene) -> DrawnScene:
         return DrawnScene(
@@ -505,11 +609,15 @@ class PassRender:
         self._scenes.close()
 
     def _evaluate(self, own: _OwnScenes, frame: int) -> FrameGeometry:
+        if self._staging is not None:
+            return self._stage_frame(own, frame)
         if self._bound is not None and (self._spool is None or frame not in self._spool):
             for _ in self._play():
                 pass
         kept = self._spool.get(frame) if self._spool is not None and frame in self._spool else None
-        return kept if kept is not None and self._size in kept.views else own.captured.evaluate(frame, self._sizes)
+        if kept is not None and self._size in kept.views:
+            return kept
+        return share_shapes(own.captured.evaluate(frame, self._sizes))
 
     def _render_one(self, own: _OwnScenes, index: int) -> RenderedFrame:
         frame = self._frames[index]
@@ -526,7 +634,8 @@ class PassRender:
         previous = drawn.pop("previous", None)
         scales = {one.index: one.metres_per_unit for one in self._render_set.objects}
         found = name_pixels(drawn, geometry, self._numbers, scales, self._metres)
-        found["depth"] = normalise_depth(found["depth"], self.near, self.far)
+        near, far = (self.near, self.far) if self._staging is None else find_own_range(found["depth"], self.near, self.far)
+        found["depth"] = normalise_depth(found["depth"], near, far)
         if before is not None and previous is not None:
             shown = found["object_index"]
             places = find_former_places(shown, previous, drawn["position"], geometry, before, self._numbers.by_key)
@@ -599,7 +708,9 @@ class PassRender:
     def _widen_depth_range(self, frame: int, geometry: FrameGeometry) -> None:
         """Widen the depth range so that it includes a frame, and number what is in it, whichever frame is rendered first."""
         shown = geometry if self._render_set.whole_scene else geometry.keep_characters()
+        known = len(self._numbers.by_key)
         self._numbers.add_all(shown.everything)
+        self._met[frame], self._live[frame] = tuple(list(self._numbers.by_key)[known:]), shown.live
         extent = self._find_extent(geometry)
         near, far, hits = extent.near, extent.far, geometry.surroundings
         if hits is not None and len(hits):
@@ -612,7 +723,9 @@ class PassRender:
         near, far, lowest, has_ground = extents
         if not self._is_range_given:
             self.near, self.far = min(self.near, near), max(self.far, far)
-        self._has_ground, self._lowest = self._has_ground or has_ground, min(self._lowest, lowest)
+        if not self._is_ground_given:
+            self._lowest = min(self._lowest, lowest)
+        self._has_ground = self._has_ground or has_ground
 
     def result(self) -> FramePasses:
         """All passes, after ``render_all``. Raises ``ShotError`` when the camera never sees a character."""

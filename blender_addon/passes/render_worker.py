@@ -48,6 +48,13 @@ class RenderRequest(msgspec.Struct, frozen=True):
     driver_names: tuple[str, ...]
     #: name and library of the camera that takes the place of the scene's
     camera: tuple[str, str] | None = None
+    motion_vectors: bool = False
+    #: whether the characters' shadows are rendered, too; see ``PassRender`` for the ground that they fall on
+    shadow: bool = False
+    #: of a part of a shot
+    depth_range: tuple[float, float] | None = None
+    plain_ground: bool = False
+    ground: float | None = None
 
 
 def write_passes(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -67,6 +74,31 @@ def get_folder(folder: Path, index: int, overview: bool) -> Path:
     return folder / "passes" / f"{index}{' overview' if overview else ''}"
 
 
+def make_local_render(request: RenderRequest) -> PassRender:
+    """The render of what is requested, in this Blender. Raises ``ShotError``."""
+    return PassRender(
+        bpy.context,
+        find_by_name(*request.character) if request.character else None,
+        request.frames,
+        *request.size,
+        scope=request.scope,
+        range_frames=request.range_frames,
+        motion_vectors=request.motion_vectors,
+        shadow=request.shadow,
+        keep_scenes=True,
+        frame=request.crop,
+        depth_range=request.depth_range,
+        plain_ground=request.plain_ground,
+        ground=request.ground,
+        camera=find_by_name(*request.camera) if request.camera else None,
+    )
+
+
+def find_unknown_names(request: RenderRequest) -> list[str]:
+    """The names that drivers of the file may use and that this Blender does not know."""
+    return sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
+
+
 class _Worker:
     def __init__(self, folder: Path, say: Callable[[dict[str, Any]], None], lines: Iterator[bytes]) -> None:
         self._folder, self._say, self._lines = folder, say, lines
@@ -75,26 +107,16 @@ class _Worker:
     def work(self) -> None:
         """Measure the shot, then render what is asked for until nothing more can be asked."""
         request = self._request
-        unknown = sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
+        unknown = find_unknown_names(request)
         if unknown:
-            self._say({"unknown": sorted(unknown)})
+            self._say({"unknown": unknown})
             return
         with use_scene(request.scene, request.layer):
             self._render_all()
 
     def _render_all(self) -> None:
         request = self._request
-        render = PassRender(
-            bpy.context,
-            find_by_name(*request.character) if request.character else None,
-            request.frames,
-            *request.size,
-            scope=request.scope,
-            range_frames=request.range_frames,
-            keep_scenes=True,
-            frame=request.crop,
-            camera=find_by_name(*request.camera) if request.camera else None,
-        )
+        render = make_local_render(request)
         for measured in render.measure():
             self._say({"measured": measured})
         self._say({"near": render.near, "far": render.far, "header": msgspec.to_builtins(render.header)})
@@ -121,16 +143,22 @@ class _Worker:
 
 def run(folder: Path) -> None:
     """Render what the request in ``folder`` says."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    run_worker(lambda say, lines: _Worker(folder, say, lines).work())
+
+
+def run_worker(work: Callable[[Callable[[dict[str, Any]], None], Iterator[bytes]], None]) -> None:
+    """Do a second Blender's work with what tells the other side of it, and the lines that come from there; what goes wrong is told
+    there, too."""
     # Blender's own log is kept from standard output while it renders, what is said here is not
     out = os.fdopen(os.dup(1), "wb", buffering=0)
 
     def say(message: dict[str, Any]) -> None:
         out.write(MARK + json.dumps(message).encode() + b"\n")
 
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
     try:
-        _Worker(folder, say, iter(sys.stdin.buffer.readline, b"")).work()
+        work(say, iter(sys.stdin.buffer.readline, b""))
     except shot.ShotError as error:
         say({"failure": str(error), "code": error.code})
     except Exception as error:

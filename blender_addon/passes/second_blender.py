@@ -23,6 +23,8 @@ from .scene_bound import list_handlers
 
 PROGRAM = Path(__file__).resolve().parent / "second_program.py"
 COPY, OUTPUT = "copy.blend", "output.log"
+#: what command lines say of scripts: Blender's, and ours where it is a package
+SCRIPTS = {"-y": True, "--enable-autoexec": True, "--enable-scripts": True, "-Y": False, "--disable-autoexec": False}
 #: lines of its output that are kept for the log when it fails
 KEPT_LINES = 20
 logger = logs.get_logger(__name__)
@@ -40,10 +42,11 @@ class SecondBlender:
         self.process: subprocess.Popen[bytes] | None = None
         self._tie: KillOnClose | None = None
 
-    def start(self, module: str, *, piped: bool = False, opens_copy: bool = True) -> None:
+    def start(self, module: str, *, piped: bool = False, opens_copy: bool = True, copy: Path | None = None) -> None:
         """Copy the file as it is now, and run ``module`` in another Blender that opens the copy: a module of this folder, or with
         dots one of the add-on. With ``piped`` its standard input and output are pipes; what it writes besides goes to a file.
-        Without ``opens_copy`` nothing is copied, and it begins with an empty file and without the user's add-ons.
+        Without ``opens_copy`` nothing is copied, and it begins with an empty file and without the user's add-ons. ``copy`` is one
+        that ``copy_file`` has written, which several may open.
 
         Raises ``CopyError``, and ``OSError`` where no second Blender can be run.
         """
@@ -53,8 +56,10 @@ class SecondBlender:
             program.append("--factory-startup")
         command = [*program, *(() if is_module() else ("--python",)), str(PROGRAM), "--", module, str(self.folder)]
         if opens_copy:
-            copy_file(self.folder / COPY)
-            command.append(str(self.folder / COPY))
+            if copy is None:
+                copy = self.folder / COPY
+                copy_file(copy)
+            command.append(str(copy))
             if not bpy.app.autoexec_fail and _runs_scripts():
                 command.append("scripts")
         # its own temporary folder goes with ours, however it ends
@@ -116,7 +121,14 @@ def copy_file(path: Path) -> None:
 def _runs_scripts() -> bool:
     """Whether scripts of the open file were allowed to run."""
     preferences = bpy.context.preferences
-    return bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute) or bool(list_handlers())
+    by_preferences = bool(preferences is not None and preferences.filepaths.use_scripts_auto_execute)
+    return find_said_of_scripts(sys.argv, by_preferences) or bool(list_handlers())
+
+
+def find_said_of_scripts(arguments: list[str], otherwise: bool) -> bool:
+    """Whether the command line lets scripts run: the last of its arguments that says so counts, as for Blender."""
+    said = [SCRIPTS[word] for word in arguments if word in SCRIPTS]
+    return said[-1] if said else otherwise
 
 
 @contextlib.contextmanager

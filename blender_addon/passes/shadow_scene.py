@@ -28,6 +28,8 @@ REACH = 2
 SAME_SURFACE = 0.02
 #: where there is no light, a sun shines over the camera's left shoulder: its angles to the vertical and its width, in radians
 SUN_TILT, SUN_TURN, SUN_WIDTH = math.radians(40), math.radians(-35), math.radians(1)
+#: the longer side in pixels above which a picture is halved again
+HALVED_SIDE = 256
 #: half the side of the ground that is put under the feet where the scene has none, in metres
 GROUND_REACH = 100.0
 
@@ -44,9 +46,17 @@ class ShadowScene:
         cut_outs: CutOuts,
         lights: Iterable[bpy.types.Object],
         world: bpy.types.World | None,
+        *,
+        halved: bool = False,
     ) -> None:
-        """``lights`` and ``world`` are the user's. Without lights, there is a sun."""
-        self._stage, self._size, self._cut_outs = stage, (width, height), cut_outs
+        """``lights`` and ``world`` are the user's. Without lights, there is a sun. With ``halved``, every other pixel is rendered
+        each way, and fewer of a large picture, which is a third of the work or less: enough for a ground, which has no edges of its
+        own."""
+        self._halvings = 0
+        while halved and width % 2 == 0 and height % 2 == 0 and (not self._halvings or max(width, height) > HALVED_SIDE):
+            width, height, self._halvings = width // 2, height // 2, self._halvings + 1
+        self._size = width, height
+        self._stage, self._cut_outs = stage, cut_outs
         self.scene = make_scene(data, "Shadows")
         self._camera = add_camera(data, self.scene)
         self._surfaces = PlacedSurfaces(data, self.scene, _prepare)
@@ -68,6 +78,10 @@ class ShadowScene:
 
     def _set_up(self) -> None:
         set_up_cycles(self.scene, *self._size, SAMPLES)
+        if self._halvings:
+            # light paths spread over their larger pixels, or thin shadows would fall between these
+            owner: Any = self.scene
+            owner.cycles.pixel_filter_type = "BOX"
         layer: Any = self.scene.view_layers[0]
         layer.use_pass_z, layer.cycles.use_pass_shadow_catcher = True, True
         layer.material_override = self._material
@@ -96,7 +110,20 @@ class ShadowScene:
             raise shot.ShotError("passes", "The render of the shadows was stopped (Esc does that, too); generate the shot again.")
         lit = np.mean([_find(channels, f"Shadow Catcher.{name}") for name in "RGB"], 0)
         distance = _find(channels, "Depth.Z", "Depth.V")
-        return average_over_surface(np.clip(1 - lit, 0, 1), distance, REACH, SAME_SURFACE)
+        # the characters are not in the way, so that the shadow goes on behind them
+        reach = max(1, REACH >> self._halvings) if REACH else 0
+        found = average_over_surface(np.clip(1 - lit, 0, 1), distance, reach, SAME_SURFACE)
+        for _ in range(self._halvings):
+            found = double(double(found).T).T
+        return found
+
+
+def double(values: np.ndarray) -> np.ndarray:
+    """Values (H, W) at the centres of twice as many rows, between the former ones' centres in proportion."""
+    padded = np.pad(values, ((1, 1), (0, 0)), "edge")
+    out = np.empty((2 * len(values), values.shape[1]), values.dtype)
+    out[0::2], out[1::2] = 0.25 * padded[:-2] + 0.75 * values, 0.75 * values + 0.25 * padded[2:]
+    return out
 
 
 def _find(channels: dict[str, np.ndarray], *endings: str) -> np.ndarray:

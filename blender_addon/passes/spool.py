@@ -75,8 +75,7 @@ class Spool:
         return {name: self._store(array) for name, array in arrays.items()}
 
     def _store(self, array: np.ndarray) -> Path:
-        content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
-        path = self.folder / f"{content}-{array.dtype.str[1:]}-{'x'.join(map(str, array.shape))}.npy"
+        path = self.folder / f"{name_content(array)}.npy"
         if not path.exists():
             try:
                 np.save(path, array)
@@ -86,6 +85,23 @@ class Spool:
                 raise
             self.size += array.nbytes
         return path
+
+
+def name_content(array: np.ndarray) -> str:
+    """A name that arrays with the same content, and no others, have."""
+    content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
+    return f"{content}-{array.dtype.str[1:]}-{'x'.join(map(str, array.shape))}"
+
+
+def share_shapes(geometry: FrameGeometry) -> FrameGeometry:
+    """The same frame, whose surfaces with the same shape have one object for it, as those of a stored frame have: Cycles draws
+    instances of a mesh with other last bits than meshes of their own."""
+    shapes: dict[tuple[tuple[str, str], ...], Shape] = {}
+    surfaces = []
+    for one in geometry.surfaces:
+        names = tuple(sorted((name, name_content(array)) for name, array in list_shape_arrays(one.shape).items()))
+        surfaces.append(replace(one, shape=shapes.setdefault(names, one.shape)))
+    return replace(geometry, surfaces=tuple(surfaces))
 
 
 _NONE = np.empty(0, np.float32)

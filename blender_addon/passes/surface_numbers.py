@@ -20,18 +20,31 @@ class SurfaceNumbers:
 
     def __init__(self, first: Iterable[tuple[Key, int]]) -> None:
         self.by_key: dict[Key, int] = dict(first)
+        self._given = len(self.by_key)
         #: the name for people and the character's number, 0 for a prop, of what was met, by number
         self.names: dict[int, tuple[str, int]] = {}
 
     def add(self, key: Key, name: str, character: int) -> int:
         """The number of a surface, the same on every frame. Raises ``ShotError`` when there are more than can be told apart."""
+        number = self.reserve(key)
+        self.names[number] = name, character
+        return number
+
+    def reserve(self, key: Key) -> int:
+        """The number of a surface of which no more is known yet. Raises ``ShotError`` as ``add`` does."""
         if key not in self.by_key:
             if len(self.by_key) >= MAX_NUMBER:
                 raise shot.ShotError("scene", f"The scene shows more than {MAX_NUMBER} objects; hide some of them from the render.")
             self.by_key[key] = len(self.by_key) + 1
-        number = self.by_key[key]
-        self.names[number] = name, character
-        return number
+        return self.by_key[key]
+
+    def number_again(self, keys: Iterable[Key]) -> None:
+        """Number the surfaces that were given first, then ``keys`` in their order, and forget what was met meanwhile."""
+        self.names.clear()
+        for key in list(self.by_key)[self._given :]:
+            del self.by_key[key]
+        for key in keys:
+            self.reserve(key)
 
     def add_all(self, surfaces: Iterable[Surface | Hair]) -> None:
         """Number surfaces that have no number yet."""

@@ -89,3 +89,8 @@ def iter_instanced(found: bpy.types.Object, depth: int = 0) -> Iterator[bpy.type
     for one in iter_collection(found.instance_collection):
         yield one
         yield from iter_instanced(one, depth + 1)
+
+
+def has_lights(view_layer: bpy.types.ViewLayer) -> bool:
+    """Whether a render of a view layer is lit by a lamp."""
+    return any(one.type == "LIGHT" for one in find_visible(view_layer).ordered)

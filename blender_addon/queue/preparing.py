@@ -6,6 +6,7 @@ import bpy
 import msgspec
 
 from ...shared import console, shot
+from ...shared.costume_files import check_files, with_files
 from ...shared.model_profile import complete_request
 from ...shared.reference import take_reference
 from ..model_profiles import ProfileBook
@@ -16,6 +17,7 @@ from ..shot_start import ShotPlan
 from ..shot_times import estimate_request
 from ..timing import frame_rate
 from ..typed_access import ScenePlace
+from ..wardrobe import read_all_files
 from .binding import Bound
 from .freezing import write_names
 from .rows import QueuedShot
@@ -47,8 +49,11 @@ def prepare(queued: QueuedShot, bound: Bound | None, profiles: ProfileBook) -> t
     aspect = get_frame_aspect(scene) if queued.scene_aspect else None
     request, crop = complete_request(request, profile, queued.size, aspect)
     request, reference = take_reference(request, get_file_folder())
+    costume = read_all_files(character, queued.look, queued.subjects, scene.objects)
+    request = with_files(request, costume)
     request = get_scene_settings(scene).choose_look(request, queued.look, queued.character, only_changed=queued.only_changed)
     shot.check_request(request)
+    check_files(request, costume)
     folder = find_output_folder(queued.output)
     console.check_writable(folder)
     size = (crop.width, crop.height) if crop is not None else (request.width, request.height)
@@ -65,6 +70,7 @@ def prepare(queued: QueuedShot, bound: Bound | None, profiles: ProfileBook) -> t
         expected.seconds if expected is not None else None,
         queued.panel,
         camera,
+        costume,
     )
     return ScenePlace(scene, layer), plan
 

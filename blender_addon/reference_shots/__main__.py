@@ -19,14 +19,17 @@ from ...shared.skeleton import HUMANML_FPS
 from ..motion.readers import read
 from .motion_metrics import compute_motion_metrics
 from .shots import SHOTS, SIZE, make_motion_views, read_bundled_motions
-from .views import View, render_views
+from .views import View, list_cameras, put_in_world, render_views
 
 
-def save_views(folder: Path, views: list[View]) -> None:
-    """Write the passes of views as a shot whose frames are numbered from 1."""
+def save_views(folder: Path, views: list[View], *, world: bool = False) -> None:
+    """Write the passes of views as a shot whose frames are numbered from 1; ``world`` adds cameras and shadows."""
     found = render_views(views, SIZE)
+    if world:
+        found = put_in_world(found, views, SIZE)
     frames = tuple(range(1, len(views) + 1))
-    passes_folder.save(folder, found.passes, PassesManifest(SIZE, SIZE, HUMANML_FPS, frames, found.near, found.far))
+    cameras = list_cameras(views) if world else ()
+    passes_folder.save(folder, found.passes, PassesManifest(SIZE, SIZE, HUMANML_FPS, frames, found.near, found.far, cameras))
 
 
 def read_motions(text: str, files: list[Path]) -> dict[str, Motion]:
@@ -48,16 +51,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shots", nargs="+", choices=tuple(SHOTS), default=tuple(SHOTS), help="which shots; all when left out")
     parser.add_argument("--text", default="", help="the text of a bundled motion, to be shown instead of the shots")
     parser.add_argument("--motion", type=Path, action="append", default=[], help="a motion file to be shown beside it")
+    parser.add_argument("--world", action="store_true", help="also the cameras, which move around the body, and its shadow")
     args = parser.parse_args(argv)
     metrics: dict[str, dict[str, float]] = {}
     try:
         if args.text:
             for name, motion in read_motions(args.text, args.motion).items():
-                save_views(args.out / name, make_motion_views(motion, args.frames))
+                save_views(args.out / name, make_motion_views(motion, args.frames), world=args.world)
                 metrics[name] = compute_motion_metrics(motion)
         else:
             for name in args.shots:
-                save_views(args.out / name, SHOTS[name](args.frames))
+                save_views(args.out / name, SHOTS[name](args.frames), world=args.world)
                 metrics[name] = {}
     except MotionError as error:
         print(error, file=sys.stderr)

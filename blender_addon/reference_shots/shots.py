@@ -18,6 +18,8 @@ from .views import View, load_mannequin, render_passes
 SIZE = 256
 #: focal length as a fraction of the picture's side, and where the body stands in camera space, in metres
 FOCAL, BODY_POSITION = 1.9, (0.0, 0.05, -4.0)
+#: the world's Z is the body's Y
+WORLD_TO_BODY = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 #: the angle from which a given motion is seen, in degrees to its side
 GIVEN_MOTION_ANGLE = 30.0
 #: a given motion is shown from this frame on, where it is long enough: it often begins standing
@@ -59,10 +61,14 @@ def make_clip_views(text: str, frames: int, *, orbit: float = 0.0, turn: float =
     out."""
     motion = _retarget_rotations(read_bundled_motions()[text])
     rotations = motion[_bounce(np.arange(frames) * step, len(motion))]
-    return [
-        View(points @ rotate_y(turn + orbit * n / max(frames - 1, 1)).T + BODY_POSITION, FOCAL)
-        for n, points in enumerate(_pose_mannequin(rotations))
-    ]
+    return [_see(points, rotate_y(turn + orbit * n / max(frames - 1, 1))) for n, points in enumerate(_pose_mannequin(rotations))]
+
+
+def _see(points: np.ndarray, turn: np.ndarray) -> View:
+    """Vertices in body space, whose Y is up, before a camera from which they are turned."""
+    camera = np.eye(4)
+    camera[:3, :3], camera[:3, 3] = turn @ WORLD_TO_BODY, BODY_POSITION
+    return View(points @ turn.T + BODY_POSITION, FOCAL, camera)
 
 
 def render_clip(text: str, frames: int, *, orbit: float = 0.0, turn: float = 0.0, step: int = 1) -> FramePasses:
@@ -77,7 +83,7 @@ def make_motion_views(motion: Motion, frames: int) -> list[View]:
     shown = rotations[start : start + frames]
     heading = shown[0, 0] @ [0.0, 0.0, 1.0]
     turn = rotate_y(-np.degrees(np.arctan2(heading[0], heading[2])) - GIVEN_MOTION_ANGLE)
-    return [View(points @ turn.T + BODY_POSITION, FOCAL) for points in _pose_mannequin(shown)]
+    return [_see(points, turn) for points in _pose_mannequin(shown)]
 
 
 #: name -> its views, for a number of frames: a walk seen half from the side, a camera that orbits a wave, and a dance

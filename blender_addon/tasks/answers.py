@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...shared import messages
+from ...shared.costume_files import COSTUME
 from ...shared.drafts import is_draft
 from ...shared.made_motion import MadeMotion, read_made
 from ...shared.motion_request import MotionRequest
@@ -35,10 +36,11 @@ def check_shot_answer(
 
 
 def check_pictures(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ``ShotError`` for a frame without its picture, and for an end with anything but textures."""
+    """Raise ``ShotError`` for a frame without its picture, and for an end with anything but textures and
+    a costume."""
     if isinstance(message, messages.FrameResult) and "png" not in arrays:
         raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))
-    if isinstance(message, messages.Finished) and not all(name.startswith("texture_") for name in arrays):
+    if isinstance(message, messages.Finished) and not all(name.startswith("texture_") or name == COSTUME for name in arrays):
         raise ShotError("answer", _UNFIT.format("something that is no texture"))
 
 

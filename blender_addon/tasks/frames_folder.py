@@ -12,11 +12,14 @@ import msgspec
 import numpy as np
 
 from ...shared import shot
+from ...shared.costume_files import COSTUME, SUFFIX
 from ...shared.files import read_file, write_atomically
 from ...shared.png import is_intact_png
 
 #: the folder of a shot's textures, beside its frames
 LOOK_FOLDER = "look"
+#: the costume that a shot made or wears, in that folder
+COSTUME_FILE = f"character{SUFFIX}"
 
 
 def make_folder(folder: Path) -> None:
@@ -75,12 +78,15 @@ def store_file(path: Path, content: bytes) -> None:
 
 
 def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray], name: str = "report.json") -> None:
-    """Write a shot's report and its textures' files, (N,) uint8 each. Raises ``ShotError``."""
+    """Write a shot's report, and its textures' and its costume's files, (N,) uint8 each. Raises ``ShotError``."""
     _store(folder / name, msgspec.json.format(msgspec.json.encode(report)))
     if textures:
         make_folder(folder / LOOK_FOLDER)
     for name, texture in textures.items():
-        store_png(texture, folder / LOOK_FOLDER / f"{name}.png")
+        if name == COSTUME:
+            store_file(folder / LOOK_FOLDER / COSTUME_FILE, texture.tobytes())
+        else:
+            store_png(texture, folder / LOOK_FOLDER / f"{name}.png")
 
 
 def get_frame_number(path: Path) -> int | None:

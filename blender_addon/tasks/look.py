@@ -11,6 +11,7 @@ import numpy as np
 from ...shared import messages
 from ...shared.look_file import LookScene
 from ...shared.task import TaskState
+from ..passes.pooled_render import PooledPassRender
 from ..passes.render import PassRender
 from . import frames_folder
 from .shot import ShotTask
@@ -30,9 +31,9 @@ class LookTask(ShotTask):
 
     def _make_submission(self) -> messages.SubmitShot:
         render = self._render
-        # in this very process: what renders elsewhere does not say its range in Blender's units
-        assert isinstance(render, PassRender)
-        scene = LookScene(self._subjects, self._character, self.crop, float(render.near), float(render.far))
+        # what renders for a window does not say its range in Blender's units
+        assert isinstance(render, PassRender | PooledPassRender)
+        scene = LookScene(self._subjects, self._character, self.crop, float(render.near), float(render.far), render.ground)
         return msgspec.structs.replace(super()._make_submission(), only_look=True, scene=scene)
 
     def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import bpy
 import numpy as np
 
 from ...shared import messages, passes_folder, shot
+from ...shared.costume_files import check_files
 from ...shared.look_file import LookFile, name_part_report
 from ...shared.machine import release_free_memory
 from ...shared.manifest import FrameEntry, join_manifest
@@ -25,10 +26,13 @@ from ...shared.reference import check_reference
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.camera import find_camera
+from ..passes.pooled_render import PooledOverview, PooledPassRender, make_pooled_render
 from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender, RenderedFrame
+from ..passes.staging import Staging
+from ..passes.visibility import has_lights
 from ..shot_progress import ShotProgress
-from ..typed_access import SceneContext, get_scene
+from ..typed_access import SceneContext, get_scene, get_view_layer
 from ..units import get_metres_per_unit
 from . import frames_folder
 from .answers import check_shot_answer
@@ -43,6 +47,9 @@ def pop_first(indices: deque[int]) -> int | None:
     return indices.popleft() if indices else None
 
 
+#: what renders a shot's passes, and what renders their small copies
+AnyRender = PassRender | RemotePassRender | PooledPassRender
+AnyOverview = PassRender | RemoteOverview | PooledOverview
 #: passes that wait for a busy backend to take them; beyond it no more are rendered
 MOST_WAITING_BYTES = 8 << 20
 #: frames after which memory that is free goes back to the system
@@ -59,10 +66,11 @@ def find_depth_range(look: LookFile, scene: bpy.types.Scene) -> tuple[float, flo
 
 
 class PassesWriter:
-    """Writes rendered passes into a folder, frame by frame."""
+    """Writes rendered passes into a folder, frame by frame, and what describes them."""
 
-    def __init__(self, folder: Path, request: shot.ShotRequest, render: PassRender | RemotePassRender) -> None:
-        self._folder, self._request, self._render = folder, request, render
+    def __init__(self, folder: Path, request: shot.ShotRequest, render: AnyRender, manifest: str = passes_folder.MANIFEST) -> None:
+        """``manifest`` is the file of what describes them."""
+        self._folder, self._request, self._render, self._manifest = folder, request, render, manifest
         self._entries: dict[int, FrameEntry] = {}
 
     def add(self, frame: RenderedFrame, *, overview: bool = False) -> None:
@@ -70,13 +78,17 @@ class PassesWriter:
         request = self._request
         folder = self._folder / passes_folder.OVERVIEW if overview else self._folder
         passes_folder.save_frame(folder, request.frames[frame.index], frame.passes, self._render.header)
-        if overview:
-            return
-        self._entries[frame.index] = frame.entry
+        if not overview:
+            self.describe(frame.index, frame.entry)
+
+    def describe(self, index: int, entry: FrameEntry) -> None:
+        """Take what describes a frame that is written already, and write the manifest after the last one."""
+        request = self._request
+        self._entries[index] = entry
         if len(self._entries) == len(request.frames):
             entries = [self._entries[n] for n in range(len(request.frames))]
             manifest = join_manifest(request.width, request.height, request.fps, request.frames, self._render.header, entries)
-            passes_folder.save_manifest(self._folder, manifest)
+            passes_folder.save_manifest(self._folder, manifest, self._manifest)
 
 
 class ShotTask(Task):
@@ -106,6 +118,10 @@ class ShotTask(Task):
         look: LookFile | None = None,
         elsewhere: bool = False,
         camera: bpy.types.Object | None = None,
+        processes: int | None = 1,
+        on_warning: Callable[[str], None] | None = None,
+        costume: Mapping[str, bytes] | None = None,
+        staging: Staging | None = None,
         on_draft: Callable[[Sequence[int], np.ndarray, bool], None] | None = None,
         on_message: Callable[[messages.AnyMessage], None] | None = None,
         priority: int = 0,
@@ -117,7 +133,10 @@ class ShotTask(Task):
         ``look`` is the look's file of a shot that this is a part of. ``on_draft`` gets, while frames are made, indices of some,
         their small pictures (N, h, w, 3) uint8, and whether they are finished. ``elsewhere`` renders the passes in a second Blender
         where that is possible, so that a window stays alive; a part of another shot is always rendered here. ``camera`` sees all
-        frames, in place of the scene's cameras. ``priority`` puts it before others where several workers make the frames.
+        frames, in place of the scene's cameras. ``processes`` Blenders share the passes, None for as many as are useful;
+        ``on_warning`` is told how many there are, and what becomes of them. ``costume`` are the files of a costume that the shot
+        makes or wears, by which its request has them; ``staging`` makes the frames views of one pose. ``priority`` puts it before
+        others where several workers make the frames.
 
         Raises ``ShotError`` for settings that are not possible and for scenes that cannot be rendered.
         """
@@ -128,7 +147,8 @@ class ShotTask(Task):
                 "size", "The size is left to the model, which has not said what it is yet; try again, or set width and height."
             )
         check_reference(request, reference)
-        self._reference, self._look = reference, look.data if look is not None else b""
+        check_files(request, costume or {})
+        self._reference, self._look, self._costume = reference, look.data if look is not None else b"", dict(costume or {})
         self._on_draft, self._priority = on_draft, priority
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
@@ -149,13 +169,42 @@ class ShotTask(Task):
         self.crop = crop
         self._is_part = False
         #: the name of the scene's camera when the shot was started
-        self.camera = find_camera(get_scene(context), request.frames[0], camera).name
+        self.camera = "" if staging is not None else find_camera(get_scene(context), request.frames[0], camera).name
         self._folder_per_job = folder_per_job
         size = (request.width, request.height)
-        self._render: PassRender | RemotePassRender
-        if elsewhere and look is None:
+        self._render: AnyRender
+        # where surroundings are shown they have a ground of their own, a transparent frame has none, and a costume stands nowhere
+        casts = scope != "SCENE" and not alpha and staging is None and shot.has_shadows(request)
+        shadow = casts and has_lights(get_view_layer(context))
+        ground = None if look is None or look.description.scene is None else look.description.scene.ground
+        if elsewhere and look is None and staging is None:
             self._render = make_render(
-                context, character, request.frames, *size, scope=scope, range_frames=range_frames, frame=crop, camera=camera
+                context,
+                character,
+                request.frames,
+                *size,
+                scope=scope,
+                range_frames=range_frames,
+                frame=crop,
+                camera=camera,
+                shadow=shadow,
+            )
+        elif processes != 1 and staging is None:
+            self._render = make_pooled_render(
+                context,
+                character,
+                request.frames,
+                *size,
+                processes=processes,
+                warn=on_warning or (lambda sentence: None),
+                scope=scope,
+                range_frames=range_frames,
+                frame=crop,
+                camera=camera,
+                shadow=shadow,
+                plain_ground=True,
+                ground=ground,
+                depth_range=None if look is None else find_depth_range(look, get_scene(context)),
             )
         else:
             self._render = PassRender(
@@ -169,11 +218,15 @@ class ShotTask(Task):
                 quick=quick,
                 frame=crop,
                 camera=camera,
+                staging=staging,
+                shadow=shadow,
+                plain_ground=True,
+                ground=ground,
                 # a preview: the shot itself is measured anew
                 keep_extents=quick,
                 depth_range=None if look is None else find_depth_range(look, get_scene(context)),
             )
-        self._overview: PassRender | RemoteOverview | None = None
+        self._overview: AnyOverview | None = None
         self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None
         self._measurement = self._render.measure()
         #: indices of the frames that the backend has requested, by whether it is the small copy
@@ -214,11 +267,11 @@ class ShotTask(Task):
 
     def _submit(self) -> None:
         self._submitted = True
-        files = {"reference": self._reference, "look": self._look}
+        files = {"reference": self._reference, "look": self._look, **self._costume}
         self._client.send(
             self._make_submission(), {name: np.frombuffer(data, np.uint8) for name, data in files.items() if data} or None
         )
-        self._is_part, self._reference, self._look = bool(self._look), b"", b""
+        self._is_part, self._reference, self._look, self._costume = bool(self._look), b"", b"", {}
 
     def _make_submission(self) -> messages.SubmitShot:
         return messages.SubmitShot(
@@ -266,7 +319,7 @@ class ShotTask(Task):
         )
         return True
 
-    def _get_render(self, overview: bool) -> PassRender | RemotePassRender | RemoteOverview:
+    def _get_render(self, overview: bool) -> AnyRender | AnyOverview:
         if not overview:
             if self._overview is not None:
                 self._overview.close()

@@ -269,7 +269,7 @@ def test_names_of_jobs_and_runs_are_those_of_before():
     absent, present = METHODS["latentman"], VARIANTS["latentman_released"]
     for method in (None, absent, present):
         request = samples.request(method=method)
-        without = msgspec.json.encode(request).replace(b',"as_released":null', b"")
+        without = msgspec.json.encode(request).replace(b',"as_released":null', b"").replace(b',"shadows":null', b"")
         assert msgspec.json.encode(describe_request(request)) == without
     assert "as_released" not in describe_method(absent) and describe_method(present)["as_released"] == dict.fromkeys(SWITCHES, True)
     # what was stored before is read

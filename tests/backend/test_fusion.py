@@ -126,6 +126,54 @@ def test_corrected_latents_decode_to_one_texture(full_steps):
     assert torch.allclose(found.permute(0, 2, 3, 1)[outside], clean.permute(0, 2, 3, 1)[outside], atol=1e-5)
 
 
+def test_what_the_auto_encoder_does_not_show_of_the_texture_is_added():
+    """An auto-encoder that shows four fifths of each change; frames that are made alone do without the second look."""
+    passes = samples.passes(4, 64, 8)
+    torch.manual_seed(0)
+    clean, decoded = torch.randn(4, 4, 8, 8) * 0.3, []
+
+    def decode(latents):
+        decoded.append(len(latents))
+        return 0.8 * _upsample(latents)
+
+    fusion = TextureFusion(Fusion(full_steps=0, sharpness=0.0))
+    fusion.begin(tiny.context(passes, decode, _pool, steps=2))
+    before = decode(clean)
+    found = decode(fusion.correct_clean(clean, 0))
+    texture = fusion._texture(fusion.lattice, list(before), 0.0)
+    wanted = decode(_pool(torch.stack([fusion.lattice.render(texture, n, before[n]) for n in range(4)])) / 0.8)
+    covered = F.avg_pool2d(torch.from_numpy((passes.mask > 0).astype(np.float32))[:, None], 8) == 1
+    covered = F.interpolate(covered.float(), scale_factor=8).expand_as(found) > 0
+    change, missed = (float(((one - wanted)[covered] ** 2).mean()) for one in (before, found))
+    assert missed < 0.01 * change
+    decoded.clear()
+    fusion.begin(replace(tiny.context(passes, decode, _pool, steps=2), joint=False))
+    fusion.correct_clean(clean, 1)
+    assert sum(decoded) == 4
+
+
+def test_the_last_fusion_leaves_joint_frames_what_is_fine():
+    """Frames that differ in brightness and in a fine pattern: the brightness is brought together, the pattern stays."""
+    passes = samples.passes(2, 64, 0)
+    inside = torch.from_numpy(passes.mask[0] > 0)
+    fine = 0.2 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2 - 1).float()
+    pictures = [inside * (level + sign * fine).expand(3, 64, 64) for level, sign in ((0.2, 1), (-0.2, -1))]
+    fusion = TextureFusion(Fusion(full_steps=0, sharpness=0.0))
+    fusion.begin(tiny.context(passes, steps=2))
+    texture = fusion._texture(fusion.lattice, pictures, 0.0)
+    core = F.avg_pool2d(inside.float()[None], 9, 1, 4)[0] > 0.99
+
+    def measure(is_last):
+        shown = [fusion._show(texture, n, picture, is_last=is_last) for n, picture in enumerate(pictures)]
+        assert all(torch.equal(one[:, ~inside], picture[:, ~inside]) for one, picture in zip(shown, pictures, strict=True))
+        return [(float(one[:, core].mean()), float(one[:, core].std())) for one in shown]
+
+    (bright, kept), (dark, kept_too) = measure(is_last=True)
+    assert abs(bright - dark) < 0.02 and min(kept, kept_too) > 0.18
+    assert max(std for _, std in measure(is_last=False)) < 0.05
+    assert fusion._last == 1
+
+
 def test_steps_are_chosen_from_the_range():
     passes = samples.passes(2)
     chosen = TextureFusion(Fusion(start=0.2, until=0.8, full_steps=3, coarse=0.4))

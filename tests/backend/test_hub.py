@@ -20,7 +20,7 @@ from latentman.backend.models.preflight import check_model
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import ShotError
 from tests.backend import tiny
-from tests.stand_in_hub import StandInHub
+from tools.stand_in_hub import StandInHub
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 CPU = torch.device("cpu")

@@ -50,7 +50,7 @@ from latentman.shared.shot import ShotError
 from tests import original_layout as original
 from tests.backend import tiny
 from tests.model_layouts import Networks
-from tests.stand_in_hub import StandInHub
+from tools.stand_in_hub import StandInHub
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 CPU = torch.device("cpu")

@@ -34,7 +34,7 @@ from latentman.shared.console import make_printable
 from latentman.shared.folders import CONFIG_ENVIRONMENT, DATA_ENVIRONMENT, MODELS_ENVIRONMENT
 from latentman.shared.shot import ShotError
 from tests.checkout import ROOT
-from tests.stand_in_hub import StandInHub
+from tools.stand_in_hub import StandInHub
 
 COMMIT = "0123456789" * 4
 yaml = pytest.importorskip("yaml")

@@ -28,6 +28,7 @@ from latentman.backend.video.propagation import init_from_texture  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.selection import join_clips, select_frames  # noqa: E402
 from latentman.backend.video.source import MemoryPasses  # noqa: E402
+from latentman.backend.video.surface_filling import collect_surface_cells  # noqa: E402
 from latentman.backend.video.techniques.surface_noise import draw_surface_noise, mix_noise  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import render_clip  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
@@ -98,8 +99,12 @@ def test_textures_join_coarsen_and_change_their_objects_numbers():
     assert half.side == whole.side and len(both.cells) == len(whole.cells) and (both.cells.diff() > 0).all()
     assert torch.equal(both.get_values(half.cells), half.values), "what was known first stays"
     assert torch.equal(both.get_values(whole.cells[half.rows(whole.cells) < 0]), whole.values[half.rows(whole.cells) < 0])
+    seen_well = whole.coarsen(whole.side * 4)
+    assert seen_well.doubtful.any() and not seen_well.trusted.all() and len(seen_well.cells) < len(whole.cells) / 8
+    assert seen_well.values[:, 3].sum() < whole.values[:, 3].sum(), "what is doubtful counts only where nothing else is known"
+    whole = replace(whole, doubtful=None)
     coarse = whole.coarsen(whole.side * 4)
-    assert len(coarse.cells) < len(whole.cells) / 8
+    assert torch.equal(coarse.cells, seen_well.cells)
     assert torch.allclose(coarse.values.sum(0), whole.values.sum(0), rtol=1e-4, atol=1e-3), "nothing is lost"
     other = whole.renumber({1: 7})
     assert (unpack_cells(other.cells.numpy())[1] == 7).all() and torch.equal(other.renumber({7: 1}).values, whole.values)
@@ -141,6 +146,68 @@ def test_a_look_survives_the_disk_and_damage_is_said():
     for data in (b"", b"half", look.encode()[:2000]):
         with pytest.raises(ShotError, match="cannot be read"):
             Look.decode(data)
+
+
+def test_what_is_filled_and_doubtful_survives_and_looks_without_it_still_load():
+    passes = samples.passes(2)
+    plain = _look(passes, _paint(passes), {1: "Body"})
+    bare = replace(plain, texture=replace(plain.texture, doubtful=None))
+    back = Look.decode(bare.encode())
+    assert back.filled is None and back.texture.doubtful is None and back.worn_texture is back.texture
+    surface = collect_surface_cells(prepare_surface_frames(passes), plain.texture.side)
+    look = plain.fill(surface)
+    back = Look.decode(look.encode())
+    assert torch.equal(back.texture.doubtful, look.texture.doubtful) and back.texture.doubtful.any()
+    assert torch.equal(back.filled.cells, look.filled.cells) and torch.equal(back.filled.values, look.filled.values)
+    assert len(back.worn_texture.cells) == int(back.texture.trusted.sum()) < len(back.texture.cells)
+    named = back.renumber({7: "Body"})
+    assert {7} == {*unpack_cells(named.filled.cells.numpy())[1], *unpack_cells(named.texture.cells.numpy())[1]}
+    assert len(named.texture.doubtful) == len(named.texture.cells)
+    with np.load(io.BytesIO(look.encode())) as file:
+        arrays = {name: file[name] for name in file.files}
+    for change in ({"doubtful": arrays["doubtful"][:-1]}, {"filled_values": arrays["filled_values"][:-1]}):
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **(arrays | change))
+        with pytest.raises(ShotError, match="cannot be read"):
+            Look.decode(buffer.getvalue())
+
+
+def test_what_no_key_frame_shows_takes_its_colour_along_the_surface():
+    """The key frame shows the left three quarters of a disc, whose rim is white: the rest is as what is beside it."""
+    passes = samples.passes(2, 64, 0)
+    shown = replace(passes, mask=passes.mask * (passes.rest_position[..., 0] < 0.06).astype(np.uint8))
+    pictures = torch.full((2, 3, 64, 64), -1.0)
+    pictures[:, 0][torch.from_numpy(shown.mask > 0)] = 0.5
+    white = torch.from_numpy((shown.mask > 0) & (passes.rest_position[..., 0] > 0.045))
+    pictures.permute(0, 2, 3, 1)[white] = 1.0
+    look = _look(shown, pictures)
+    surface = collect_surface_cells(prepare_surface_frames(passes), look.texture.side)
+    right = torch.from_numpy((passes.mask[0] > 0) & (passes.rest_position[0, ..., 0] > 0.08))
+    made = _init_pictures(look.fill(surface), passes)[0][:, right]
+    assert (made.mean(1) - torch.tensor([0.5, -1.0, -1.0])).abs().max() < 0.2
+    assert _init_pictures(look, passes)[0][1, right].mean() > 0.5, "the nearest pixel is one of the rim"
+    # in small copies' larger cells, too
+    large = collect_surface_cells(prepare_surface_frames(passes), 2 * look.texture.side)
+    made = _init_pictures(look.fill(large), passes)[0][:, right]
+    assert (made.mean(1) - torch.tensor([0.5, -1.0, -1.0])).abs().max() < 0.3
+
+
+def test_a_hand_that_the_key_frames_hardly_show_gets_one_more():
+    """The first frame shows all but a hand, the second the hand and less of the rest, which is not enough of the whole surface."""
+    passes = samples.passes(2, 128, 0)
+    x, there = passes.rest_position[..., 0], passes.mask > 0
+    hand = there & (x > 0.17)
+    shown = there & np.stack([x[0] <= 0.17, x[1] > -0.08])
+    arrays = {
+        name: np.where(shown.reshape(*shown.shape, *[1] * (array.ndim - 3)), array, array.dtype.type(0))
+        for name, array in passes.arrays().items()
+    }
+    arrays["part"] = np.where(shown, np.where(hand, 2, 1), 0).astype(np.uint8)
+    shot, one_part = (MemoryPasses(FramePasses(**(arrays | {"part": part}))) for part in (arrays["part"], shown.astype(np.uint8)))
+    assert select_keyframes(one_part, [0, 1], Keyframes(least_gain=0.2)) == [0]
+    assert select_keyframes(shot, [0, 1], Keyframes(least_gain=0.2)) == [0, 1]
+    assert select_keyframes(shot, [0, 1], Keyframes(count=1, least_gain=0.2)) == [0], "never more than asked"
+    assert select_keyframes(shot, [0], Keyframes(least_gain=0.2)) == [0], "what no frame shows is no reason"
 
 
 def test_a_look_stored_under_former_names_can_be_read():

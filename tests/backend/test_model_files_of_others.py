@@ -32,7 +32,7 @@ from latentman.shared.shot import ShotError
 from tests import lora_files, samples
 from tests import original_layout as original
 from tests.model_layouts import FAMILIES, Networks
-from tests.stand_in_hub import StandInHub
+from tools.stand_in_hub import StandInHub
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef" * 2 + "01234567"

@@ -37,7 +37,7 @@ from tests import ip_adapter_files as files  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend import tiny  # noqa: E402
 from tests.backend.wire import RunningServer  # noqa: E402
-from tests.stand_in_hub import StandInHub  # noqa: E402
+from tools.stand_in_hub import StandInHub  # noqa: E402
 
 CPU = torch.device("cpu")
 PIPELINES = {"sd": StableDiffusionControlNetPipeline, "sdxl": StableDiffusionXLControlNetPipeline}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from latentman.backend.metrics.consistency import measure_consistency  # noqa: E402
+from latentman.backend.models.caller_options import CallerOptions  # noqa: E402
+from latentman.backend.models.first_frame_attention import first_frame_attention  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence.matches import Matches, get_pixel_centres  # noqa: E402
 from latentman.backend.video.noise import draw_noise, list_noise_sources  # noqa: E402
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.techniques.alignment import LatentAlignment, MatchedCopy  # noqa: E402
-from latentman.backend.video.techniques.cross_frame_attention import first_frame_attention  # noqa: E402
 from latentman.backend.video.techniques.guidance import MatchedPixels  # noqa: E402
 from latentman.backend.video.techniques.shared_noise import SharedNoise  # noqa: E402
 from latentman.shared.picture_size import COMMON_MULTIPLE, find_size_multiple  # noqa: E402
@@ -92,6 +95,16 @@ def test_cross_frame_attention_of_one_frame_is_ordinary(starter):
         after = starter.unet(x, 500, words).sample
     assert torch.allclose(plain, one, atol=1e-4) and torch.equal(plain, after)
     assert torch.allclose(plain[0], two[0], atol=1e-4) and not torch.allclose(plain[1], two[1], atol=1e-3)
+
+
+def test_cross_frame_attention_goes_with_guess_mode(starter):
+    """ControlNets then see the conditional run alone: its frames look at its first frame, not at one of another run."""
+    model = replace(starter, options=CallerOptions(guess_mode=True))
+    passes = samples.passes(3, 64).select([0, 0, 1])
+    first, second, third = ShotPipeline(model, samples.request(3, preset="cross_frame"), passes, RunContext()).frames()
+    (alone,) = ShotPipeline(model, samples.request(1, preset="per_frame"), passes.select([0]), RunContext()).frames()
+    assert np.abs(first.astype(int) - alone).max() <= 1 and np.abs(first.astype(int) - second).max() <= 1
+    assert np.abs(first.astype(int) - third).max() > 1
 
 
 def test_noise_is_seeded_and_shared_on_request():

@@ -251,6 +251,18 @@ def test_a_look_preset_holds_what_is_said_and_ends_the_text(settings):
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_a_prompt_leaves_open_is_added_by_a_button_and_only_then(settings, empty_scene):
+    settings.prompt = "a man in a red shirt and blue jeans, on a beach"
+    assert "latentman.complete_prompt" in draw(panels.LookPanel).operators
+    assert settings.make_request(empty_scene, (1,)).text.prompt == settings.prompt, "nothing is added in silence"
+    assert bpy.ops.latentman.complete_prompt() == {"FINISHED"}
+    assert settings.prompt == "a man with brown hair in a red shirt and blue jeans and black shoes, on a beach"
+    assert "latentman.complete_prompt" not in draw(panels.LookPanel).operators and not bpy.ops.latentman.complete_prompt.poll()
+    settings.prompt = "a man"
+    settings.prompt_text = bpy.data.texts.new("p")
+    assert not bpy.ops.latentman.complete_prompt.poll(), "a text is its author's"
+
+
 def test_a_prompt_is_what_its_text_says(settings, empty_scene):
     settings.prompt = "a man in a coat"
     assert bpy.ops.latentman.edit_prompt(prompt="prompt") == {"FINISHED"}

@@ -18,7 +18,7 @@ from latentman.blender_addon.operators import library as operators
 from latentman.shared import messages
 from latentman.shared.endpoint import free_port
 from latentman.shared.library import KINDS, LibraryItem
-from tests.stand_in_hub import StandInHub
+from tools.stand_in_hub import StandInHub
 
 pytestmark = pytest.mark.usefixtures("registered_operators")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -14,8 +15,10 @@ from latentman.blender_addon import command_line
 from latentman.blender_addon.passes import render
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.rigging.characters import add_character, find_character_meshes
+from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import passes_folder
 from latentman.shared.shot import ShotError
+from tests import samples
 
 
 def _render(character, frames=(1,), width=96, height=96, **options):
@@ -699,6 +702,49 @@ def test_without_ground_and_light_a_shadow_lies_under_the_feet(shot_scene, chara
     assert np.abs(middles[0] - middles[1]).max() > 3, "it walks along"
     _, without = _render(character, (1,), 128, 128)
     assert without.shadow is None and (without.depth[0] == passes.depth[0]).mean() > 0.9
+
+
+def test_shadows_on_a_plain_ground_need_nothing_else_of_the_scene(shot_scene, character):
+    """Where nothing lies under the feet, a plane does anyway; and where something does, it does not count."""
+    floor = _sun_on_a_floor(shot_scene, (0.6, 0.5, -0.8))
+    floor.hide_render = True
+    job, whole = _render(character, (1, 12), 192, 192, shadow=True)
+    lowest = job.ground
+    _, expected = _render(character, (1, 12), 192, 192, shadow=True, plain_ground=True)
+    floor.hide_render, floor.location.z = False, -3.0
+    crate = _add(shot_scene, "Crate", bpy.ops.mesh.primitive_cube_add, location=(1.0, 0.5, 0.5))
+    bpy.context.view_layer.objects.active = crate
+    bpy.ops.object.mode_set(mode="EDIT")
+    job, passes = _render(character, (1, 12), 192, 192, shadow=True, plain_ground=True)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    np.testing.assert_array_equal(passes.shadow, expected.shadow)
+    assert job.ground == lowest and expected.shadow.max() > 0.6
+    # every other pixel is rendered, so that edges are softer
+    shadows = whole.shadow.astype(float), expected.shadow.astype(float)
+    assert np.abs(shadows[0] - shadows[1]).mean() < 0.02 and np.corrcoef(shadows[0].ravel(), shadows[1].ravel())[0, 1] > 0.9
+    # a part of a shot gets the shot's ground, whichever its own frames are
+    _, part = _render(character, (12,), 192, 192, shadow=True, plain_ground=True, depth_range=(job.near, job.far), ground=lowest)
+    np.testing.assert_array_equal(part.shadow[0], expected.shadow[1])
+
+
+def test_a_shot_renders_shadows_where_frames_show_them(shot_scene, character, tmp_path):
+    _sun_on_a_floor(shot_scene, (0.6, 0.5, -0.8))
+
+    def has_shadow(preset="surface", **options):
+        request = samples.request(2, preset=preset)
+        return ShotTask(
+            bpy.context, character, request, SimpleNamespace(), tmp_path, folder_per_job=False, **options
+        )._render._shadow
+
+    assert has_shadow() and has_shadow(quick=True)
+    assert not has_shadow("latentman") and not has_shadow(alpha=True) and not has_shadow(scope="SCENE")
+    assert not _without_lights(shot_scene, has_shadow)
+
+
+def _without_lights(scene, ask):
+    for light in [one for one in scene.objects if one.type == "LIGHT"]:
+        light.hide_render = True
+    return ask()
 
 
 def test_a_shadow_falls_on_what_stands_behind(shot_scene, character):

@@ -123,11 +123,11 @@ def test_another_scene_and_another_camera_are_rendered_the_same(scene):
     for found in scene.objects:
         other.collection.objects.link(found)
     place, options = ScenePlace(other, other.view_layers[0]), {"scope": "CHARACTER", "camera": own}
-    here = PassRender(place, get_rig(), FRAMES[:1], *SIZE, keep_scenes=True, **options)
+    here = PassRender(place, get_rig(), FRAMES[:1], *SIZE, keep_scenes=True, shadow=True, plain_ground=True, **options)
     list(here.measure())
     expected = collect(here, (0,))
     here.close()
-    there = make_render(place, get_rig(), FRAMES[:1], *SIZE, **options)
+    there = make_render(place, get_rig(), FRAMES[:1], *SIZE, shadow=True, **options)
     measure(there)
     assert not there._here and bpy.context.scene == scene
     compare(collect(there, (0,))[0], expected[0])

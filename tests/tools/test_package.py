@@ -159,6 +159,7 @@ def test_the_wheel_holds_the_product_and_nothing_else(copy, wheel):
         "backend/models/library/catalogue.json",
         "backend/motion/starter/text_encoder/tokenizer.json",
         "blender_addon/character/data/mannequin.npz",
+        "blender_addon/farm/latentman.js",
         "blender_addon/motion/data/results.npy",
     ):
         assert found[f"latentman/{name}"] == hashlib.sha256((ROOT / name).read_bytes()).hexdigest()

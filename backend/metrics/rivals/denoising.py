@@ -35,7 +35,7 @@ class PlainDenoising:
             run_context=run_context,
             batch_budget=BatchBudget.within(model.plan.frames),
         )
-        self.scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing)
+        self.scheduler = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, self._context.latent_size)
         self.sampler = Sampler(self.scheduler, sampling.seed, rows)
         text = model.encode_text(
             own.text.prompt,

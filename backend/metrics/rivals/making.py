@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ....shared.passes import FramePasses
-from ....shared.shot import ShotRequest
+from ....shared.shot import ShotError, ShotRequest
 from ...models.downloads import hash_file
+from ...models.families import UNetFamily
 from ...models.image_model import ImageModel
 from ...video.pipeline import ShotPipeline
 from ...video.run_context import RunContext
@@ -24,6 +25,10 @@ from .settings import AnimateDiff, FixedSeedImg2Img, Rival, TextToVideoZero
 
 def make_frames(rival: Rival, model: ImageModel, request: ShotRequest, passes: FramePasses, run_context: RunContext) -> np.ndarray:
     """(F, H, W, 3) uint8 frames of a completed request, whose method takes no part. Raises ``ShotError``."""
+    if not isinstance(model.family, UNetFamily):
+        raise ShotError(
+            "model", f"The rivals are made for Stable Diffusion and SDXL, not for {model.family.title}; choose one of these."
+        )
     # it refuses what the model cannot do, and decodes as for every other variant
     pipeline = ShotPipeline(model, request, passes, run_context)
     started = time.perf_counter()

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 
 from ....shared.passes import FramePasses
 from ....shared.shot import ShotError, ShotRequest
+from ...models.first_frame_attention import first_frame_attention
 from ...models.image_model import ImageModel
 from ...video.noise import draw_noise
 from ...video.run_context import RunContext
 from ...video.techniques.context import latent_size
-from ...video.techniques.cross_frame_attention import first_frame_attention
 from .denoising import PlainDenoising
 from .settings import TextToVideoZero
 

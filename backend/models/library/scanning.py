@@ -11,6 +11,7 @@ from pathlib import Path
 from ....shared.files import UNFINISHED
 from ....shared.model_name import WEIGHTS
 from ....shared.shot import ShotError
+from ..hub_cache import DENOISERS
 from ..weight_forms import choose_form
 
 #: names in a folder that are looked at, models that are found below one, and how deep they lie
@@ -133,7 +134,7 @@ def _split(folder: Path, entries: list[os.DirEntry[str]], left_out: LeftOut) -> 
 
 def _find_model_folder(folder: Path, files: dict[str, os.stat_result], folders: set[str]) -> Candidate | None:
     """The folder itself where it is one model: a pipeline, a network with its configuration, or a motion model."""
-    if "model_index.json" in files and "unet" in folders:
+    if "model_index.json" in files and not folders.isdisjoint(DENOISERS):
         return _measure(folder, deep=True)
     if "config.json" in files and _has_weights(files):
         return _measure(folder, deep=False)

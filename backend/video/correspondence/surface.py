@@ -189,6 +189,23 @@ def match(target: SurfaceFrame, reference: SurfaceFrame, height: int, width: int
     return pixels[seen], np.stack([x, y], 1)[seen].astype(np.float32)
 
 
+def settle(points: np.ndarray, ids: np.ndarray, frame: SurfaceFrame, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points (N, 3) of the surfaces ``ids`` (N,) are in a frame that shows them near ``places`` (N, 2), in its pixels as in
+    ``match``: the settled places (N, 2), and (N,) bool whether they were found."""
+    places, seen = places.copy(), np.zeros(len(points), bool)
+    if not len(frame.pixels):
+        return places, seen
+    for _ in range(ROUNDS):
+        pixels = find_reference_pixels(places, frame.height, frame.width)
+        rows = frame.row_of[pixels]
+        there = (rows >= 0) & (frame.ids[rows] == ids)
+        offset, lift = _place(points, frame, rows)
+        seen = there & (np.abs(offset).max(1) <= REACH) & (lift <= LIFT * frame.footprint)
+        centres = np.stack([pixels % frame.width, pixels // frame.width], 1) + 0.5
+        places[seen] = (centres + np.clip(offset, -NEAR, NEAR))[seen]
+    return places, seen
+
+
 def find_reference_pixels(places: np.ndarray, height: int, width: int) -> np.ndarray:
     """(N,) flat indices of the pixels that hold the places (N, 2)."""
     cols = np.clip(places[:, 0].astype(np.int64), 0, width - 1)

@@ -1,11 +1,18 @@
-"""Spatial Latent Alignment (LatentMan, section 3): latents are copied along correspondences before each denoising step."""
+"""Spatial Latent Alignment (LatentMan, section 3): each frame takes over what other frames show of the same surface.
+
+The paper copies latents from cell to cell. Along chains they are resampled below the cell. Latents themselves cannot be read
+between their cells: an auto-encoder of eight pixels a cell makes other pictures of them, and averages of noise are less than noise.
+So the clean predictions are resampled, as pictures, and every frame keeps its own noise.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
-from ....shared.shot import Alignment
-from ..correspondence import Matches
+from ....shared.shot import CHAIN, Alignment
+from ..correspondence import Chains, Matches, find_cubic_corners
 from .context import ClipContext
 from .technique import Technique
 
@@ -30,6 +37,28 @@ class MatchedCopy:
         return flat.view_as(latents)
 
 
+class ChainedPictures:
+    """Gives every surface point the colour that it has in the frame in which it came into sight, read between the pixels."""
+
+    def __init__(self, chains: Chains) -> None:
+        self._chains = chains
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Aligned copy of (F, C, H, W) float32 pictures."""
+        chains = self._chains
+        after = pictures.clone().flatten(2)
+        # in the frames' order: beside a root there may be pixels of an older chain, which are to be read as they are shown
+        for frame, (pixels, roots, places) in enumerate(zip(chains.pixels, chains.roots, chains.places, strict=True)):
+            # sixteen numbers a pixel are found each time: kept, they would be most of a long clip's memory
+            corners, weights = find_cubic_corners(places, chains.height, chains.width)
+            for root in np.unique(roots):
+                of_root = roots == root
+                here, around = (torch.from_numpy(array).to(pictures.device) for array in (pixels[of_root], corners[:, of_root]))
+                shares = torch.from_numpy(weights[:, of_root]).to(pictures)
+                after[frame][:, here] = (after[int(root)][:, around] * shares).sum(1)
+        return after.view_as(pictures)
+
+
 class LatentAlignment(Technique):
     """Each frame's latents are those of its reference frame where both show the same surface, on the first steps."""
 
@@ -37,11 +66,31 @@ class LatentAlignment(Technique):
     settings: Alignment
 
     def begin(self, context: ClipContext) -> None:
-        """Match every frame with its reference, at the latents' size."""
+        """Match every frame with its reference, at the latents' size, or follow the chains at the pictures'."""
         super().begin(context)
         self._steps = context.steps_between(0.0, self.settings.until)
-        self._copy = MatchedCopy(context.matches(context.latent_size, self.settings.reference), context.device)
+        self._copy: MatchedCopy | None = None
+        self._chained: ChainedPictures | None = None
+        if self.settings.reference == CHAIN:
+            passes = context.own_passes
+            self._chained = ChainedPictures(context.chains())
+            surface = torch.from_numpy((passes.surface_index > 0).astype(np.float32))[:, None]
+            self._covered = F.interpolate(surface, context.latent_size, mode="area").to(context.device) > 0
+        else:
+            self._copy = MatchedCopy(context.matches(context.latent_size, self.settings.reference), context.device)
 
     def before_step(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """Copy along the matches."""
-        return self._copy(latents) if step in self._steps else latents
+        return self._copy(latents) if self._copy is not None and step in self._steps else latents
+
+    def move_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
+        """Resample along the chains. The latents move by the difference of two encodings, so that what the auto-encoder loses is
+        not lost each time."""
+        if self._chained is None or step not in self._steps:
+            return clean
+        encode, decode, size = self.context.encode, self.context.decode, self.context.batch_size
+        before = torch.cat([decode(rows).float() for rows in clean.split(size)])
+        after = self._chained(before)
+        pairs = zip(after.to(clean.dtype).split(size), before.to(clean.dtype).split(size), strict=True)
+        change = torch.cat([encode(new) - encode(old) for new, old in pairs])
+        return clean + change * self._covered.to(clean.dtype)

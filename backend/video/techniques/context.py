@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ....shared.passes import FramePasses
 from ....shared.shot import Method, ShotRequest
-from ..correspondence import Matches, match_hungarian, match_surfaces, prepare_surface_frames
+from ..cameras import Camera
+from ..correspondence import Chains, Matches, follow_chains, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
 from ..memory import BatchBudget
 from ..run_context import RunContext
 from ..selection import join_clips
+from ..surroundings import Horizon
 
 if TYPE_CHECKING:
     from ...models.image_model import ImageModel
@@ -27,7 +30,8 @@ class ClipContext:
     """A clip: frames of a shot that go through the denoising steps together.
 
     ``request`` and ``own_passes`` are of the clip's own N frames, whose numbers in the shot are ``rows``. ``given_passes`` are
-    those of finished frames in front of them. ``texture`` is what is known of the surface before the clip is made.
+    those of finished frames in front of them. ``texture`` is what is known of the surface before the clip is made, ``filled`` what
+    the frames show where that has nothing.
 
     Frames that are ``joint`` decide jointly how the shot looks. The others are made in clips of any size, at any time: each must
     depend on no other but the given ones.
@@ -39,12 +43,17 @@ class ClipContext:
     rows: tuple[int, ...]
     given_passes: FramePasses | None = None
     texture: SurfaceTexture | None = None
+    filled: SurfaceTexture | None = None
     joint: bool = True
     #: the caller chose the first noise, instead of a seed
     noise_given: bool = False
     #: progress, warnings for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop
     run_context: RunContext = field(default_factory=RunContext)
     batch_budget: BatchBudget = field(default_factory=BatchBudget)
+    #: the cameras of all F frames and how far the background is, where it turns with a camera that moves; None where it does not
+    turning: tuple[tuple[Camera, ...], Horizon] | None = None
+    #: (H, W) bool where the frames' background is not the first frame's, None where it is
+    replaced: np.ndarray | None = None
     #: the side in metres of the shot's noise cells; None takes the clip's own
     shot_cell_side: Callable[[], float] | None = None
     _matches: dict[tuple[tuple[int, int], str], Matches] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -117,6 +126,15 @@ class ClipContext:
             self._matches[size, reference] = found
             self.run_context.record_time("matching", started)
         return self._matches[size, reference]
+
+    def chains(self) -> Chains:
+        """The surface points of the clip's own frames, followed back to where they came into sight."""
+        self.run_context.check()
+        started = time.perf_counter()
+        self.run_context.progress("matching", 0, 1)
+        found = follow_chains(prepare_surface_frames(self.own_passes), self.run_context.check)
+        self.run_context.record_time("matching", started)
+        return found
 
     def cell_side(self) -> float:
         """The side in metres of cells about as large as a pixel, the same for every clip of the shot."""

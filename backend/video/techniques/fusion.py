@@ -11,13 +11,20 @@ import torch.nn.functional as F
 from ....shared.passes import FramePasses
 from ....shared.shot import Fusion
 from ..correspondence import shrink
+from ..edges import weigh_inside
 from ..lattice import SurfaceLattice, SurfaceTexture
 from ..linear_decoder import LinearDecoder
+from ..reconciling import Reconciler
+from ..texture_detail import restore_detail
 from .context import ClipContext
 from .technique import Technique
 
 #: what is coarser than this many pixels is shading, which stays each frame's own in the last step
 BAND_SIGMA = 5.0
+#: what is finer than this many pixels stays each joint frame's own in the last fusion
+FINE_SIGMA = 2.0
+#: of a frame's own shading, what counts as much against it as a surface's inside counts for it
+LEAST_TRUST = 0.1
 
 
 class TextureFusion(Technique):
@@ -41,6 +48,7 @@ class TextureFusion(Technique):
         steps = context.steps_between(settings.start, settings.until)
         count = min(settings.full_steps or len(steps), len(steps))
         # the last fusion is a full one, the others are spread evenly before it
+        self._last = steps[-1] if len(steps) else -1
         self._full = {steps[-1 - n * len(steps) // count] for n in range(count)} if count else set()
         self._coarse_steps = {n for n in steps if n < round(settings.coarse * context.steps)} - self._full
         self._coarse: SurfaceLattice | None = None
@@ -48,6 +56,11 @@ class TextureFusion(Technique):
             small = FramePasses(**{name: shrink(array, *context.latent_size) for name, array in passes.arrays().items()})
             self._coarse = SurfaceLattice(small, context.device)
         self._linear: LinearDecoder | None = None
+        self._reconcilers: dict[SurfaceLattice, Reconciler] = {}
+        if settings.reconcile and context.joint:
+            self._reconcilers[self.lattice] = Reconciler(passes, context.device, self.lattice.side)
+            if self._coarse is not None:
+                self._reconcilers[self._coarse] = Reconciler(small, context.device, self.lattice.side)
 
     def is_active(self, step: int) -> bool:
         """Whether a step is fused."""
@@ -59,11 +72,20 @@ class TextureFusion(Technique):
 
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
         """(cells, 4) the texture that the frames are to show."""
-        fused = lattice.texture(pictures, sharpness) if self.context.joint else None
+        fused = None
+        if self.context.joint:
+            pictures = self._reconcile(lattice, pictures)
+            fused = lattice.texture(pictures, sharpness)
+            if lattice is self.lattice:
+                fused = restore_detail(lattice, fused, pictures, sharpness)
         if self._known_texture is None:
             return fused if fused is not None else lattice.texture([], 0.0)
-        known = lattice.known_texture(self._known_texture if lattice is self.lattice else self._known_texture.coarsen(lattice.side))
+        known = lattice.read_textures(self._known_texture, self.context.filled)
         return known if fused is None else torch.where(known[:, 3:] > 0, known, fused)
+
+    def _reconcile(self, lattice: SurfaceLattice, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
+        reconciler = self._reconcilers.get(lattice)
+        return reconciler.reconcile(pictures) if reconciler else pictures
 
     def correct_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents (N, C, h, w) whose frames show one texture."""
@@ -79,19 +101,35 @@ class TextureFusion(Technique):
         change = torch.stack([self._coarse.render(texture, n, picture) - picture for n, picture in enumerate(pictures)])
         return clean + self._linear.inverse(change).to(clean.dtype)
 
+    def _show(self, texture: torch.Tensor, frame: int, picture: torch.Tensor, *, is_last: bool) -> torch.Tensor:
+        """(3, H, W): a joint frame's picture with the texture. At the last step what is finer than ``FINE_SIGMA`` stays its own: no
+        step would come to sharpen what the mean of several views has blurred, and finished frames share the best view anyway."""
+        shown = self.lattice.render(texture, frame, picture)
+        if not (is_last and self.context.joint):
+            return shown
+        mask = self.lattice.mask(frame)
+        coarse = _blur((shown - picture) * mask, FINE_SIGMA) / _blur(mask, FINE_SIGMA).clamp(min=1e-4)
+        return picture + coarse * mask
+
     def _fuse_pictures(self, clean: torch.Tensor, step: int) -> torch.Tensor:
-        """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time."""
+        """The latents move by the difference of two encodings, so that what the auto-encoder loses is not lost each time; and once
+        more by what it did not show of the texture, since all other frames take their detail from the joint ones."""
         encode, decode, batch_size = self.context.encode, self.context.decode, self.context.batch_size
         pictures = [picture.float() for rows in clean.split(batch_size) for picture in decode(rows)]
         texture = self._texture(self.lattice, pictures, self.get_sharpness(step))
         out = torch.empty_like(clean)
         for start in range(0, len(clean), batch_size):
             rows = range(start, min(start + batch_size, len(clean)))
-            before = torch.stack([pictures[n] for n in rows])
-            after = torch.stack([self.lattice.render(texture, n, pictures[n]) for n in rows])
-            covered = F.interpolate(torch.stack([self.lattice.mask(n) for n in rows]), clean.shape[2:], mode="area")
-            change = encode(after.to(clean.dtype)) - encode(before.to(clean.dtype))
-            out[start : start + len(rows)] = clean[start : start + len(rows)] + change * (covered > 0).to(clean.dtype)
+            masks = torch.stack([self.lattice.mask(n) for n in rows])
+            covered = (F.interpolate(masks, clean.shape[2:], mode="area") > 0).to(clean.dtype)
+            after = torch.stack([self._show(texture, n, pictures[n], is_last=step == self._last) for n in rows])
+            wanted = encode(after.to(clean.dtype))
+            before = encode(torch.stack([pictures[n] for n in rows]).to(clean.dtype))
+            moved = clean[start : start + len(rows)] + (wanted - before) * covered
+            if self.context.joint:
+                got = torch.where(masks > 0, decode(moved).float(), after)
+                moved = moved + (wanted - encode(got.to(clean.dtype))) * covered
+            out[start : start + len(rows)] = moved
         return out
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
@@ -104,14 +142,17 @@ class TextureFusion(Technique):
         if not self.settings.finish:
             return pictures
         texture = self._texture(self.lattice, pictures, self.settings.sharpness)
+        # what each keeps of its own, its light, is not a colour that the others do not have
+        pictures = self._reconcile(self.lattice, pictures)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
             shown = self.lattice.render(texture, n, picture)
-            own, shared = (_blur_inside(image.float(), mask) for image in (picture, shown))
-            mixed = shown + self.settings.shading * (own - shared)
-            edge = _feather(mask)
-            out.append(picture * (1 - edge) + mixed * edge)
+            trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[n])).to(mask.device)[None]
+            # thin parts, which the place behind them tints, keep the texture's colours
+            near = _blur(trusted, BAND_SIGMA) + LEAST_TRUST * _blur(mask, BAND_SIGMA)
+            shading = _blur((picture.float() - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
+            out.append(torch.where(mask > 0, shown + self.settings.shading * shading, picture.float()))
         return out
 
 
@@ -127,14 +168,3 @@ def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     kernel = _make_gaussian(sigma, image.device)
     rows = F.conv2d(image[:, None], kernel[None, None, None], padding=(0, len(kernel) // 2))
     return F.conv2d(rows, kernel[None, None, :, None], padding=(len(kernel) // 2, 0))[:, 0]
-
-
-def _blur_inside(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The coarse part of an image (3, H, W), averaged inside the mask only."""
-    return _blur(image * mask, BAND_SIGMA) / _blur(mask, BAND_SIGMA).clamp(min=1e-4)
-
-
-def _feather(mask: torch.Tensor) -> torch.Tensor:
-    """(1, H, W): 1 inside, falling to 0 at the last pixel of a silhouette, where a frame keeps what it has."""
-    inner = -F.max_pool2d(-mask[None], 3, 1, 1)[0]
-    return _blur(inner, 0.8) * mask

@@ -12,6 +12,7 @@
                 reference_frames(step), before_prediction(frames, step), the UNet and the ControlNets
                 loss(frames, clean, step)           on steps that gradient_through(step) names
             correct_clean(clean, step)
+            move_clean(clean, step)
             the scheduler's step
             follow_gradient(latents, gradient, step)
             after_step(latents, step)
@@ -113,6 +114,12 @@ class Technique:
 
     def correct_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The clean latents (N, C, h, w) that the scheduler is to step towards, from those predicted for the clip's own frames."""
+        return clean
+
+    def move_clean(self, clean: torch.Tensor, step: int) -> torch.Tensor:
+        """As ``correct_clean``, but under the noise that was predicted: the latents that the scheduler steps from move along with
+        their clean ones. What ``correct_clean`` changes leaves them where they are, and so is taken out of the noise.
+        """
         return clean
 
     def follow_gradient(self, latents: torch.Tensor, gradient: torch.Tensor, step: int) -> torch.Tensor:

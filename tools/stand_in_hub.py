@@ -6,17 +6,24 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 #: files from this size on are stored as large ones, with a SHA-256
 LARGE = 4096
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Clients that go away in the middle are what is tested."""
+
+
 class StandInHub:
     """``repositories``: name -> (commit, folder). What goes wrong is set on the object, and may change at any time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.repositories: dict[str, tuple[str, Path]] = {}
         self.gated: set[str] = set()
         #: private repositories: name -> the token that opens them; a gated one opens to its token, too
@@ -47,32 +54,30 @@ class StandInHub:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_):
+            def log_message(self, *_: Any) -> None:
                 pass
 
-            def do_HEAD(self):
+            def do_HEAD(self) -> None:
                 hub.answer(self, body=False)
 
-            def do_GET(self):
+            def do_GET(self) -> None:
                 hub.answer(self, body=True)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        # clients that go away in the middle are what is tested
-        self._server.handle_error = lambda *_: None
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
-    def address(self):
+    def address(self) -> str:
         """What belongs into HF_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def close(self):
+    def close(self) -> None:
         """Stop to answer: connections are refused."""
         self._server.shutdown()
         self._server.server_close()
 
-    def files_sent(self):
+    def files_sent(self) -> set[str]:
         """The files whose contents were asked for."""
         return {
             path.split("/resolve/")[1].partition("/")[2]
@@ -80,7 +85,7 @@ class StandInHub:
             if method == "GET" and "/resolve/" in path
         }
 
-    def answer(self, request, *, body):
+    def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
         """Answer one request."""
         self.requests.append((request.command, request.path, request.headers.get("Range", "")))
         self.authorizations.append(request.headers.get("Authorization", ""))
@@ -108,7 +113,7 @@ class StandInHub:
             return _send(request, 302, b"", body=body, headers={"Location": self.elsewhere.address + request.path})
         return self._send_file(request, name, file, body=body)
 
-    def _find_fault(self, request, name, revision):
+    def _find_fault(self, request: BaseHTTPRequestHandler, name: str, revision: str) -> tuple[int, str] | None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if name not in self.repositories or (name in self.tokens and name not in self.gated and given != self.tokens[name]):
             return 401, "RepoNotFound"
@@ -119,10 +124,10 @@ class StandInHub:
         return None
 
     @staticmethod
-    def _refuse(request, status, code, *, body):
+    def _refuse(request: BaseHTTPRequestHandler, status: int, code: str, *, body: bool) -> None:
         return _send(request, status, json.dumps({"error": code}).encode(), body=body, headers={"X-Error-Code": code})
 
-    def _describe(self, request, name, *, body):
+    def _describe(self, request: BaseHTTPRequestHandler, name: str, *, body: bool) -> None:
         commit, folder = self.repositories[name]
         siblings = []
         for path in sorted(folder.rglob("*")):
@@ -130,14 +135,14 @@ class StandInHub:
                 file = path.relative_to(folder).as_posix()
                 data = path.read_bytes()
                 size = self.told_sizes.get(file, len(data))
-                entry = {"rfilename": file, "size": size, "blobId": hashlib.sha1(data).hexdigest()}
+                entry: dict[str, Any] = {"rfilename": file, "size": size, "blobId": hashlib.sha1(data).hexdigest()}
                 if len(data) >= LARGE:
                     entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": size, "pointerSize": 134}
                 siblings.append(entry)
         found = {"id": name, "modelId": name, "sha": commit, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
         return _send(request, 200, json.dumps(found).encode(), body=body)
 
-    def _send_file(self, request, name, file, *, body):
+    def _send_file(self, request: BaseHTTPRequestHandler, name: str, file: str, *, body: bool) -> None:
         commit, folder = self.repositories[name]
         path = folder / file
         if not path.is_file():
@@ -161,7 +166,7 @@ class StandInHub:
         if body:
             self._send_slowly(request, data[first:], large=len(true) >= LARGE)
 
-    def _send_slowly(self, request, data, *, large):
+    def _send_slowly(self, request: BaseHTTPRequestHandler, data: bytes, *, large: bool) -> None:
         step = 2048
         for start in range(0, len(data), step):
             if large and self.cut_after and start >= self.cut_after:
@@ -178,7 +183,15 @@ class StandInHub:
                 time.sleep(self.pause)
 
 
-def _send(request, status, data, *, body, content="application/json", headers=None):
+def _send(
+    request: BaseHTTPRequestHandler,
+    status: int,
+    data: bytes,
+    *,
+    body: bool,
+    content: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> None:
     request.send_response(status)
     request.send_header("Content-Type", content)
     request.send_header("Content-Length", str(len(data)))

@@ -1,0 +1,163 @@
+"""What a diffusers folder of each kind of model holds. Free of torch.
+
+Which kind a folder is follows from its denoiser's class, not from its pipeline's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...shared.shot import ShotError
+from .hub_cache import DENOISERS
+
+if TYPE_CHECKING:
+    from .registry import ModelSource
+
+#: the kinds of models with a UNet
+_UNETS = "Stable Diffusion or SDXL"
+
+
+@dataclass(frozen=True)
+class FamilyLayout:
+    """``name`` is a family of ``recognition.FAMILIES``, ``title`` what people call it.
+
+    ``denoiser`` is the class of its network, in the part ``part``; ``control`` that of its ControlNets; ``vaes`` those of its
+    auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it needs, ``tokenizers`` their tokenizers.
+    """
+
+    name: str
+    title: str
+    part: str
+    denoiser: str
+    control: str
+    vaes: tuple[str, ...]
+    channels: int
+    encoders: tuple[str, ...]
+    tokenizers: tuple[str, ...]
+    #: the kinds of pictures that its ControlNets know
+    kinds: tuple[str, ...]
+    #: how its base model likes to be run, and how one that was distilled to few steps does: steps, guidance
+    usual: tuple[int, float]
+    distilled: tuple[int, float]
+    #: pixels along the sides of the pictures that it was trained with
+    side: int = 1024
+
+
+#: the families of transformers; Stable Diffusion and SDXL are told apart by their UNet's configuration
+LAYOUTS = (
+    FamilyLayout(
+        "z_image",
+        "Z-Image",
+        "transformer",
+        "ZImageTransformer2DModel",
+        "ZImageControlNetModel",
+        ("AutoencoderKL",),
+        16,
+        ("text_encoder",),
+        ("tokenizer",),
+        ("depth", "openpose"),
+        (50, 5.0),
+        (8, 1.0),
+    ),
+    FamilyLayout(
+        "qwen_image",
+        "Qwen-Image",
+        "transformer",
+        "QwenImageTransformer2DModel",
+        "QwenImageControlNetModel",
+        ("AutoencoderKLQwenImage",),
+        16,
+        ("text_encoder",),
+        ("tokenizer",),
+        ("depth", "openpose"),
+        (50, 4.0),
+        (8, 1.0),
+        1328,
+    ),
+    FamilyLayout(
+        "flux",
+        "FLUX.1",
+        "transformer",
+        "FluxTransformer2DModel",
+        "FluxControlNetModel",
+        ("AutoencoderKL",),
+        16,
+        ("text_encoder", "text_encoder_2"),
+        ("tokenizer", "tokenizer_2"),
+        ("depth", "openpose"),
+        (28, 3.5),
+        (8, 3.5),
+    ),
+    FamilyLayout(
+        "sd3",
+        "Stable Diffusion 3",
+        "transformer",
+        "SD3Transformer2DModel",
+        "SD3ControlNetModel",
+        ("AutoencoderKL",),
+        16,
+        ("text_encoder", "text_encoder_2"),
+        ("tokenizer", "tokenizer_2"),
+        ("depth", "openpose"),
+        (28, 4.5),
+        (4, 1.0),
+    ),
+)
+
+
+def find_layout(index: Mapping[str, Any]) -> FamilyLayout | None:
+    """The layout of a folder by its ``model_index.json``; None for Stable Diffusion, SDXL and what is not known."""
+    for part in DENOISERS:
+        entry = index.get(part)
+        named = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+        for layout in LAYOUTS:
+            if (layout.part, layout.denoiser) == (part, named):
+                return layout
+    return None
+
+
+def find_layout_of_control(config: Mapping[str, Any]) -> FamilyLayout | None:
+    """The layout whose ControlNets have a configuration; None for those of Stable Diffusion and SDXL."""
+    return next((layout for layout in LAYOUTS if layout.control == config.get("_class_name")), None)
+
+
+def list_supported() -> str:
+    """The kinds of models by their titles, for a sentence."""
+    titles = [*("Stable Diffusion", "SDXL"), *(layout.title for layout in LAYOUTS)]
+    return " or ".join([", ".join(titles[:-1]), titles[-1]])
+
+
+def check_same_kind(base: FamilyLayout | None, controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """``ShotError`` for a ControlNet of another kind of model than the base, by each one's kind of picture and configuration."""
+    title = _UNETS if base is None else base.title
+    for kind, config in controls:
+        other = find_layout_of_control(config)
+        if other is not base:
+            is_for = _UNETS if other is None else other.title
+            raise ShotError(
+                "model",
+                f"The ControlNet for {kind} is for {is_for}, and the base model is {title}; use one made for {title}.",
+            )
+
+
+def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
+    """``ShotError`` for parts of a model's name that cannot be put into a base of that kind."""
+    if base is None:
+        return
+    extras = {
+        "a LoRA": source.loras,
+        "a textual inversion": source.embeddings,
+        "another auto-encoder": source.vae,
+        "an IP-Adapter": source.reference,
+    }
+    named = next((what for what, given in extras.items() if given), "")
+    if named:
+        raise ShotError("model", f"{base.title} takes no {named.split(' ', 1)[1]} here yet; leave {named} out of the model's name.")
+    kinds = [kind for kind, _ in source.controls]
+    unknown = next((kind for kind in kinds if kind not in base.kinds), "")
+    if unknown:
+        raise ShotError("model", f"The ControlNets of {base.title} know no {unknown}; use {' or '.join(base.kinds)}.")
+    if len(kinds) > 1:
+        raise ShotError("model", f"{base.title} takes one ControlNet at a time; leave one of {', '.join(kinds)}.")

@@ -1,0 +1,66 @@
+"""Self-attention that looks at the first frame of a run: what cross-frame attention (Text2Video-Zero) puts into UNets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+class FirstFrameAttention:
+    """A diffusers attention processor.
+
+    The batch is ``groups`` equal runs of frames (unconditional and conditional); frame 0 of a run serves the whole run. With
+    ``held`` no gradient flows through its keys and values.
+    """
+
+    def __init__(self, groups: int, *, held: bool = False) -> None:
+        self.groups, self.held = groups, held
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Self-attention of (B, N, C) tokens with the keys and values of each run's first frame.
+
+        Layers that look at the text in self-attention's place (``only_cross_attention``) do so as ever.
+        """
+        batch, tokens, channels = hidden_states.shape
+        if encoder_hidden_states is None:
+            frames = batch // self.groups
+            anchor = hidden_states.view(self.groups, frames, tokens, channels)[:, :1]
+            anchor = (anchor.detach() if self.held else anchor).expand(-1, frames, -1, -1).reshape(batch, tokens, channels)
+        else:
+            anchor = encoder_hidden_states
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.view(batch, x.shape[1], attn.heads, -1).transpose(1, 2)
+
+        query, key, value = heads(attn.to_q(hidden_states)), heads(attn.to_k(anchor)), heads(attn.to_v(anchor))
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, -1)
+        return attn.to_out[1](attn.to_out[0](mixed))
+
+
+@contextmanager
+def first_frame_attention(models: Sequence[Any], groups: int, *, held: bool = False) -> Iterator[None]:
+    """Within the block, the self-attentions of these UNets and ControlNets look at the first frame; ``held`` as above."""
+    before = [dict(model.attn_processors) for model in models]
+    try:
+        for model, processors in zip(models, before, strict=True):
+            model.set_attn_processor(
+                {
+                    name: FirstFrameAttention(groups, held=held) if "attn1" in name else processor
+                    for name, processor in processors.items()
+                }
+            )
+        yield
+    finally:
+        for model, processors in zip(models, before, strict=True):
+            model.set_attn_processor(processors)

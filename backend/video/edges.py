@@ -1,0 +1,84 @@
+"""Finishes the edge between surfaces and the place behind them at pixel level, where latents mix the two.
+
+A latent stands for 8x8 pixels: whatever is decided for it, the character melts into the place or the place into the character.
+Passes say of each pixel which of the two it shows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+
+from .look import HALO
+
+#: standard deviation in pixels of the blur that shows how far from a hard mask's line a pixel's centre lies
+_LINE_SIGMA = 1.0
+#: pixels from the edge over which a frame's own colours begin to count
+_TRUSTED = 3.0
+
+
+def estimate_coverage(surface: torch.Tensor) -> torch.Tensor:
+    """(H, W) float32: how much of each pixel a surface (H, W) bool covers; 1 on it.
+
+    Passes have no half-covered pixels. A blurred mask says how far the outline lies from a pixel's centre, and so how much of the
+    pixel lies within it: half of it at most beside slanted outlines, nothing beside upright and level ones.
+    """
+    reach = int(4 * _LINE_SIGMA)
+    x = torch.arange(-reach, reach + 1, device=surface.device, dtype=torch.float32)
+    kernel = torch.exp(-(x**2) / (2 * _LINE_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(surface.float()[None, None], (reach, reach, reach, reach), mode="replicate")
+    blurred = F.conv2d(F.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])[0, 0]
+    within = _LINE_SIGMA * torch.special.ndtri(blurred.clamp(1e-4, 1 - 1e-4))
+    return torch.where(surface, torch.ones_like(within), (within + 0.5).clamp(0, 1))
+
+
+def weigh_inside(index: np.ndarray) -> np.ndarray:
+    """(H, W) float32: how far a frame's own colours can be trusted to be those of the surface ``index`` (H, W) that a pixel shows:
+    0 where it is 0, little at a surface's edge, 1 three pixels within."""
+    out = np.zeros(index.shape, np.float32)
+    for number in np.unique(index[index > 0]):
+        inside = distance_transform_edt(index == number) if (index != number).any() else np.full(index.shape, np.inf)
+        out += np.clip((inside - 0.5) / _TRUSTED, 0, 1) ** 2
+    return out
+
+
+def _take_nearest(picture: torch.Tensor, known: np.ndarray) -> torch.Tensor:
+    """The picture (3, H, W), its pixels that are not ``known`` (H, W) as the nearest that are."""
+    rows, cols = (
+        torch.from_numpy(at).to(picture.device)
+        for at in distance_transform_edt(~known, return_distances=False, return_indices=True)
+    )
+    return picture[:, rows, cols]
+
+
+def composite_surfaces(
+    picture: torch.Tensor,
+    surface: torch.Tensor,
+    place: np.ndarray | None = None,
+    known: np.ndarray | None = None,
+    shade: np.ndarray | None = None,
+) -> torch.Tensor:
+    """(3, H, W) float32: a picture's surfaces (H, W) bool over the ``place`` (H, W, 3) from 0 to 255 behind them, by how much of
+    each pixel they cover.
+
+    Where the place is not ``known`` (H, W) bool it is the picture's own, except beside surfaces, whose colours it has there: that
+    is taken from what is near. Without a ``place`` all of it stays the picture's own. ``shade`` (H, W, 3) is what shadows leave of
+    its light.
+    """
+    picture = picture.float()
+    behind, seen = picture, surface.cpu().numpy()
+    if place is not None and known is not None:
+        colour = torch.from_numpy(place).to(picture.device).permute(2, 0, 1).float() / 127.5 - 1
+        behind = torch.where(torch.from_numpy(known).to(picture.device), colour, picture)
+        clear = known | (distance_transform_edt(~seen) > HALO if seen.any() else True)
+        if clear.any() and not clear.all():
+            behind = _take_nearest(behind, clear)
+    if shade is not None:
+        behind = (behind + 1) * torch.from_numpy(shade).to(picture).permute(2, 0, 1) - 1
+    if not seen.any():
+        return behind
+    coverage = estimate_coverage(surface)
+    return _take_nearest(picture, seen) * coverage + behind * (1 - coverage)

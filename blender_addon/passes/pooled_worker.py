@@ -1,0 +1,77 @@
+"""One of the Blenders of ``pooled_render``: measures and renders frames of a copy of the user's file as it is told on standard
+input, and says on standard output what it has done. Both speak JSON, one object on a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...shared import passes_folder
+from ...shared.overview import compute_overview_size
+from ..scene_choice import use_scene
+from .played_scene import prepare
+from .render import MeasuredFrame, PassRender
+from .render_worker import REQUEST, RenderRequest, find_unknown_names, get_folder, make_local_render, run_worker, write_passes
+
+__all__ = ["prepare", "run"]
+
+
+class _PooledWorker:
+    def __init__(self, folder: Path, say: Callable[[dict[str, Any]], None], lines: Iterator[bytes]) -> None:
+        self._folder, self._say, self._lines = folder, say, lines
+        self._request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=RenderRequest)
+
+    def work(self) -> None:
+        """Do what is asked for until nothing more can be asked."""
+        unknown = find_unknown_names(self._request)
+        if unknown:
+            self._say({"unable": f"drivers may use {', '.join(unknown)}, which only the first Blender knows"})
+            return
+        with use_scene(self._request.scene, self._request.layer):
+            self._answer_all(make_local_render(self._request))
+
+    def _answer_all(self, render: PassRender) -> None:
+        small: PassRender | None = None
+        try:
+            for line in self._lines:
+                wanted = json.loads(line)
+                if "measure" in wanted:
+                    self._measure(render, tuple(wanted["measure"]))
+                elif "adopt" in wanted:
+                    render.adopt(msgspec.convert(wanted["adopt"], tuple[MeasuredFrame, ...]))
+                else:
+                    if not wanted["overview"] and small is not None:
+                        small.close()
+                        small = None
+                    elif wanted["overview"] and small is None:
+                        small = render.make_overview(*compute_overview_size(*self._request.size))
+                    self._render(small or render, **wanted)
+        finally:
+            for one in (small, render):
+                if one is not None:
+                    one.close()
+
+    def _measure(self, render: PassRender, frames: tuple[int, ...]) -> None:
+        for measured in render.measure_frames(frames):
+            self._say({"measuring": measured})
+        self._say({"measured": msgspec.to_builtins(render.get_measured())})
+
+    def _render(self, render: PassRender, index: int, overview: bool, save: str) -> None:
+        """Render a frame, into files of OpenEXR in the folder ``save`` where one is named."""
+        for frame in render.render_slice(iter((index, None)).__next__):
+            if save:
+                folder = Path(save) / passes_folder.OVERVIEW if overview else Path(save)
+                passes_folder.save_frame(folder, self._request.frames[index], frame.passes, render.header)
+            else:
+                write_passes(get_folder(self._folder, index, overview), dict(frame.passes.arrays()))
+            seen = bool(frame.passes.mask.any())
+            self._say({"index": index, "overview": overview, "entry": msgspec.to_builtins(frame.entry), "seen": seen})
+
+
+def run(folder: Path) -> None:
+    """Answer what is asked about the shot that the request in ``folder`` describes."""
+    run_worker(lambda say, lines: _PooledWorker(folder, say, lines).work())

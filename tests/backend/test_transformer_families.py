@@ -1,0 +1,457 @@
+"""Families of transformers that are trained by flow matching: tiny random models of the real classes, compared with diffusers' own
+pipelines and taken through the whole method. ``docs/models.md`` has a table of what is asserted here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import msgspec
+import torch
+from accelerate import cpu_offload_with_hook
+from accelerate.hooks import CpuOffload
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+from latentman.backend.__main__ import main
+from latentman.backend.metrics.rivals.making import make_frames
+from latentman.backend.metrics.rivals.settings import TextToVideoZero
+from latentman.backend.models.families import FAMILIES, family_of_layout
+from latentman.backend.models.family_layouts import LAYOUTS
+from latentman.backend.models.flow_family import pack
+from latentman.backend.models.flow_schedules import compute_shift
+from latentman.backend.models.image_model import ImageModel
+from latentman.backend.models.loading import load
+from latentman.backend.models.noise_lines import DiffusionLine, FlowLine, find_noise_line
+from latentman.backend.models.placement import describe_plan
+from latentman.backend.models.preflight import check_model
+from latentman.backend.models.profiles import find_profile
+from latentman.backend.models.schedulers import make_scheduler
+from latentman.backend.models.shared_keys import share_keys
+from latentman.backend.models.z_image import bring_to_device
+from latentman.backend.video.look import Look
+from latentman.backend.video.pipeline import RunContext, ShotPipeline
+from latentman.backend.video.run_context import Checkpoint
+from latentman.backend.video.sampling import Sampler
+from latentman.shared.load_options import LoadOptions
+from latentman.shared.schedule import make_schedule
+from latentman.shared.shot import PRESETS, Sampling, ShotError, with_schedule
+from tests import samples
+from tests.backend import tiny
+from tools import tiny_transformers
+
+CPU = torch.device("cpu")
+PASSES = samples.passes(4, 64)
+NAMES = [layout.name for layout in LAYOUTS]
+#: latents, whose values are around 1, that are the same but for the last bits, and such that are not
+SAME, OTHER = 2e-4, 2e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family's tiny model, and its diffusers pipeline as people call it."""
+
+    root: Path
+    name: str
+    model: ImageModel
+    run: Callable[..., np.ndarray]
+
+
+def _run_z_image(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+    made = model.pipeline(
+        prompt,
+        negative_prompt="",
+        height=64,
+        width=64,
+        num_inference_steps=3,
+        # theirs is what is added to the conditional pass
+        guidance_scale=guidance - 1,
+        control_image=picture,
+        controlnet_conditioning_scale=0.8,
+        latents=noise.clone(),
+        output_type="np",
+    )
+    return made.images[0]
+
+
+def _run_qwen_image(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        # diffusers draws what it sees of the control picture at random; here it is the middle of that
+        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+        made = model.pipeline(
+            prompt,
+            negative_prompt="" if guidance > 1 else None,
+            height=64,
+            width=64,
+            num_inference_steps=3,
+            true_cfg_scale=guidance,
+            control_image=picture,
+            controlnet_conditioning_scale=0.8,
+            latents=pack(noise),
+            output_type="np",
+        )
+    return made.images[0]
+
+
+def _run_flux(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+        made = model.pipeline(
+            prompt,
+            height=64,
+            width=64,
+            num_inference_steps=3,
+            guidance_scale=guidance,
+            control_image=picture,
+            control_mode=2,
+            controlnet_conditioning_scale=0.8,
+            latents=pack(noise),
+            output_type="np",
+        )
+    return made.images[0]
+
+
+def _run_sd3(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+        made = model.pipeline(
+            prompt,
+            negative_prompt="",
+            height=64,
+            width=64,
+            num_inference_steps=3,
+            guidance_scale=guidance,
+            control_image=picture,
+            controlnet_conditioning_scale=0.8,
+            latents=noise,
+            output_type="np",
+        )
+    return made.images[0]
+
+
+RUNS: dict[str, Callable[..., np.ndarray]] = {
+    "z_image": _run_z_image,
+    "qwen_image": _run_qwen_image,
+    "flux": _run_flux,
+    "sd3": _run_sd3,
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request, tmp_path_factory) -> Case:
+    root = tmp_path_factory.mktemp(request.param)
+    getattr(tiny_transformers, f"write_{request.param}")(root)
+    name = f"{root / 'base'}|{root / 'control'}"
+    return Case(root, name, load(name, CPU), RUNS[request.param])
+
+
+def _request(count: int = 4, **changes):
+    return samples.request(count, **(dict(steps=3, guidance_scale=1.0) | changes))
+
+
+def _make(model: ImageModel, request, context: RunContext | None = None, count: int = 4, **options: Any) -> list[np.ndarray]:
+    return list(ShotPipeline(model, request, PASSES.select(range(count)), context or RunContext(), **options).frames())
+
+
+def _with_method(request, method):
+    return msgspec.structs.replace(request, method=method)
+
+
+def _make_latents(model: ImageModel, request, count: int = 4) -> np.ndarray:
+    """Clean latents, which show small differences better than pictures do."""
+    return ShotPipeline(model, request, PASSES.select(range(count)), RunContext()).latents().numpy()
+
+
+def _difference(one: Any, other: Any) -> float:
+    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max())
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_frames_are_those_of_diffusers(case, guidance):
+    """Each frame on its own, from the same noise, to one level of 255."""
+    noise = torch.randn(2, case.model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(3))
+    request = _request(2, preset="per_frame", guidance_scale=guidance, control_scale=0.8)
+    ours = _make(case.model, request, count=2, noise=noise)
+    for n, frame in enumerate(ours):
+        picture = torch.from_numpy(PASSES.depth[n]).expand(1, 3, -1, -1) * 2 - 1
+        theirs = case.run(case.model, request.text.prompt, picture, noise[n : n + 1], guidance)
+        assert frame.std() > 5
+        assert _difference(frame, np.round(theirs * 255)) <= 1
+
+
+def test_depth_and_text_count(case):
+    """Frames follow the depth picture and what is said."""
+    plain = _make_latents(case.model, _request(1, preset="per_frame"), 1)
+    for change in (dict(control_scale=0.0), dict(prompt="a dog")):
+        assert _difference(plain, _make_latents(case.model, _request(1, preset="per_frame", **change), 1)) > OTHER
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_make_frames(case, preset):
+    """All of them, alignment and pixel guidance with its full gradient included."""
+    context = RunContext()
+    made = _make(case.model, _request(2, preset=preset, guidance_scale=2.0), context, count=2)
+    assert len(made) == 2 and all(frame.std() > 5 for frame in made)
+    if preset == "latentman":
+        # the paper's guidance, through the network: without it the frames are others
+        assert PRESETS[preset].method.guidance.gradient == "full"
+        unguided = msgspec.structs.replace(PRESETS[preset].method, guidance=None)
+        request = _with_method(_request(2, preset=preset, guidance_scale=2.0), unguided)
+        assert not np.array_equal(made, _make(case.model, request, count=2))
+
+
+def test_the_first_frame_is_shared(case):
+    """Under cross-frame attention the first frame is as alone, and a frame that shows the same is the same."""
+    same = PASSES.select([0, 0])
+    request = _request(2, preset="cross_frame", guidance_scale=3.0)
+    first, second = ShotPipeline(case.model, request, same, RunContext()).latents().numpy()
+    assert _difference(first, second) < SAME
+    alone = _make_latents(case.model, _request(1, preset="per_frame", guidance_scale=3.0), 1)
+    assert _difference(first, alone[0]) < SAME
+    method = msgspec.structs.replace(PRESETS["cross_frame"].method, cross_frame_attention=False)
+    apart = PASSES.select([0, 3])
+    shared, unshared = (
+        ShotPipeline(case.model, asked, apart, RunContext()).latents().numpy() for asked in (request, _with_method(request, method))
+    )
+    # what a tiny network with few layers looks at counts for little, and far more than what rounding does
+    assert _difference(shared[0], unshared[0]) < 1e-5 and _difference(shared[1], unshared[1]) > 1e-4
+
+
+@pytest.mark.parametrize("preset", ["surface", "surface_fast"])
+def test_looks_are_kept_and_shots_resumed(case, preset):
+    """A stopped shot goes on to the same bits; a look is worn by a shot with another seed, and its part alone is the same."""
+    looks: list[Look] = []
+    kept: list[Checkpoint] = []
+    request = _request(preset=preset)
+    frames = _make(case.model, request, RunContext(save=kept.append, keep_look=looks.append))
+    resumed = _make(case.model, request, RunContext(resume=lambda: kept[0]))
+    assert np.array_equal(frames, resumed)
+    look = looks[-1]
+    again: list[Look] = []
+    other = _make(case.model, _request(preset=preset, seed=9), RunContext(keep_look=again.append), look=look, same_settings=False)
+    fresh = _make(case.model, _request(preset=preset, seed=9))
+    shown = PASSES.mask > 0
+    worn = np.abs(np.asarray(other, float) - frames)[shown].mean()
+    assert worn < np.abs(np.asarray(fresh, float) - frames)[shown].mean()
+    whole = dict(ShotPipeline(case.model, request, PASSES, RunContext(), look=look, finalized=True).iter_frames())
+    last = max(whole)
+    part = ShotPipeline(case.model, request, PASSES, RunContext(), look=look, finalized=True, part=[last])
+    ((row, frame),) = part.iter_frames()
+    assert row == last and _difference(frame, whole[last]) <= 1
+
+
+def test_the_background_has_its_own_prompt(case):
+    """What is said of the surroundings changes them; the same said twice changes nothing."""
+    options = dict(preset="per_frame", guidance_scale=2.0)
+    plain = _make_latents(case.model, _request(1, **options), 1)
+    prompt = _request(1).text.prompt
+    assert _difference(plain, _make_latents(case.model, _request(1, background_prompt=prompt, **options), 1)) < SAME
+    assert _difference(plain, _make_latents(case.model, _request(1, background_prompt="snow", **options), 1)) > OTHER
+
+
+def test_keys_are_shared_at_the_tokens_of_pictures():
+    """Each run's first frame gives them, the text keeps its own, and gradients flow to the first frame unless they are held."""
+    layers = SimpleNamespace(to_k=torch.nn.Linear(3, 4), to_v=torch.nn.Linear(3, 4))
+    seen = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    plain = layers.to_k(seen)
+    for held in (False, True):
+        with share_keys([(layers, slice(2, None))] * 2, 2, held=held):
+            keys, values = layers.to_k(seen), layers.to_v(seen)
+        for frame in range(6):
+            first = frame // 3 * 3
+            assert torch.equal(keys[frame, :2], plain[frame, :2]) and torch.equal(keys[frame, 2:], plain[first, 2:])
+            assert torch.equal(values[frame, 2:], values[first, 2:])
+        (gradient,) = torch.autograd.grad(keys[1].sum(), seen)
+        assert bool(gradient[0, 2:].any()) != held and bool(gradient[1, :2].any()) and not gradient[1, 2:].any()
+    assert torch.equal(layers.to_k(seen), plain)
+
+
+def test_prompts_change_within_a_shot(case):
+    """At once with every preset, and as a mix where words can be mixed, or pictures are; so do the strengths of the control."""
+    request = _request(preset="per_frame")
+    plain = _make_latents(case.model, request)
+    told = _make_latents(case.model, with_schedule(request, make_schedule([(3, "a dog")], [1.0, 0.3, 1.0, 1.0])))
+    differences = [_difference(one, other) for one, other in zip(plain, told, strict=True)]
+    assert differences[0] < SAME and min(differences[1:]) > OTHER
+    blend = make_schedule([(3, "a dog")], prompt_blend=2)
+    if case.model.family.mixes_texts:
+        assert _difference(_make_latents(case.model, with_schedule(request, blend))[1], plain[1]) > OTHER
+    else:
+        with pytest.raises(ShotError, match="cannot mix the words"):
+            _make(case.model, with_schedule(request, blend))
+    assert len(_make(case.model, with_schedule(_request(preset="surface_fast"), blend))) == 4
+
+
+def test_steps_lie_on_the_straight_line(case):
+    """Clean latents and predictions turn into each other, and noise is added as the network expects it."""
+    scheduler = case.model.make_scheduler(8)
+    line, sampler = find_noise_line(scheduler), Sampler(scheduler, 0)
+    assert isinstance(line, FlowLine) and sampler.resumable
+    clean, noise = torch.randn(2, 2, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    for step in range(8):
+        noisy = sampler.add_noise(clean, noise, step)
+        way = noise - clean
+        assert torch.allclose(sampler.predict_clean(noisy, way, step), clean, atol=2e-6)
+        assert torch.allclose(sampler.prediction_for(noisy, clean, step), way, atol=2e-4)
+        following = clean if step == 7 else sampler.add_noise(clean, noise, step + 1)
+        assert torch.allclose(sampler.step(noisy, way, step), following, atol=2e-6)
+
+
+def test_a_network_that_lends_layers_is_there_in_time(monkeypatch):
+    """Of networks that take turns on a device, the one whose layers another borrows comes before that one."""
+    brought: list[Any] = []
+    monkeypatch.setattr(CpuOffload, "pre_forward", lambda self, module, *args, **kwargs: brought.append(module))
+    network, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    cpu_offload_with_hook(network, "cpu")
+    for each in (network, other):
+        bring_to_device(each)
+    assert brought == [network]
+
+
+def test_other_schedulers_are_refused(case):
+    """One sentence for a scheduler or a spacing that the family has not, before and after loading."""
+    for name in ("ddim", "dpm++", "unipc", "lcm"):
+        with pytest.raises(ShotError, match="flow matching") as error:
+            _make(case.model, _request(1, preset="per_frame", scheduler=name), count=1)
+        assert str(error.value).endswith("choose 'euler'.")
+        with pytest.raises(ShotError, match="flow matching"):
+            check_model(case.name, 64, 64, Sampling(steps=3, scheduler=name))
+    with pytest.raises(ShotError, match="spaces its steps by itself"):
+        case.model.make_scheduler(3, "euler", "trailing")
+    check_model(case.name, 64, 64, Sampling(steps=3, scheduler="euler"))
+
+
+def test_what_it_cannot_do_is_a_sentence(case):
+    """Sizes, parts and settings of other families."""
+    title, name = case.model.family.title, case.name
+    with pytest.raises(ShotError, match="nearest size is 64x64"):
+        check_model(name, 72, 64)
+    with pytest.raises(ShotError, match="knows one layer"):
+        _make(case.model, _request(1, preset="per_frame", clip_skip=2), count=1)
+    for part, what in (
+        ("lora=a.safetensors", "LoRA"),
+        ("embedding=a.pt", "textual inversion"),
+        ("vae=a.safetensors", "auto-encoder"),
+    ):
+        for ask in (lambda part=part: load(f"{name}|{part}", CPU), lambda part=part: check_model(f"{name}|{part}", 64, 64)):
+            with pytest.raises(ShotError, match=f"{title} takes no {what}|no file or folder"):
+                ask()
+    control = case.root / "control"
+    for more, said in ((f"|depth={control}", "one ControlNet at a time"), (f"|normal={control}", "know no normal")):
+        with pytest.raises(ShotError, match=said):
+            check_model(name + more, 64, 64)
+    with pytest.raises(ShotError, match=f"Name a depth ControlNet for {title}"):
+        load(str(case.root / "base"), CPU)
+    context = RunContext()
+    _make(case.model, _request(1, preset="per_frame", prompt="a (red:1.3) shirt"), context, count=1)
+    assert any(f"{title} reads texts as they stand" in sentence for sentence in context.warnings)
+    long = RunContext()
+    _make(case.model, _request(1, preset="per_frame", prompt="red " * 1200), long, count=1)
+    assert any("its end was left out" in sentence for sentence in long.warnings)
+
+
+def test_rivals_are_not_for_it(case):
+    """They are written for UNets; refused before anything is made."""
+    with pytest.raises(ShotError, match="The rivals are made for Stable Diffusion and SDXL"):
+        make_frames(TextToVideoZero(), case.model, _request(1, preset="per_frame"), PASSES.select([0]), RunContext())
+
+
+def test_parts_of_two_families_are_refused(case, tmp_path):
+    """Before anything is loaded, and where it is."""
+    tiny.write_sd(tmp_path)
+    title = case.model.family.title
+    for name, said in (
+        (f"{case.root / 'base'}|{tmp_path / 'control'}", f"is for Stable Diffusion or SDXL, and the base model is {title}"),
+        (f"{tmp_path / 'base'}|{case.root / 'control'}", f"is for {title}, and the base model is Stable Diffusion or SDXL"),
+    ):
+        for ask in (check_model, lambda name, *_: load(name, CPU)):
+            with pytest.raises(ShotError, match=said):
+                ask(name, 64, 64)
+
+
+def test_it_is_recognised(case, capsys):
+    """By its parts, with how it likes to be run and whether it fits."""
+    profile = find_profile(case.name)
+    layout = case.model.family.layout
+    assert (profile.family, profile.prediction, profile.scheduler) == (layout.name, "flow", "euler")
+    assert (profile.steps, profile.guidance_scale, profile.get_size()) == (*layout.usual, (layout.side, layout.side))
+    assert main(["models", "inspect", str(case.root / "base"), "--memory", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert layout.title in said and f"ControlNet for {layout.title}" in said and "memory:" in said
+    assert main(["models", "inspect", str(case.root / "control")]) == 0
+    assert f"a ControlNet for {layout.title}" in capsys.readouterr().out
+    need = describe_plan(str(case.root / "base"), LoadOptions(device="cpu"), (64, 64))
+    assert "to denoise" in need[0]
+
+
+# no model of one kind of diffusion is ever run as another
+
+
+def test_a_flow_model_is_never_run_as_another_kind(case):
+    """Its schedulers make no other line; those of other kinds make none for it."""
+    family, flow = case.model.family, FlowMatchEulerDiscreteScheduler(shift=3.0)
+    with pytest.raises(ShotError, match="FlowMatchEulerDiscreteScheduler"):
+        make_scheduler(flow.config, type(flow).__name__, 4)
+    for name in ("", "ddim", "euler"):
+        with pytest.raises(ShotError, match="not supported"):
+            FAMILIES[0].make_scheduler(flow.config, type(flow).__name__, 4, name, "", (8, 8))
+    for other in (DDIMScheduler(), DDIMScheduler(prediction_type="v_prediction")):
+        with pytest.raises(ShotError, match="trained by flow matching"):
+            family.make_scheduler(other.config, type(other).__name__, 4, "", "", (8, 8))
+    with pytest.raises(ShotError, match="predicts a flow, not 'epsilon'"):
+        family.make_scheduler({**flow.config, "prediction_type": "epsilon"}, type(flow).__name__, 4, "", "", (8, 8))
+
+
+def test_unknown_predictions_have_no_line():
+    """A scheduler is of a kind that is known, or of none."""
+    for scheduler in (
+        DDIMScheduler(prediction_type="flow_prediction"),
+        DDIMScheduler.from_config(FlowMatchEulerDiscreteScheduler().config, prediction_type="flow_prediction"),
+        DPMSolverMultistepScheduler(use_flow_sigmas=True),
+        FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+        type("Other", (FlowMatchEulerDiscreteScheduler,), {})(),
+    ):
+        with pytest.raises(ShotError, match="are not known"):
+            Sampler(scheduler, 0)
+    assert isinstance(find_noise_line(DDIMScheduler()), DiffusionLine)
+
+
+def test_larger_pictures_begin_nearer_to_the_noise():
+    """The shift goes through the two points that the configuration names."""
+    config = dict(base_image_seq_len=256, max_image_seq_len=4096, base_shift=0.5, max_shift=1.15)
+    assert compute_shift(config, 256) == pytest.approx(0.5) and compute_shift(config, 4096) == pytest.approx(1.15)
+
+
+def test_every_layout_has_its_family():
+    """Each kind of folder is loaded by one family, which names it."""
+    for layout in LAYOUTS:
+        family = family_of_layout(layout)
+        assert family.is_flow and family.title == layout.title and family.controlnet_class.__name__ == layout.control
+
+
+#: columns of the table in ``docs/models.md`` -> the tests that they stand for
+COLUMNS = {
+    "recognised": test_it_is_recognised,
+    "loads": test_depth_and_text_count,
+    "equals diffusers' own": test_frames_are_those_of_diffusers,
+    "all presets": test_presets_make_frames,
+    "kept look": test_looks_are_kept_and_shots_resumed,
+    "resume": test_looks_are_kept_and_shots_resumed,
+    "background prompt": test_the_background_has_its_own_prompt,
+}
+
+
+def test_the_table_says_what_is_asserted():
+    """A row for every family that these tests run with, and a column for each of them."""
+    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    head = lines.index("| | " + " | ".join(COLUMNS) + " |")
+    rows = [f"| {layout.title} | " + " | ".join(["yes"] * len(COLUMNS)) + " |" for layout in LAYOUTS]
+    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(RUNS) == set(NAMES)

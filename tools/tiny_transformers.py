@@ -1,0 +1,237 @@
+"""Tiny random models of the families of transformers, of the real classes, written as diffusers folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    FluxControlNetModel,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    QwenImageControlNetModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    SD3ControlNetModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    ZImageControlNetModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+from latentman.backend.models.tokenizers import END, make_clip_tokenizer
+
+#: layers of attention: with larger numbers than fresh ones have, so that what a tiny network looks at shows
+ATTENTION = ("to_q", "to_k", "to_v", "to_out")
+#: the words of a conversation's turns
+_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_qwen_tokenizer() -> Qwen2Tokenizer:
+    """A tokenizer of Qwen's class whose words are single bytes."""
+    letters = [*sorted(ByteLevel.alphabet()), *_MARKS]
+    tokenizer = Qwen2Tokenizer(
+        vocab={letter: n for n, letter in enumerate(letters)},
+        merges=[],
+        unk_token=_MARKS[0],
+        eos_token=_MARKS[2],
+        pad_token=_MARKS[0],
+        extra_special_tokens=[_MARKS[1]],
+    )
+    tokenizer.chat_template = _TEMPLATE
+    return tokenizer
+
+
+def _make_vae(**changes: Any) -> AutoencoderKL:
+    options: dict[str, Any] = dict(
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=16,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    return AutoencoderKL(**options | changes)
+
+
+def _stir(network: torch.nn.Module, *parts: str) -> None:
+    """Random numbers in the layers that begin at zero, so that a network with them does something."""
+    for name, weights in network.named_parameters():
+        if any(part in name for part in parts):
+            torch.nn.init.normal_(weights, std=0.3)
+
+
+def write_z_image(root: Path, **scheduler: Any) -> None:
+    """A Z-Image (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
+    torch.manual_seed(0)
+    tokenizer = make_qwen_tokenizer()
+    words = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    shape: dict[str, Any] = dict(dim=32, n_heads=2, n_kv_heads=2, n_refiner_layers=1)
+    transformer = ZImageTransformer2DModel(
+        in_channels=16, n_layers=2, cap_feat_dim=16, axes_dims=[4, 6, 6], axes_lens=[1024, 64, 64], **shape
+    )
+    control = ZImageControlNetModel(
+        control_layers_places=[0, 1],
+        control_refiner_layers_places=[0],
+        control_in_dim=33,
+        add_control_noise_refiner="control_noise_refiner",
+        **shape,
+    )
+    _stir(transformer, "pad_token", *ATTENTION)
+    _stir(control, "before_proj", "after_proj")
+    control.save_pretrained(root / "control")
+    ZImagePipeline(
+        vae=_make_vae(),
+        text_encoder=Qwen3Model(words),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0) | scheduler),
+    ).save_pretrained(root / "base")
+
+
+def write_qwen_image(root: Path, **scheduler: Any) -> None:
+    """A Qwen-Image (``base``) and its ControlNet (``control``); 16-pixel multiples."""
+    torch.manual_seed(0)
+    tokenizer = make_qwen_tokenizer()
+    words = Qwen2_5_VLConfig(
+        text_config=dict(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            rope_scaling={"type": "default", "mrope_section": [1, 1, 2]},
+        ),
+        vision_config=dict(depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=16),
+    )
+    shape: dict[str, Any] = dict(
+        in_channels=64, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)
+    )
+    transformer = QwenImageTransformer2DModel(out_channels=16, num_layers=2, **shape)
+    control = QwenImageControlNetModel(num_layers=1, **shape)
+    _stir(control, "controlnet_blocks", "controlnet_x_embedder")
+    _stir(transformer, "txt_in", "add_v_proj", "to_add_out", *ATTENTION)
+    control.save_pretrained(root / "control")
+    options: dict[str, Any] = dict(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    QwenImagePipeline(
+        vae=AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(words),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**options | scheduler),
+    ).save_pretrained(root / "base")
+
+
+def make_t5_tokenizer() -> T5Tokenizer:
+    """A tokenizer of T5's class whose words are single letters."""
+    letters = [chr(n) for n in range(33, 127)]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *((letter, -3.0) for letter in letters)]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0)
+
+
+def _make_clip_config(words: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=words, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, projection_dim=16
+    )
+
+
+def write_flux(root: Path, **scheduler: Any) -> None:
+    """A FLUX.1 that is told the guidance (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
+    torch.manual_seed(0)
+    clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
+    words = _make_clip_config(len(clip))
+    shape: dict[str, Any] = dict(
+        in_channels=64,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=(4, 6, 6),
+        guidance_embeds=True,
+    )
+    transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1, **shape)
+    control = FluxControlNetModel(num_layers=1, num_single_layers=1, num_mode=10, **shape)
+    _stir(control, "controlnet_blocks", "controlnet_single_blocks", "controlnet_x_embedder")
+    _stir(transformer, *ATTENTION)
+    control.save_pretrained(root / "control")
+    FluxPipeline(
+        vae=_make_vae(),
+        text_encoder=CLIPTextModel(words),
+        tokenizer=clip,
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=len(t5), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        tokenizer_2=t5,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0, use_dynamic_shifting=True) | scheduler),
+    ).save_pretrained(root / "base")
+
+
+def write_sd3(root: Path, **scheduler: Any) -> None:
+    """A Stable Diffusion 3 (``base``) and its ControlNet (``control``); 16-pixel multiples."""
+    torch.manual_seed(0)
+    clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
+    words = _make_clip_config(len(clip))
+    shape: dict[str, Any] = dict(
+        sample_size=8,
+        in_channels=16,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        pos_embed_max_size=64,
+    )
+    transformer = SD3Transformer2DModel(num_layers=2, dual_attention_layers=(0,), qk_norm="rms_norm", **shape)
+    control = SD3ControlNetModel(num_layers=1, force_zeros_for_pooled_projection=False, **shape)
+    _stir(control, "controlnet_blocks", "pos_embed_input")
+    _stir(transformer, *ATTENTION)
+    control.save_pretrained(root / "control")
+    StableDiffusion3Pipeline(
+        vae=_make_vae(),
+        text_encoder=CLIPTextModelWithProjection(words),
+        tokenizer=clip,
+        text_encoder_2=CLIPTextModelWithProjection(words),
+        tokenizer_2=clip,
+        text_encoder_3=T5EncoderModel(T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        tokenizer_3=t5,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0) | scheduler),
+    ).save_pretrained(root / "base")
