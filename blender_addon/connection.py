@@ -299,7 +299,9 @@ class Connection:
 
     def _ask_library(self) -> None:
         """Ask for what the panel wants to know of the library, one question at a time."""
-        model_library.update_rows()
+        if model_library.update_rows():
+            # the list that has come may have been drawn with the entries of before
+            self.redraw()
         client, library = self.client, self.library
         asking = any(isinstance(task, LibraryTask) and not task.is_change for task in self._tasks.values())
         if client is None or not self.connected or asking:

@@ -134,13 +134,13 @@ _shown: tuple[LibraryItem, ...] = ()
 _chosen = ""
 
 
-def update_rows() -> None:
-    """Have a row for each entry; what was chosen stays chosen, also when the backend comes again. Must not be called while
-    something is drawn."""
+def update_rows() -> bool:
+    """Have a row for each entry; what was chosen stays chosen, also when the backend comes again. Returns whether there is
+    something new to be drawn. Must not be called while something is drawn."""
     global _shown, _chosen
     library = find_library()
     if library is None or (_shown is book.items and len(library.rows) == len(book.items)):
-        return
+        return False
     chosen = find_active_item()
     if chosen is not None:
         _chosen = chosen.name
@@ -150,6 +150,7 @@ def update_rows() -> None:
         for index in range(len(_shown)):
             library.rows.add().index = index
     library.active = next((index for index, item in enumerate(_shown) if item.name == _chosen), 0)
+    return True
 
 
 # thumbnails

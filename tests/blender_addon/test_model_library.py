@@ -210,7 +210,7 @@ def test_rows_hold_nothing_that_a_file_would_tell(library):
     assert all(not row.name for row in library.rows)
     _choose(library, INK)
     book.receive(messages.ModelList(ticket="", items=(FAR, INK)))
-    model_library.update_rows()
+    assert model_library.update_rows() and not model_library.update_rows(), "what is new is drawn"
     # what was chosen stays chosen
     assert len(library.rows) == 2 and model_library.find_active_item() == INK
     # and so it is after the backend was started again
