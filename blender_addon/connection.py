@@ -188,9 +188,10 @@ class Connection:
         start, self._start, self._ending = self._start, None, None
         self.process = BackendProcess(*start)
 
-    def connect(self, endpoint: str) -> None:
-        """Connect to a backend that is already running; raises ``EndpointError``."""
-        client = BackendClient(endpoint)
+    def connect(self, endpoint: str, *, is_known: bool = False) -> None:
+        """Connect to a backend that is already running; one that is known to be there may take longer to answer. Raises
+        ``EndpointError``."""
+        client = BackendClient(endpoint, is_known=is_known)
         if self.client:
             self.client.close()
         self.profiles.forget()
@@ -298,7 +299,9 @@ class Connection:
 
     def _ask_library(self) -> None:
         """Ask for what the panel wants to know of the library, one question at a time."""
-        model_library.update_rows()
+        if model_library.update_rows():
+            # the list that has come may have been drawn with the entries of before
+            self.redraw()
         client, library = self.client, self.library
         asking = any(isinstance(task, LibraryTask) and not task.is_change for task in self._tasks.values())
         if client is None or not self.connected or asking:

@@ -168,7 +168,7 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     icon = model_library.find_icon(item)
     if icon:
         box.template_icon(icon, scale=5.0)
-    size = write_bytes(item.size) or "size not known yet"
+    size = write_bytes(item.size) or ("" if item.is_here else "size not known yet")
     draw_name(box, item.title, _KIND_ICONS.get(item.kind, "QUESTION"))
     draw_text(box, " · ".join(filter(None, (KINDS.get(item.kind, item.kind), size, item.licence))))
     for sentence in filter(None, (item.purpose, ", ".join(item.words))):
@@ -191,7 +191,8 @@ def draw_item(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
             draw_sentence(box, context, "Blender is not allowed to go online; allow it in the preferences to get models.", "ERROR")
             box.operator("latentman.allow_online", icon="INTERNET")
     row = box.row(align=True)
-    row.operator("latentman.open_model_page", icon="URL")
+    # beside two others a longer word is cut off
+    row.operator("latentman.open_model_page", text="Page", text_ctxt=CONTEXT, icon="URL")
     set_properties(row.operator("latentman.verify_models", icon="FILE_TICK"), name=item.name)
     row.operator("latentman.remove_model", icon="TRASH")
 

@@ -130,22 +130,27 @@ def find_row_item(row: LatentManLibraryRow) -> LibraryItem | None:
 
 #: the entries that the rows stand for
 _shown: tuple[LibraryItem, ...] = ()
+#: the name of the entry that was chosen last: while the backend starts anew there is none
+_chosen = ""
 
 
-def update_rows() -> None:
-    """Have a row for each entry; what was chosen stays chosen. Must not be called while something is drawn."""
-    global _shown
+def update_rows() -> bool:
+    """Have a row for each entry; what was chosen stays chosen, also when the backend comes again. Returns whether there is
+    something new to be drawn. Must not be called while something is drawn."""
+    global _shown, _chosen
     library = find_library()
     if library is None or (_shown is book.items and len(library.rows) == len(book.items)):
-        return
+        return False
     chosen = find_active_item()
-    name = chosen.name if chosen is not None else ""
+    if chosen is not None:
+        _chosen = chosen.name
     _shown = book.items
     if len(library.rows) != len(_shown):
         library.rows.clear()
         for index in range(len(_shown)):
             library.rows.add().index = index
-    library.active = next((index for index, item in enumerate(_shown) if item.name == name), 0)
+    library.active = next((index for index, item in enumerate(_shown) if item.name == _chosen), 0)
+    return True
 
 
 # thumbnails

@@ -11,8 +11,9 @@ from .queue.book import book, works_elsewhere
 from .queue.row_list import find_active_row, find_list, find_row
 from .queue.rows import Row, RowState, describe_frames, summarise, write_count
 from .queue.runner import runner
-from .queue.table import write_minutes, write_result
+from .queue.table import write_minutes
 from .result_words import describe_date, shorten
+from .shot_notice import write_notice
 from .shot_times import estimate_request
 from .task_texts import describe_task, get_task_fraction
 from .time_estimate import write_duration
@@ -64,12 +65,24 @@ class LATENTMAN_UL_queue(bpy.types.UIList):
 
 
 def write_place(row: Row) -> str:
-    """What stands at the right of a row: its frames, while it is made the share that is done, afterwards the minutes."""
+    """What stands at the right of a row: its frames, while it is made the share that is done, afterwards how it ended. Short, as it
+    takes its room from the name."""
     if row.id == runner.current_id and runner.current_task is not None:
         return f"{100 * get_task_fraction(runner.current_task):.0f} %"
-    if row.state.ended and row.seconds:
-        return f"{row.state.value}, {write_minutes(row.seconds)} min"
-    return describe_frames(row.shot) if not row.state.ended else row.state.value
+    if not row.state.ended:
+        return describe_frames(row.shot)
+    # two states have one icon
+    if row.state in (RowState.FAILED, RowState.PARTIAL) or not row.seconds:
+        return row.state.value
+    return f"{write_minutes(row.seconds)} min"
+
+
+def describe_end(row: Row) -> list[str]:
+    """What is said of a row that has ended; where its frames are is in the table, as a sidebar is too narrow for it."""
+    if row.state is RowState.FAILED:
+        return [row.message]
+    counted = write_notice(row.count, len(row.shot.frames), row.made, row.kept, row.seconds)
+    return [counted, row.message] if row.state is RowState.PARTIAL and row.message else [counted]
 
 
 def estimate_waiting() -> float | None:
@@ -92,8 +105,10 @@ def _draw_row(layout: bpy.types.UILayout, context: bpy.types.Context, row: Row) 
         box.operator("latentman.queue_cancel", icon="CANCEL")
         return
     if row.state.ended:
-        told = row.message if row.state is RowState.FAILED else write_result(row)
-        draw_sentence(box, context, told, "BLANK1" if row.state is RowState.DONE else "ERROR")
+        first, *others = describe_end(row)
+        draw_sentence(box, context, first, "BLANK1" if row.state is RowState.DONE else "ERROR")
+        for sentence in others:
+            draw_sentence(box, context, sentence, "BLANK1")
         if row.state is not RowState.DONE or row.message:
             box.operator("latentman.queue_repeat", icon="FILE_REFRESH")
         return

@@ -27,7 +27,9 @@ def write_notice(count: int, total: int, made: int, kept: int, seconds: float) -
     """``Done: 8 frames: 1 new, 7 kept, in 2 min``, or what there is of a shot that was stopped."""
     if count < total:
         return f"Stopped: {count} of {total} frames are kept"
-    spent = f", in {write_duration(seconds)}" if seconds >= 1 else ""
+    # short, as the line has buttons beside it: "a few seconds" is cut off
+    time = write_duration(seconds) if seconds >= 10 else f"{round(seconds)} s"
+    spent = f", in {time}" if seconds >= 1 else ""
     return f"Done: {describe_frames(count, total, made, kept)}{spent}"
 
 

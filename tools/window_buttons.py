@@ -28,9 +28,11 @@ Search = Generator[float | None, None, tuple[int, int] | None]
 #: pixels from one line that is looked at to the next, less than a button is high
 STEP = 18
 #: shares of a region's width: where most buttons are, and all others
-ACROSS = ((0.3, 0.7, 0.83), (0.5, 0.12, 0.77, 0.9))
+ACROSS = ((0.3, 0.7, 0.83), (0.45, 0.5, 0.12, 0.77, 0.9))
 #: where buttons were last, relative to the region
 _known: dict[str, tuple[int, int]] = {}
+#: pixels from the mouse up to the title of the dialog that a button opens
+UP_TO_TITLE = 25
 #: turns of the wheel from one look at a long region to the next, and to its end
 TURNS, MOST_TURNS = 8, 48
 
@@ -50,7 +52,7 @@ class Place:
 
 def find_place(area: Any, kind: str, window: Any = None) -> Place:
     """The region of a kind in an area, of the first window where none is named."""
-    return Place(window or get_window_and_view()[0], area, next(region for region in area.regions if region.type == kind))
+    return Place(window or get_window_manager().windows[0], area, next(region for region in area.regions if region.type == kind))
 
 
 def get_sidebar() -> Place:
@@ -177,17 +179,26 @@ def press_until(what: str, reached: Callable[[], object], place: Place | None = 
 
 def press_key(key: str, window: Any = None, **held: bool) -> Steps:
     """A real key, with ``ctrl``, ``shift`` or ``alt`` held, where the mouse is."""
-    window, (x, y) = window or get_window_and_view()[0], _mouse
+    window, (x, y) = window or get_window_manager().windows[0], _mouse
     for value in ("PRESS", "RELEASE"):
         window.event_simulate(key, value, x=x, y=y, **held)
         yield from wait_seconds(0.1)
     yield from wait_seconds(0.5)
 
 
+def confirm(place: Place, x: int, y: int) -> Steps:
+    """Enter in the dialog of a button that was pressed at a point, with the mouse over its title: over a field or a switch the key
+    would go there."""
+    move_mouse(place, x, y + UP_TO_TITLE)
+    yield from wait_seconds(0.3)
+    yield from press_key("RET", place.window)
+
+
 def type_text(text: str, window: Any = None) -> Steps:
     """Type lower-case letters, figures and underscores, where a field is being edited."""
-    window, (x, y) = window or get_window_and_view()[0], _mouse
-    names = dict(zip("0123456789", ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"), strict=True))
+    window, (x, y) = window or get_window_manager().windows[0], _mouse
+    keys = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "MINUS")
+    names = dict(zip("0123456789_", keys, strict=True))
     for letter in text:
         window.event_simulate(names.get(letter, letter.upper()), "PRESS", unicode=letter, x=x, y=y)
         window.event_simulate(names.get(letter, letter.upper()), "RELEASE", x=x, y=y)

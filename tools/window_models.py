@@ -18,6 +18,7 @@ from tools.window_actions import (
 )
 from tools.window_buttons import (
     Place,
+    confirm,
     find_button,
     get_sidebar,
     press,
@@ -29,8 +30,8 @@ from tools.window_buttons import (
 from tools.window_names import NAME, TOKEN
 from tools.window_shots import get_settings, monitor
 
-#: pixels from the mouse, which a dialog puts over its button, up to the one field
-UP_TO_FIELD = 40
+#: pixels from the mouse, which a dialog has a little below its title, down to the one field
+DOWN_TO_FIELD = 17
 
 
 def get_book() -> Any:
@@ -56,15 +57,14 @@ def use_models() -> Steps:
     sidebar = get_sidebar()
     library: Any = get_window_manager().latentman_library  # type: ignore[attr-defined]
     yield from find_button("latentman.list_models", sidebar)
-    yield from wait_until(lambda: get_book().is_listed and find_item() is not None, "the library")
+    yield from wait_until(lambda: library.rows and find_item() is not None, "the library")
     library.search = "hyper-sd sd 1.5"
     choose(library)
     yield from wait_seconds(1)
     yield from take_screenshot("32-offline")
     yield from press_until("latentman.allow_online", is_online)
     yield from wait_until(lambda: get_connection().connected, "the backend that may go online")
-    yield from wait_until(lambda: get_book().is_listed and find_item() is not None, "the library")
-    choose(library)
+    yield from wait_until(lambda: get_book().is_listed and library.rows and is_chosen(), "the model to be chosen again")
     yield from press("latentman.get_model", sidebar)
     yield from wait_until(lambda: get_book().error, "the hub's refusal")
     assert get_book().error_code == "gated", (get_book().error_code, get_book().error)
@@ -75,9 +75,9 @@ def use_models() -> Steps:
     yield from press_until("latentman.use_model", is_used)
     yield from take_screenshot("32-used")
     yield from press_until("latentman.remove_part", lambda: not is_used())
-    yield from press("latentman.remove_model", sidebar)
+    x, y = yield from press("latentman.remove_model", sidebar)
     yield from take_screenshot("32-remove")
-    yield from press_key("RET")
+    yield from confirm(sidebar, x, y)
     yield from wait_until(lambda: is_idle() and not find_item().is_here, "the model to be removed")
     yield from take_screenshot("32-removed")
     open_panels()
@@ -86,6 +86,12 @@ def use_models() -> Steps:
 def choose(library: Any) -> None:
     """Have it chosen in the list."""
     library.active = next(n for n, item in enumerate(get_book().items) if item.name == NAME)
+
+
+def is_chosen() -> bool:
+    """Whether it is chosen in the list."""
+    item = sys.modules[f"{KEY}.blender_addon.model_library"].find_active_item()
+    return item is not None and item.name == NAME
 
 
 def is_used() -> bool:
@@ -102,11 +108,12 @@ def give_token(sidebar: Place) -> Steps:
     """Type the token into its dialog."""
     x, y = yield from press("latentman.give_token", sidebar)
     yield from take_screenshot("32-token")
-    yield from press_at(sidebar, x, y + UP_TO_FIELD)
+    yield from press_at(sidebar, x, y - DOWN_TO_FIELD)
     yield from type_text(TOKEN)
     yield from take_screenshot("32-token-typed")
+    # the first ends typing
     yield from press_key("RET")
-    yield from press_key("RET")
+    yield from confirm(sidebar, x, y)
     yield from wait_until(lambda: get_book().sentence or get_book().error, "the token to be kept")
     assert not get_book().error, get_book().error
 

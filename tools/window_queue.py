@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,10 +23,14 @@ from tools.window_actions import (
     wait_until,
 )
 from tools.window_buttons import find_top, get_sidebar, press, press_at, press_until
-from tools.window_shots import check_panel_is_free, get_settings, monitor, press_ctrl_z_and_wait, set_up_shot
+from tools.window_shots import check_panel_is_free, get_current_scene, get_settings, monitor, press_ctrl_z_and_wait, set_up_shot
 
 #: seeds of the shots as they are queued; the fourth is of the second scene
 FIRST, SECOND, THIRD, OTHER = 600, 601, 602, 603
+#: the states of shots that nothing is done for any more
+ENDS = ("done", "failed", "cancelled", "partial")
+#: the object that the user moves meanwhile
+PROP = "Prop"
 #: pixels between two rows of a list, and from the top of the button beside it into the first
 ROW, INTO_LIST = 20, 15
 
@@ -66,6 +71,12 @@ def is_running(seed: int) -> bool:
     return get_states()[seed] == "running" and task is not None and task.stage == "denoising" and task.fraction > 0.2
 
 
+def wait_for_state(seed: int, reached: Callable[[], object], what: str) -> Steps:
+    """Wait until a shot has reached something; fails where it has ended otherwise."""
+    yield from wait_until(lambda: reached() or get_states()[seed] in ENDS, what)
+    assert reached(), [(row.state.value, row.message) for row in list_rows()]
+
+
 def choose_row(place: int) -> Steps:
     """Click on a row of the list."""
     sidebar = get_sidebar()
@@ -98,6 +109,30 @@ def queue_shots() -> Steps:
     yield from take_screenshot("19-queued")
 
 
+def move_prop() -> None:
+    """Move an object, with an undo step."""
+    window, area, _ = get_window_and_view()
+    for found in get_current_scene().objects:
+        found.select_set(found.name == PROP)
+    region = next(one for one in area.regions if one.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        assert bpy.ops.transform.translate("EXEC_DEFAULT", True, value=(1, 0, 0)) == {"FINISHED"}
+
+
+def undo_moves() -> Steps:
+    """Move an object twice and take it back twice, while a shot is being made."""
+    scene = get_current_scene()
+    scene.collection.objects.link(bpy.data.objects.new(PROP, None))
+    with bpy.context.temp_override(window=get_window_and_view()[0]):
+        bpy.ops.ed.undo_push(message="Add")
+    for _ in range(2):
+        move_prop()
+    assert bpy.data.objects[PROP].location.x == 2
+    for _ in range(2):
+        yield from press_ctrl_z_and_wait()
+    assert bpy.data.objects[PROP].location.x == 0, "Ctrl+Z took back something else"
+
+
 def use_queue() -> Steps:
     """The whole of it."""
     open_panels("QueuePanel")
@@ -113,13 +148,11 @@ def use_queue() -> Steps:
     yield from take_screenshot("19-ordered")
     monitor.phase = "the queue"
     yield from press("latentman.queue_start")
-    yield from wait_until(lambda: is_running(FIRST) or get_states()[FIRST] != "running", "the first shot")
-    before = get_states()
+    yield from wait_until(lambda: is_running(FIRST) or get_states()[FIRST] in ENDS, "the first shot")
     yield from take_screenshot("19-first")
-    for _ in range(2):
-        yield from press_ctrl_z_and_wait()
-    assert get_states().keys() == before.keys() and list_seeds() == [FIRST, OTHER, SECOND, THIRD], get_states()
-    yield from wait_until(lambda: is_running(OTHER), "the shot of the other scene")
+    yield from undo_moves()
+    assert list_seeds() == [FIRST, OTHER, SECOND, THIRD], get_states()
+    yield from wait_for_state(OTHER, lambda: is_running(OTHER), "the shot of the other scene")
     assert get_window_and_view()[0].scene.name != "Other Scene", "the window shows another scene"
     yield from press("latentman.queue_cancel()", picture="19-other")
     yield from wait_until(lambda: get_states()[OTHER] == "cancelled", "the end of the cancelled shot")
@@ -153,8 +186,7 @@ def make_rest() -> Steps:
     yield from choose_row(1)
     yield from press_until("latentman.queue_repeat", lambda: get_states()[OTHER] == "waiting")
     yield from press("latentman.queue_start")
-    ends = ("done", "failed", "cancelled", "partial")
-    yield from wait_until(lambda: all(state in ends for state in get_states().values()), "the rest of the queue")
+    yield from wait_until(lambda: all(state in ENDS for state in get_states().values()), "the rest of the queue")
     assert set(get_states().values()) == {"done"}, [(row.state.value, row.message) for row in list_rows()]
     other: Any = bpy.data.scenes["Other Scene"]
     assert [result.seed for result in other.latentman.results if result.seed == OTHER], "the other scene has no result"

@@ -510,7 +510,7 @@ def _drag_sidebar(by: int) -> Steps:
     """Make the sidebar wider, or narrower for a negative number of pixels, by its edge, which is within some pixels of its side."""
     window, _, region = get_window_and_view()
     before, side, y = region.width, region.x, region.y + region.height // 2
-    for x in (side + offset for offset in (0, 1, -1, 2, -2, 3, -3, 4, 5, 6)):
+    for x in (side + offset for offset in (0, 1, -1, 2, -2, 3, -3, *range(4, 11))):
         window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
         yield from wait_seconds(0.5)
         window.event_simulate("LEFTMOUSE", "PRESS", x=x, y=y)

@@ -18,13 +18,13 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
-from tools.window_buttons import Place, find_place, get_sidebar, press, press_at, press_key, press_until
+from tools.window_buttons import Place, confirm, find_place, get_sidebar, press, press_at, press_key, press_until
 from tools.window_shots import check_panel_is_free, find_layout, generate, get_current_scene, get_settings, monitor, wait_for_shot
 
 #: seeds of the two versions
 FIRST, SECOND = 700, 701
-#: pixels from the mouse, which a dialog puts over its button, up to the switch *Files, Too*
-UP_TO_FILES = 80
+#: pixels from the mouse, which a dialog has a little below its title, down to the switch *Files, Too*
+DOWN_TO_FILES = 33
 
 
 def show_sidebar() -> Generator[float | None, None, Place]:
@@ -40,6 +40,11 @@ def show_sidebar() -> Generator[float | None, None, Place]:
     place.region.active_panel_category = "LatentMan"
     yield from wait_seconds(1)
     return place
+
+
+def has_sequencer() -> bool:
+    """Whether the window shows a sequencer."""
+    return any(area.type == "SEQUENCE_EDITOR" for area in get_window_manager().windows[0].screen.areas)
 
 
 def get_strip() -> Any:
@@ -59,14 +64,17 @@ def use_sequencer() -> Steps:
     yield from generate("the first version", FIRST, steps=2)
     yield from generate("the second version", SECOND, steps=2)
     monitor.phase = "the sequencer's sidebar"
-    yield from press("latentman.to_sequencer()")
+    # pressed by hand, it shows a workspace with a sequencer
+    yield from press_until("latentman.to_sequencer()", has_sequencer)
     assert get_current_scene().sequence_editor is not None
-    yield from press("latentman.show_in_sequencer")
+    get_window_manager().windows[0].workspace = find_layout()
+    yield from wait_seconds(2)
+    yield from press_until("latentman.show_in_sequencer", has_sequencer)
     place = yield from show_sidebar()
     yield from take_screenshot("30-strip")
     tickets = {result.seed: result.ticket for result in get_settings().results}
     assert read_ticket() == tickets[SECOND]
-    yield from press_until(f"latentman.strip_version(ticket='{tickets[FIRST]}'", lambda: read_ticket() == tickets[FIRST], place)
+    yield from press_until(f'latentman.strip_version(ticket="{tickets[FIRST]}"', lambda: read_ticket() == tickets[FIRST], place)
     yield from take_screenshot("30-other-version")
     yield from undo_there(place)
     assert read_ticket() == tickets[SECOND], "Ctrl+Z does not bring the version back"
@@ -116,8 +124,8 @@ def remove_results() -> Steps:
     yield from take_screenshot("30-asked")
     yield from press_key("ESC")
     assert len(results) == count and any(folder.glob("*.png"))
-    yield from press("latentman.remove_result()")
-    yield from press_key("RET")
+    x, y = yield from press("latentman.remove_result()")
+    yield from confirm(get_sidebar(), x, y)
     yield from wait_until(lambda: len(get_settings().results) == count - 1, "the result to be removed")
     assert any(folder.glob("*.png")), "the files went with the entry"
     yield from remove_files(count - 1)
@@ -136,8 +144,8 @@ def remove_files(count: int) -> Steps:
     assert any(folder.glob("*.png"))
     sidebar = get_sidebar()
     x, y = yield from press("latentman.remove_result()", sidebar)
-    yield from press_at(sidebar, x, y + UP_TO_FILES)
+    yield from press_at(sidebar, x, y - DOWN_TO_FILES)
     yield from take_screenshot("30-asked-for-files")
-    yield from press_key("RET")
+    yield from confirm(sidebar, x, y)
     yield from wait_until(lambda: len(get_settings().results) == count - 1, "the result to be removed with its files")
     assert not any(folder.glob("*.png")), list(folder.iterdir())

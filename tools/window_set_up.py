@@ -25,7 +25,7 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
-from tools.window_buttons import Place, find_place, press, press_key, press_until
+from tools.window_buttons import Place, confirm, find_place, press, press_key, press_until
 from tools.window_first_clip import get_set_up, install_zip
 
 
@@ -170,9 +170,9 @@ def pair(place: Place) -> Steps:
     """*Pair...* with the line on the clipboard."""
     with serve_elsewhere() as text:
         get_window_manager().clipboard = text
-        yield from press("latentman.pair_backend", place)
+        x, y = yield from press("latentman.pair_backend", place)
         yield from take_screenshot("31-pairing")
-        yield from press_key("RET", place.window)
+        yield from confirm(place, x, y)
         yield from wait_for_backend()
         yield from take_screenshot("31-paired")
         yield from press_until("latentman.stop_backend", lambda: not get_connection().running)

@@ -21,19 +21,20 @@ def draw_assets_page(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
     except ShotError as error:
         draw_sentence(box, context, str(error), "ERROR")
         return
-    row = box.row()
     if build.busy:
-        draw_text(row, "The asset library is being made ...", "SORTTIME")
+        draw_text(box, "The asset library is being made ...", "SORTTIME")
         return
+    # a sentence has a line of its own: beside buttons it is cut off
     if not version:
-        draw_text(row, "Mannequin and clips for the Asset Browser: not installed", "ASSET_MANAGER")
-        row.operator("latentman.install_assets", icon="IMPORT")
+        draw_text(box, "Mannequin and clips for the Asset Browser: not installed", "ASSET_MANAGER")
+        box.operator("latentman.install_assets", icon="IMPORT")
     else:
         old = version != VERSION
         text = f"Made by version {version} of the extension" if old else "The asset library is up to date"
         if not registered:
             text = "The asset library is there, but the preferences do not name it"
-        draw_text(row, text, "ERROR" if old or not registered else "CHECKMARK")
+        draw_text(box, text, "ERROR" if old or not registered else "CHECKMARK")
+        row = box.row(align=True)
         row.operator("latentman.install_assets", text="Renew", text_ctxt=CONTEXT, icon="FILE_REFRESH")
         row.operator("latentman.open_assets_folder", text="", icon="FILE_FOLDER")
         row.operator("latentman.remove_assets", text="", icon="TRASH")

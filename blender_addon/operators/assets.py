@@ -257,6 +257,22 @@ def list_selected_bones(context: bpy.types.Context, armature: bpy.types.Object) 
     return {bone.name for bone in pose.bones if (bone.select if hasattr(bone, "select") else bone.bone.select)}
 
 
+class _Click:
+    """What the mouse button has used as it went down: Blender 5.2 calls an asset shelf's operator then, and once more as it goes
+    up; other versions do it once."""
+
+    def __init__(self) -> None:
+        self._used = ""
+
+    def is_over(self, asset: str, value: str) -> bool:
+        """Whether the click has used the asset already; ``value`` is the event's."""
+        used, self._used = self._used, asset if value == "PRESS" else ""
+        return value != "PRESS" and used == asset
+
+
+_click = _Click()
+
+
 class UseActionAsset(NeedsArmature, bpy.types.Operator):
     bl_idname = "latentman.use_action_asset"
     bl_label = "Use on Character"
@@ -287,6 +303,13 @@ class UseActionAsset(NeedsArmature, bpy.types.Operator):
         if context.area is not None and context.area.ui_type == "ASSETS" and find_active_asset(context) is None:
             return cls.refuse("Choose an Action in the Asset Browser first")
         return super().poll(context)
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
+        """Use it once for a click in the shelf."""
+        asset = self.relative_asset_identifier
+        if asset and _click.is_over(asset, event.value):
+            return {"CANCELLED"}
+        return self.execute(context)
 
     @report_motion_errors
     def execute(self, context: bpy.types.Context) -> OperatorResult:

@@ -15,7 +15,7 @@ from ..chosen_result import find_index, get_result_list, iter_results
 from ..connection import connection
 from ..error_places import Place
 from ..moving import remember_move
-from ..panel_base import draw_text
+from ..panel_base import CHARACTER_WIDTH, draw_name, draw_text
 from ..panel_memory import PanelMemory, apply_memory, make_memory_of_request, read_memory
 from ..paths import get_result_folder, make_stored_path, resolve
 from ..properties import get_scene_settings
@@ -25,6 +25,8 @@ from ..result_properties import LatentManResult, get_scene_of
 from ..result_shelf import shelf
 from ..result_words import write_removal
 from ..tasks.frames_folder import list_frames
+from ..translation import tr
+from ..translation.wrapping import wrap
 from ..typed_access import OperatorResult, get_layout
 from .dialogs import FolderDialog
 from .polls import NeedsResult
@@ -33,6 +35,8 @@ from .results import get_result
 
 #: bytes of a report that are read at most
 MAX_REPORT = 4 << 20
+#: pixels of the dialog of *Remove*, at a scale of 1
+DIALOG_WIDTH = 420
 
 
 class _Report(msgspec.Struct):
@@ -182,7 +186,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         if context.window_manager is None:
             return {"CANCELLED"}
         self._counts: dict[str, tuple[int, int]] = {}
-        return context.window_manager.invoke_props_dialog(self, width=420)
+        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the question."""
@@ -197,8 +201,9 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
             # found out once: the dialog is drawn many times
             folders = {get_result_folder(result) for result in chosen}
             self._counts[self.which] = sum(map(count_places, folders)), sum(len(list_frames(folder)) for folder in folders)
-        for line in write_removal([result.name for result in chosen], *self._counts[self.which], files=self.files):
-            draw_text(layout, line)
+        for sentence in write_removal([result.name for result in chosen], *self._counts[self.which], files=self.files):
+            for line in wrap(tr(sentence), int(DIALOG_WIDTH / CHARACTER_WIDTH)):
+                draw_name(layout, line)
 
     def _list_chosen(self, context: bpy.types.Context) -> list[LatentManResult]:
         result = get_result(context)

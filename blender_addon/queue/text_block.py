@@ -32,3 +32,5 @@ def _write(content: str) -> None:
     text = _find() or bpy.data.texts.new(NAME)
     text.clear()
     text.write(content)
+    # an editor shows where the cursor is, which is behind what was written
+    text.cursor_set(0)

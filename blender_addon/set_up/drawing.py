@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -72,15 +73,17 @@ def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context, preferenc
     version = next((one["version"] for one in plan["packages"] if one["name"] == "torch"), "")
     count = f" and {len(plan['packages']) - 1} more" if plan["packages"] else " and what it needs"
     draw_text(column, f"PyTorch {version}{count}", "PACKAGE")
-    python = f"Python {plan['python']}" if plan["is_python_fetched"] else plan["python"]
+    # where it is says a note below
+    python = f"Python {plan['python']}" if plan["is_python_fetched"] else Path(plan["python"]).name
     draw_text(column, python, "CONSOLE")
     about = "" if plan["is_exact"] else "about "
     left = plan["download"] - plan["present"]
-    come = f" ({write_size(plan['present'], 1)} are there)" if plan["present"] else ""
     if plan["files"]:
-        draw_text(column, f"From {plan['files']}", "FILE_FOLDER")
+        draw_sentence(column, context, f"From {plan['files']}", "FILE_FOLDER")
     else:
-        draw_text(column, f"To fetch: {about}{write_size(left, 1)}{come}", "IMPORT")
+        draw_text(column, f"To fetch: {about}{write_size(left, 1)}", "IMPORT")
+        if plan["present"]:
+            draw_text(column, f"There already: {write_size(plan['present'], 1)}", "BLANK1")
     draw_text(column, f"On the disk: {about}{write_size(plan['unpacked'], 1)}", "DISK_DRIVE")
     draw_text(column, f"Free there: {write_size(plan['free'], 1)}", "BLANK1")
     if preferences is not None:
@@ -134,12 +137,12 @@ def draw_set_up_page(layout: bpy.types.UILayout, context: bpy.types.Context, pre
 
     box = layout.box()
     current = find_current(get_backend_folder(context))
-    row = box.row()
-    draw_text(row, describe_environment(current) if current else "The backend is not set up", "CHECKMARK" if current else "INFO")
+    # in a line of its own: beside a button it is cut off
+    draw_text(box, describe_environment(current) if current else "The backend is not set up", "CHECKMARK" if current else "INFO")
     if set_up.state is SetUpState.IDLE:
+        row = box.row(align=True)
         row.operator("latentman.plan_set_up", text="Update..." if current else "Set Up...", text_ctxt=CONTEXT, icon="IMPORT")
         if current:
-            row = box.row(align=True)
             row.operator("latentman.repair_backend", icon="TOOL_SETTINGS")
             row.operator("latentman.move_backend", icon="FOLDER_REDIRECT")
             row.operator("latentman.remove_backend", icon="TRASH")

@@ -383,3 +383,13 @@ def test_a_figure_of_anything_is_a_picture():
 
 def test_the_operators_are_listed():
     assert set(asset_operators.CLASSES) <= set(operators.CLASSES)
+
+
+def test_a_click_that_calls_twice_uses_the_asset_once():
+    click = asset_operators._Click()
+    one, other = "latentman.blend/Action/a", "latentman.blend/Action/b"
+    # as Blender 5.2 calls for two clicks, and for one after the mouse button went up over another asset
+    assert [click.is_over(one, value) for value in ("PRESS", "RELEASE", "PRESS", "RELEASE")] == [False, True, False, True]
+    assert [click.is_over(one, "PRESS"), click.is_over(other, "RELEASE")] == [False, False]
+    # as other versions call
+    assert [click.is_over(one, value) for value in ("RELEASE", "RELEASE", "CLICK")] == [False, False, False]

@@ -62,6 +62,7 @@ def library(settings, monkeypatch):
     monkeypatch.setattr(shown_connection, "state", ConnectionState.CONNECTED)
     monkeypatch.setattr(shown_connection, "client", client)
     monkeypatch.setattr(shown_connection, "library_task", None)
+    monkeypatch.setattr(model_library, "_chosen", "")
     book.receive(messages.ModelList(ticket="", items=ITEMS))
     model_library.update_rows()
     found = model_library.find_library()
@@ -209,9 +210,16 @@ def test_rows_hold_nothing_that_a_file_would_tell(library):
     assert all(not row.name for row in library.rows)
     _choose(library, INK)
     book.receive(messages.ModelList(ticket="", items=(FAR, INK)))
-    model_library.update_rows()
+    assert model_library.update_rows() and not model_library.update_rows(), "what is new is drawn"
     # what was chosen stays chosen
     assert len(library.rows) == 2 and model_library.find_active_item() == INK
+    # and so it is after the backend was started again
+    book.forget()
+    model_library.update_rows()
+    assert not library.rows
+    book.receive(messages.ModelList(ticket="", items=(FAR, INK)))
+    model_library.update_rows()
+    assert model_library.find_active_item() == INK
 
 
 def test_a_token_is_sent_and_kept_nowhere(library):

@@ -111,7 +111,9 @@ def test_marked_shots_are_made_one_after_the_other_and_a_table_says_so(window, c
     results = properties.get_settings(bpy.context).results
     assert [(one.start, one.count, one.camera) for one in results] == [(1, 2, "Wide"), (3, 2, "Near"), (5, 2, "Far")]
     assert read_memory(results[1].panel).frames == (3, 4, 1)
-    lines = bpy.data.texts[NAME].as_string().splitlines()
+    text = bpy.data.texts[NAME]
+    assert text.current_line_index == 0, "an editor shows where the cursor is"
+    lines = text.as_string().splitlines()
     assert lines[0] == "3 of 3 done" and lines[2].split() == list(HEAD)
     assert lines[4].startswith(f"Shot 2  {scene}  Near    3 to 4") and "done in " in lines[4]
     assert bpy.ops.ed.undo() == {"FINISHED"} and _states() == ["done"] * 3, "no undo brings rows back"
@@ -415,7 +417,8 @@ class _Drawn:
 @pytest.mark.parametrize("state", RowState)
 def test_every_state_is_drawn(window, state):
     row_id = _queue(window, 1, 2)
-    runner.book.change(lambda queue: change_row(queue, row_id, state=state, message="Something went wrong.", seconds=90.0))
+    changes = {"message": "Something went wrong.", "seconds": 90.0, "folder": "/a/long/path"}
+    runner.book.change(lambda queue: change_row(queue, row_id, state=state, **changes))
     drawn = _Drawn()
     context = SimpleNamespace(region=SimpleNamespace(width=2000), preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)))
     queue_panel.QueuePanel.draw(SimpleNamespace(layout=drawn), context)
@@ -425,3 +428,5 @@ def test_every_state_is_drawn(window, state):
     assert ("latentman.queue_repeat" in told) == (state.ended)
     assert ("Settings are as they were when it was queued" in told) == (not state.ended)
     assert ("Something went wrong." in told) == (state not in (RowState.DONE, RowState.CANCELLED))
+    assert ("1.5 min" in told) == (state in (RowState.DONE, RowState.CANCELLED))
+    assert "/a/long/path" not in told, "it is cut off in a sidebar"

@@ -32,7 +32,7 @@ from latentman.blender_addon.result_words import (
     write_removal,
 )
 from latentman.blender_addon.results import add_result
-from latentman.blender_addon.shot_notice import notice
+from latentman.blender_addon.shot_notice import notice, write_notice
 from latentman.blender_addon.tasks.frames_folder import list_frames, store_report
 from latentman.shared import shot
 
@@ -546,6 +546,10 @@ def test_the_shelf_knows_what_is_on_disk(settings):
     shelf.forget([folder])
     _look_around()
     assert shelf.find(folder).frames == 2
+
+
+def test_a_short_time_is_a_short_word():
+    assert [write_notice(2, 2, 2, 0, seconds) for seconds in (0.2, 7.4)] == ["Done: 2 frames", "Done: 2 frames, in 7 s"]
 
 
 def test_the_notice_is_drawn_until_it_is_looked_at(settings):
