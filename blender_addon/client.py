@@ -22,8 +22,7 @@ from ..shared import curve_keys, key_entries, logs, messages, running
 from ..shared.endpoint import is_loopback, normalise_endpoint
 from .render_gate import gate
 
-#: how long a backend is waited for: one of which nothing is known, and one that is known to be there and may be busy with loading
-CONNECT_SECONDS, KNOWN_SECONDS = 10.0, 60.0
+CONNECT_SECONDS = 10.0
 #: how long the last words, such as a cancel, may take to go out
 LINGER_MILLISECONDS = 500
 logger = logs.get_logger(__name__)
@@ -63,11 +62,9 @@ class Unreadable:
 class BackendClient:
     """A connection to one backend. Every method may be called from the main thread; none blocks."""
 
-    def __init__(self, endpoint: str, *, is_known: bool = False) -> None:
-        """Start to connect; ``ConnectionLost`` arrives as an event if no backend answers in time, which is longer for one that is
-        known to be there."""
+    def __init__(self, endpoint: str) -> None:
+        """Start to connect; ``ConnectionLost`` arrives as an event if no backend answers in time."""
         self.endpoint = normalise_endpoint(endpoint)
-        self.patience = KNOWN_SECONDS if is_known else CONNECT_SECONDS
         self.events: queue.SimpleQueue[Event | ConnectionLost | Unreadable] = queue.SimpleQueue()
         self._context = zmq.Context()
         address = f"inproc://outgoing-{id(self)}"
@@ -155,7 +152,7 @@ class BackendClient:
             socket.connect(self.endpoint)
             for one in (socket, monitor, outgoing):
                 poller.register(one, zmq.POLLIN)
-            answered, deadline = False, time.monotonic() + self.patience
+            answered, deadline = False, time.monotonic() + CONNECT_SECONDS
             while True:
                 ready = dict(poller.poll(200))
                 with gate:

@@ -188,10 +188,9 @@ class Connection:
         start, self._start, self._ending = self._start, None, None
         self.process = BackendProcess(*start)
 
-    def connect(self, endpoint: str, *, is_known: bool = False) -> None:
-        """Connect to a backend that is already running; one that is known to be there may take longer to answer. Raises
-        ``EndpointError``."""
-        client = BackendClient(endpoint, is_known=is_known)
+    def connect(self, endpoint: str) -> None:
+        """Connect to a backend that is already running; raises ``EndpointError``."""
+        client = BackendClient(endpoint)
         if self.client:
             self.client.close()
         self.profiles.forget()

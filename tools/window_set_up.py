@@ -147,7 +147,10 @@ def move(place: Place) -> Steps:
 @contextmanager
 def serve_elsewhere() -> Iterator[str]:
     """A backend that is another user's; gives the line that it prints for who pairs."""
-    environment, out = os.environ | {"LATENTMAN_CONFIG": str(get_arguments()[1] / "other-config")}, get_arguments()[1]
+    out = get_arguments()[1]
+    # a backend that is announced in this user's folder would be taken for the user's own
+    folders = {"LATENTMAN_CONFIG": str(out / "other-config"), "LATENTMAN_DATA": str(out / "other-data")}
+    environment = os.environ | folders
     package = Path(sys.modules[KEY].__file__ or "").parent
     launch = [str(find_environment().python), str(package / "backend" / "launch.py"), "serve", "--pair"]
     with (out / "other-backend.log").open("w") as log:

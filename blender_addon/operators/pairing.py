@@ -75,8 +75,7 @@ def look_after_attempt() -> float | None:
         found = preferences.get_preferences(bpy.context)
         if found is not None:
             found.endpoint = ended.endpoint
-        # it has answered, and one that has just been started may be loading
-        connection.connect(ended.endpoint, is_known=True)
+        connection.connect(ended.endpoint)
     connection.redraw()
     return None
 

@@ -11,7 +11,6 @@ import pytest
 import zmq
 
 from latentman.blender_addon.backend_process import LAUNCHER
-from latentman.blender_addon.client import CONNECT_SECONDS
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.connection import connection
 from latentman.blender_addon.operators import pairing
@@ -65,7 +64,6 @@ def test_a_pasted_line_connects(studio):
     _finish()
     assert wait_until(connection, lambda: connection.connected or bool(connection.error), 30)
     assert connection.connected and not connection.error and connection.client.endpoint == endpoint
-    assert connection.client.patience > CONNECT_SECONDS, "a backend that is there is waited for"
     assert not bpy.ops.latentman.pair_backend.poll()
     # another time the address is enough
     connection.stop()
