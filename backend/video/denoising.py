@@ -28,6 +28,7 @@ from .run_context import Checkpoint
 from .sampling import Sampler
 from .selection import select_frames
 from .techniques import ClipContext, Technique
+from .techniques.fusion import TextureFusion
 
 #: latents this many times larger than those that denoising began with are no picture any more
 DIVERGED = 1000.0
@@ -252,10 +253,17 @@ class Denoising:
             gradients.append(gradient / scale)
         return output.detach(), gradients
 
+    def finish_surfaces(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The clip's pictures (3, H, W) as the fusion finishes them, which comes before what is around the surfaces."""
+        fusion = self.find_technique(TextureFusion)
+        return pictures if fusion is None else fusion.finish_pictures(pictures)
+
     def finish(self, pictures: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
-        """The clip's pictures (3, H, W) as the techniques finish them; one after the other where none does."""
+        """The clip's pictures (3, H, W) as all other techniques finish them, which have the last word; one after the other where
+        none does."""
         for technique in self._techniques:
-            if type(technique).finish_pictures is not Technique.finish_pictures:
+            finishes = type(technique).finish_pictures is not Technique.finish_pictures
+            if finishes and not isinstance(technique, TextureFusion):
                 pictures = technique.finish_pictures(list(pictures))
         return pictures
 

@@ -577,7 +577,7 @@ class ShotPipeline:
         """Finished pictures of the jointly denoised frames, and the look that they agree on."""
         assert fusion is not None
         decoded = list(self._decode_in_order(latents))
-        pictures = list(run.finish(decoded))
+        pictures = run.finish_surfaces(decoded)
         place, known = self._find_place(prompt, looks), looks.get(prompt)
         plate = place.plate if place is not None else Plate.empty(*self._source.size)
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
@@ -585,7 +585,8 @@ class ShotPipeline:
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
         look = replace(look, surroundings=self._find_surroundings(keyframes, pictures, look, place))
-        return self._lay_backgrounds(pictures, keyframes, plate, self._make_backgrounds(look, keyframes)), look
+        laid = self._lay_backgrounds(pictures, keyframes, plate, self._make_backgrounds(look, keyframes))
+        return list(run.finish(laid)), look
 
     # -- what is around the characters ----------------------------------------------------------------------------------
 
@@ -753,5 +754,5 @@ class ShotPipeline:
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
-        pictures = list(run.finish(list(self.decode(latents))))
-        return list(latents), self._lay_backgrounds(pictures, rows, look.plate, backgrounds)
+        pictures = run.finish_surfaces(list(self.decode(latents)))
+        return list(latents), list(run.finish(self._lay_backgrounds(pictures, rows, look.plate, backgrounds)))
