@@ -70,7 +70,7 @@ def test_the_panels_picture(shot_scene, character, tmp_path, monkeypatch):
     for module in (generate, polls):
         monkeypatch.setattr(module, "connection", fake)
     # how the starter is run is known without asking
-    monkeypatch.setattr(generate, "_learn_profile", lambda settings: None)
+    monkeypatch.setattr(generate, "learn_profile", lambda settings: None)
     settings = properties.get_scene_settings(shot_scene)
     declared = settings.bl_rna.properties["reference"]
     assert declared.subtype == "FILE_PATH" and settings.reference == "" and settings.reference_strength == -1
