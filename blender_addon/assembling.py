@@ -155,6 +155,8 @@ def write_sequence(path: Path, shots: Sequence[AssembledShot], otherwise: tuple[
             prompt = str(text.get("prompt", "")) if isinstance(text, dict) else ""
             name = make_strip_name(prompt, 0) if prompt and len(shots) == 1 else one.name
             add_image_strip(scene, [image.absolute() for image in one.images], one.frames[0], name, one.step)
+        # Blender 5.2 crashes over a scene that has never been evaluated
+        scene.view_layers[0].update()
         half = path.with_name(f"{path.stem}.half.blend")
         with silence_stdout():
             bpy.data.libraries.write(str(half), {scene}, path_remap="RELATIVE_ALL", compress=True)
