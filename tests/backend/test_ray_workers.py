@@ -26,6 +26,8 @@ from latentman.shared.shot import ShotError  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend.test_workers import METHOD  # noqa: E402
 
+# a Ray of one's own takes most of a minute to start and end
+pytestmark = pytest.mark.slow
 FRAMES, WORKERS = 20, 2
 
 
