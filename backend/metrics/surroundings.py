@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from ...shared.passes import FramePasses
+from ..video.distances import measure_distance
 from .frames import MeasuredFrame
 
 NAN = float("nan")
@@ -88,7 +88,7 @@ class Surroundings:
             self._sums = _Sums.make(shape), _Sums.make(shape), _Sums.make(shape)
         clear, halo, ghost = self._sums
         empty = frame.passes.surface_index[0] == 0
-        away = distance_transform_edt(~frame.mask) if frame.mask.any() else np.full(frame.mask.shape, np.inf)
+        away = measure_distance(frame.mask)
         clear.add(frame.image, empty & (away > CLEAR))
         halo.add(frame.image, empty & (away <= HALO))
         left = np.logical_or.reduce(self._covered) if self._covered else np.zeros_like(empty)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
 
+from .blurring import make_gaussian
+from .distances import measure_distance, take_nearest
 from .look import HALO
 
-#: standard deviation in pixels of the blur that shows how far from a hard mask's line a pixel's centre lies
-_LINE_SIGMA = 1.0
+#: standard deviation in pixels of the blur that shows how far from a hard mask's line a pixel's centre lies, and how many of these
+#: it reaches
+_LINE_SIGMA, _LINE_REACH = 1.0, 4.0
 #: pixels from the edge over which a frame's own colours begin to count
 _TRUSTED = 3.0
 
@@ -25,10 +27,8 @@ def estimate_coverage(surface: torch.Tensor) -> torch.Tensor:
     Passes have no half-covered pixels. A blurred mask says how far the outline lies from a pixel's centre, and so how much of the
     pixel lies within it: half of it at most beside slanted outlines, nothing beside upright and level ones.
     """
-    reach = int(4 * _LINE_SIGMA)
-    x = torch.arange(-reach, reach + 1, device=surface.device, dtype=torch.float32)
-    kernel = torch.exp(-(x**2) / (2 * _LINE_SIGMA**2))
-    kernel = kernel / kernel.sum()
+    kernel = make_gaussian(_LINE_SIGMA, surface.device, _LINE_REACH)
+    reach = len(kernel) // 2
     padded = F.pad(surface.float()[None, None], (reach, reach, reach, reach), mode="replicate")
     blurred = F.conv2d(F.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])[0, 0]
     within = _LINE_SIGMA * torch.special.ndtri(blurred.clamp(1e-4, 1 - 1e-4))
@@ -40,18 +40,8 @@ def weigh_inside(index: np.ndarray) -> np.ndarray:
     0 where it is 0, little at a surface's edge, 1 three pixels within."""
     out = np.zeros(index.shape, np.float32)
     for number in np.unique(index[index > 0]):
-        inside = distance_transform_edt(index == number) if (index != number).any() else np.full(index.shape, np.inf)
-        out += np.clip((inside - 0.5) / _TRUSTED, 0, 1) ** 2
+        out += np.clip((measure_distance(index != number) - 0.5) / _TRUSTED, 0, 1) ** 2
     return out
-
-
-def _take_nearest(picture: torch.Tensor, known: np.ndarray) -> torch.Tensor:
-    """The picture (3, H, W), its pixels that are not ``known`` (H, W) as the nearest that are."""
-    rows, cols = (
-        torch.from_numpy(at).to(picture.device)
-        for at in distance_transform_edt(~known, return_distances=False, return_indices=True)
-    )
-    return picture[:, rows, cols]
 
 
 def composite_surfaces(
@@ -73,12 +63,12 @@ def composite_surfaces(
     if place is not None and known is not None:
         colour = torch.from_numpy(place).to(picture.device).permute(2, 0, 1).float() / 127.5 - 1
         behind = torch.where(torch.from_numpy(known).to(picture.device), colour, picture)
-        clear = known | (distance_transform_edt(~seen) > HALO if seen.any() else True)
+        clear = known | (measure_distance(seen) > HALO)
         if clear.any() and not clear.all():
-            behind = _take_nearest(behind, clear)
+            behind = take_nearest(behind, clear)
     if shade is not None:
         behind = (behind + 1) * torch.from_numpy(shade).to(picture).permute(2, 0, 1) - 1
     if not seen.any():
         return behind
     coverage = estimate_coverage(surface)
-    return _take_nearest(picture, seen) * coverage + behind * (1 - coverage)
+    return take_nearest(picture, seen) * coverage + behind * (1 - coverage)

@@ -17,6 +17,7 @@ from ...shared.passes import FORMER_PASS_NAMES, FramePasses, check_arrays
 from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
 from .cameras import Camera
+from .distances import measure_distance
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
 from .mirroring import Mirror, mirror_texture
 from .source import PassesSource
@@ -66,7 +67,7 @@ class Plate:
     def add_frame(self, image: np.ndarray, surface: np.ndarray) -> Plate:
         """The plate with pixels of a frame (H, W, 3) uint8 where they are farther from its surfaces (H, W) bool than before: near
         a surface the background lies in its shadow."""
-        away = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, CLEAR)
+        away = measure_distance(surface)
         away = np.where(away > HALO, np.minimum(away, CLEAR), 0).astype(np.float32)
         better = away > self.distance
         return Plate(np.where(better[..., None], image, self.colour), np.where(better, away, self.distance))

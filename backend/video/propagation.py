@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 
+from .distances import take_nearest
 from .lattice import SurfaceLattice
 from .look import Look
 
@@ -28,10 +28,6 @@ def init_from_texture(look: Look, lattice: SurfaceLattice, backgrounds: Sequence
         if missing.any():
             there = there if there.any() else look.plate.known | bool(backgrounds)
             if there.any():
-                rows, cols = (
-                    torch.from_numpy(at[missing])
-                    for at in distance_transform_edt(~there, return_distances=False, return_indices=True)
-                )
-                picture[:, torch.from_numpy(missing)] = picture[:, rows, cols]
+                picture = torch.where(torch.from_numpy(missing).to(picture.device), take_nearest(picture, there), picture)
         out.append(picture)
     return torch.stack(out)

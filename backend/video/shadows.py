@@ -23,6 +23,7 @@ from scipy.ndimage import (
 )
 
 from ...shared.depth import compute_metric_depth
+from ...shared.overview import shrink
 from ...shared.passes import FramePasses
 from .cameras import Camera
 from .plate_filling import fill_along_horizon
@@ -103,7 +104,7 @@ def find_painted_shadow(image: np.ndarray, figure: np.ndarray) -> np.ndarray:
     factor = min(1.0, SOUGHT / max(height, width))
     small = zoom(image.mean(2), factor, order=1, grid_mode=True, mode="nearest") if factor < 1 else image.mean(2)
     small = gaussian_filter(small, 0.7)
-    body = _shrink_mask(figure, small.shape)
+    body = shrink(figure[None], *small.shape)[0]
     rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
     if not len(rows):
         return nothing
@@ -143,11 +144,6 @@ def find_painted_shadow(image: np.ndarray, figure: np.ndarray) -> np.ndarray:
         found.astype(np.float32), (height / found.shape[0], width / found.shape[1]), order=1, grid_mode=True, mode="nearest"
     )
     return np.asarray(large > 0.4)
-
-
-def _shrink_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    rows, columns = (((np.arange(count) + 0.5) * full / count).astype(int) for count, full in zip(shape, mask.shape, strict=True))
-    return mask[rows][:, columns]
 
 
 def measure_level(shadow: np.ndarray) -> float:

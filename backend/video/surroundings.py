@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from ...shared.passes import FramePasses
 from .cameras import Camera
+from .distances import measure_distance
 from .plate_filling import fill_along_horizon
 from .shadows import (
     EDGE,
@@ -232,7 +233,7 @@ def make_moving(
     surfaces = passes.surface_index > 0
     for n in np.unique(np.linspace(0, len(pictures) - 1, min(MOST_PICTURES, len(pictures))).round().astype(int)):
         picture, surface, camera = pictures[n], surfaces[n], cameras[n]
-        distance = distance_transform_edt(~surface) if surface.any() else np.full(surface.shape, 2 * EDGE)
+        distance = measure_distance(surface)
         plate = clean_plate(picture, distance, surface, shadows=shadows)
         if plate.tone is not None:
             tones.append(plate.tone)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from ....shared.passes import FramePasses
 from ....shared.shot import Fusion
+from ..blurring import blur
 from ..correspondence import shrink
 from ..edges import weigh_inside
 from ..lattice import SurfaceLattice, SurfaceTexture
@@ -108,7 +109,7 @@ class TextureFusion(Technique):
         if not (is_last and self.context.joint):
             return shown
         mask = self.lattice.mask(frame)
-        coarse = _blur((shown - picture) * mask, FINE_SIGMA) / _blur(mask, FINE_SIGMA).clamp(min=1e-4)
+        coarse = blur((shown - picture) * mask, FINE_SIGMA) / blur(mask, FINE_SIGMA).clamp(min=1e-4)
         return picture + coarse * mask
 
     def _fuse_pictures(self, clean: torch.Tensor, step: int) -> torch.Tensor:
@@ -150,21 +151,7 @@ class TextureFusion(Technique):
             shown = self.lattice.render(texture, n, picture)
             trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[n])).to(mask.device)[None]
             # thin parts, which the place behind them tints, keep the texture's colours
-            near = _blur(trusted, BAND_SIGMA) + LEAST_TRUST * _blur(mask, BAND_SIGMA)
-            shading = _blur((picture.float() - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
+            near = blur(trusted, BAND_SIGMA) + LEAST_TRUST * blur(mask, BAND_SIGMA)
+            shading = blur((picture.float() - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
             out.append(torch.where(mask > 0, shown + self.settings.shading * shading, picture.float()))
         return out
-
-
-def _make_gaussian(sigma: float, device: torch.device) -> torch.Tensor:
-    reach = int(3 * sigma)
-    x = torch.arange(-reach, reach + 1, device=device, dtype=torch.float32)
-    weight = torch.exp(-(x**2) / (2 * sigma**2))
-    return weight / weight.sum()
-
-
-def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of (C, H, W), zero outside."""
-    kernel = _make_gaussian(sigma, image.device)
-    rows = F.conv2d(image[:, None], kernel[None, None, None], padding=(0, len(kernel) // 2))
-    return F.conv2d(rows, kernel[None, None, :, None], padding=(len(kernel) // 2, 0))[:, 0]
