@@ -16,7 +16,7 @@ from ...shared.charts import Charts, decode_arrays, encode_arrays
 from ...shared.costume_files import IMAGE
 from ...shared.passes import PASS_LAYOUT, FramePasses
 from ...shared.shot import ShotError
-from .lattice import MIN_WEIGHT, SurfaceTexture, pack_cells, sample_frames, unpack_cells
+from .lattice import MIN_WEIGHT, SurfaceTexture, find_corners, sample_frames, sum_by_cell, unpack_cells
 from .look import SAME_SURFACE, Anchor, Look, Plate
 from .source import PassesSource
 from .surface_filling import SurfaceCells
@@ -33,7 +33,6 @@ BLEED = 1 / 64
 PAINTED = 3
 #: weight of a painted cell, far above that of one that some frames have seen
 FIRM = 10.0
-_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 
 
 @dataclass(frozen=True)
@@ -73,31 +72,18 @@ def sample_charts(charts: Charts, spacing: float) -> Iterator[Points]:
             yield Points(uv, rest, charts.surface[triangle].astype(np.int64), triangle, each)
 
 
-def find_corners(rest: np.ndarray, surface: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """The packed cells (N, 8) around points (N, 3) of surfaces (N,), and their trilinear weights (N, 8)."""
-    place = rest.astype(np.float64) / side
-    low = np.floor(place).astype(np.int64)
-    fraction = place - low
-    weights = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
-    return pack_cells(low[:, None] + _CORNERS[None], surface[:, None]), weights
-
-
 def collect_surface(charts: Charts, side: float) -> SurfaceCells:
     """The cells of ``side`` metres that the surfaces pass through, whether or not any frame shows them."""
-    cells: np.ndarray = np.empty(0, np.int64)
-    sums = np.empty((0, 4))
+    surface = SurfaceCells.empty(side)
     normals = charts.normals
     for points in sample_charts(charts, SPACING * side):
         corners, weights = find_corners(points.rest, points.surface, side)
         weights = np.where(weights > 1e-3, weights, 0.0)
         values = np.concatenate([normals[points.triangle], np.ones((len(corners), 1))], 1)
-        found, index = np.unique(corners, return_inverse=True)
-        own = np.stack([np.bincount(index.ravel(), (weights * axis[:, None]).ravel(), len(found)) for axis in values.T], 1)
-        found, own = found[own[:, 3] > 0], own[own[:, 3] > 0]
-        both, index = np.unique(np.concatenate([cells, found]), return_inverse=True)
-        sums = np.stack([np.bincount(index.ravel(), axis, len(both)) for axis in np.concatenate([sums, own]).T], 1)
-        cells = both
-    return SurfaceCells(side, cells, sums[:, :3], sums[:, 3], np.empty((0, 2), np.int64))
+        cells, sums, _ = sum_by_cell(corners, (weights * axis[:, None] for axis in values.T))
+        cells, sums = cells[sums[:, 3] > 0], sums[sums[:, 3] > 0]
+        surface = surface.merge(SurfaceCells(side, cells, sums[:, :3], sums[:, 3], surface.links[:0]))
+    return surface
 
 
 def read_colours(texture: SurfaceTexture, rest: np.ndarray, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,20 +216,16 @@ def paint_texture(texture: SurfaceTexture, charts: Charts, surface: int, image: 
         weights = weights * points.area[:, None] / texture.side**2
         colour = image[row, column, :3] / 127.5 - 1
         values = np.concatenate([colour, np.ones((len(colour), 1)), hit[:, None]], 1)
-        found, index = np.unique(corners, return_inverse=True)
-        sums.append(np.stack([np.bincount(index.ravel(), (weights * values[:, n, None]).ravel(), len(found)) for n in range(5)], 1))
+        found, own_sums, _ = sum_by_cell(corners, (weights * column[:, None] for column in values.T))
+        sums.append(own_sums)
         cells.append(found)
-    found, index = np.unique(np.concatenate(cells), return_inverse=True)
-    together = np.zeros((len(found), 5))
-    np.add.at(together, index.ravel(), np.concatenate(sums))
+    found, together, _ = sum_by_cell(np.concatenate(cells), np.concatenate(sums).T)
     touched = together[:, 4] > 0.05 * np.maximum(together[:, 3], 1e-12)
     found, together = found[touched], together[touched]
     fresh = np.concatenate([together[:, :3] / together[:, 3:4], np.ones((len(found), 1))], 1).astype(np.float32) * FIRM
-    fresh[:, 3] = FIRM
     new = SurfaceTexture(texture.side, torch.from_numpy(found), torch.from_numpy(fresh))
     kept = new.rows(texture.cells.cpu()) < 0
-    rest = replace(texture, cells=texture.cells.cpu()[kept], values=texture.values.cpu()[kept])
-    return new.merge(rest), painted / total if total else 0.0
+    return new.merge(texture.to(torch.device("cpu")).select(kept)), painted / total if total else 0.0
 
 
 @dataclass(frozen=True)
@@ -261,9 +243,7 @@ class Costume:
             {
                 **pictures,
                 **self.charts.arrays(),
-                "side": np.array(self.texture.side),
-                "cells": self.texture.cells.cpu().numpy(),
-                "values": self.texture.values.cpu().numpy(),
+                **self.texture.to_arrays(),
                 "prompt": np.array(self.prompt or " "),
             }
         )
@@ -273,13 +253,7 @@ class Costume:
         """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
         try:
             found = {name: array.copy() for name, array in decode_arrays(data).items()}
-            cells, values, side = found["cells"], found["values"], float(found["side"])
-            if (cells.dtype, values.dtype) != (np.int64, np.float32) or values.shape != (len(cells), 4) or cells.ndim != 1:
-                raise ValueError("its arrays are of other types")
-            if not (np.isfinite(side) and side > 0 and np.isfinite(values).all() and (np.diff(cells) > 0).all()):
-                raise ValueError("its cells are damaged")
-            texture = SurfaceTexture(side, torch.from_numpy(cells), torch.from_numpy(values))
-            return cls(texture, Charts.from_arrays(found), str(found["prompt"]).strip())
+            return cls(SurfaceTexture.from_arrays(found), Charts.from_arrays(found), str(found["prompt"]).strip())
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ShotError("costume", f"The costume cannot be read ({error}); dress the character again.") from error
 
@@ -327,10 +301,8 @@ class Costume:
                 "was made for, or dress this one.",
             )
         charts = replace(self.charts, names={n: names.get(table[n], self.charts.names[n]) for n in table})
-        numbers = {name: table[n] for n, name in charts.names.items()}
-        return Costume(
-            self.texture.renumber(table), charts.renumber({number: name for name, number in numbers.items()}), self.prompt
-        )
+        numbered = charts.renumber({table[n]: name for n, name in charts.names.items()})
+        return Costume(self.texture.renumber(table), numbered, self.prompt)
 
     def resample(self, side: float) -> SurfaceTexture:
         """Its texture in cells of another size."""

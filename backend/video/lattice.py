@@ -6,7 +6,7 @@ trilinear and linear in the number of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -48,6 +48,25 @@ def unpack_cells(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low = (1 << _BITS) - 1
     place = np.stack([cells >> shift & low for shift in (2 * _BITS, _BITS, 0)], -1) - (1 << _BITS - 1)
     return place, cells >> 3 * _BITS
+
+
+def find_corners(points: np.ndarray, ids: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """The packed cells (N, 8) of ``side`` metres around points (N, 3) of the objects ``ids`` (N,), and their trilinear weights
+    (N, 8) float64."""
+    place = points.astype(np.float64) / side
+    low = np.floor(place).astype(np.int64)
+    fraction = place - low
+    weights = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
+    return pack_cells(low[:, None] + _CORNERS[None], ids[:, None]), weights
+
+
+def sum_by_cell(cells: np.ndarray, columns: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different ones (C,) of packed ``cells`` of any shape, sorted; the sums (C, K) float64 of what each has in the K
+    ``columns``, which have the cells' shape; and the row of every one of the ``cells`` in both."""
+    found, rows = np.unique(cells, return_inverse=True)
+    rows = rows.reshape(cells.shape)
+    sums = np.stack([np.bincount(rows.ravel(), column.ravel(), len(found)) for column in columns], 1)
+    return found, sums, rows
 
 
 def sample_frames(frame_at: Callable[[int], FramePasses], among: Sequence[int], count: int = SAMPLED) -> Iterator[SurfaceFrame]:
@@ -101,21 +120,13 @@ def _measure_inside(frame: SurfaceFrame) -> np.ndarray:
 
 def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     """The visibility of cells of ``side`` metres in a frame."""
-    place = frame.key / side
-    low = np.floor(place).astype(np.int64)
-    fraction = place - low
-    trilinear = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
+    corners, weights = find_corners(frame.key, frame.ids, side)
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     inside = _measure_inside(frame)[frame.pixels]
     feather = np.clip((inside - 0.5) / FEATHER, MIN_VISIBILITY, 1)
     # the less surface a pixel covers, the nearer and the more frontal the view
     quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY) * feather**2
-    return Visibility(
-        frame.pixels,
-        pack_cells(low[:, None] + _CORNERS[None], frame.ids[:, None]),
-        trilinear.astype(np.float32),
-        quality.astype(np.float32),
-    )
+    return Visibility(frame.pixels, corners, weights.astype(np.float32), quality.astype(np.float32))
 
 
 def _paint(
@@ -152,6 +163,33 @@ class SurfaceTexture:
         """On a device."""
         doubtful = None if self.doubtful is None else self.doubtful.to(device)
         return SurfaceTexture(self.side, self.cells.to(device), self.values.to(device), doubtful)
+
+    def to_arrays(self, which: str = "") -> dict[str, np.ndarray]:
+        """For files; ``which`` stands before every name."""
+        arrays = {"side": np.array(self.side), "cells": self.cells.cpu().numpy(), "values": self.values.cpu().numpy()}
+        if self.doubtful is not None:
+            arrays["doubtful"] = self.doubtful.cpu().numpy()
+        return {which + name: array for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, found: Mapping[str, np.ndarray], which: str = "") -> SurfaceTexture:
+        """The inverse of ``to_arrays``. Raises ``ValueError`` or ``KeyError`` for arrays that no texture has."""
+        side, cells, values = (found[which + name] for name in ("side", "cells", "values"))
+        if cells.dtype != np.int64 or values.dtype != np.float32:
+            raise ValueError("its arrays are of other types")
+        if side.shape or not (np.isfinite(side) and float(side) > 0):
+            raise ValueError("its cells have no size")
+        doubtful = found.get(which + "doubtful")
+        if cells.ndim != 1 or values.shape != (len(cells), 4) or (cells[1:] <= cells[:-1]).any() or not np.isfinite(values).all():
+            raise ValueError("its texture is damaged")
+        if doubtful is not None and (doubtful.shape != cells.shape or doubtful.dtype != np.bool_):
+            raise ValueError("its texture is damaged")
+        return cls(
+            float(side),
+            torch.from_numpy(cells),
+            torch.from_numpy(values),
+            None if doubtful is None else torch.from_numpy(doubtful),
+        )
 
     def select(self, rows: torch.Tensor) -> SurfaceTexture:
         """Some of its cells, by ascending rows or by a (C,) bool."""
@@ -244,19 +282,20 @@ class SurfaceLattice:
         """(cells, 4) sums of weighted colours, and of weights, over the frames' pictures (3, H, W)."""
         total = torch.zeros((len(self._cells), 4), device=self._device)
         for n, picture in enumerate(pictures):
-            colour = picture.flatten(1)[:, self._pixels[n]].T.float()
-            blend_weight = self._compute_blend_weights(n, sharpness).flatten()
-            values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * blend_weight[:, None]
-            total.index_add_(0, self._index[n].flatten(), values)
+            self._splat(total, n, picture, self._compute_blend_weights(n, sharpness))
         return total
 
     def texture_of(self, frame: int, picture: torch.Tensor) -> torch.Tensor:
         """(cells, 4) sums of one frame's colours (3, H, W), each times how well its pixel sees, and of these weights."""
         total = torch.zeros((len(self._cells), 4), device=self._device)
+        self._splat(total, frame, picture, self._weight[frame] * self._quality[frame][:, None])
+        return total
+
+    def _splat(self, total: torch.Tensor, frame: int, picture: torch.Tensor, weights: torch.Tensor) -> None:
+        """Add a frame's colours (3, H, W), times the ``weights`` (N, 8) of its pixels in their cells, and these to ``total``."""
         colour = picture.flatten(1)[:, self._pixels[frame]].T.float()
-        weight = (self._weight[frame] * self._quality[frame][:, None]).flatten()
-        values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * weight[:, None]
-        return total.index_add_(0, self._index[frame].flatten(), values)
+        values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * weights.flatten()[:, None]
+        total.index_add_(0, self._index[frame].flatten(), values)
 
     def known_texture(self, texture: SurfaceTexture) -> torch.Tensor:
         """(cells, 4) the values of these cells in a texture with cells of the same size; 0 where it has none."""
@@ -279,11 +318,8 @@ class SurfaceLattice:
             return self.known_texture(texture)
         place, ids = unpack_cells(self._cells.cpu().numpy())
         # a cell's values are those at its low corner where the texture was made, and at its middle where it was coarsened
-        at = (place + 0.5) * self.side / texture.side - 0.5
-        low = np.floor(at).astype(np.int64)
-        fraction = at - low
-        weights = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
-        found = texture.get_values(torch.from_numpy(pack_cells(low[:, None] + _CORNERS[None], ids[:, None])).to(self._device))
+        corners, weights = find_corners((place + 0.5) * self.side / texture.side - 0.5, ids, 1.0)
+        found = texture.get_values(torch.from_numpy(corners).to(self._device))
         colour = found[..., :3] / found[..., 3:].clamp(min=1e-9)
         near = torch.from_numpy(weights).float().to(self._device)[..., None] * (found[..., 3:] > 0)
         total = near.sum(1)

@@ -138,9 +138,7 @@ class Look:
     def encode(self) -> bytes:
         """As an ``npz`` file without pickles."""
         arrays = {
-            "side": np.array(self.texture.side),
-            "cells": self.texture.cells.cpu().numpy(),
-            "values": self.texture.values.cpu().numpy(),
+            **self.texture.to_arrays(),
             "trajectory": self.anchor.trajectory.float().cpu().numpy(),
             "plate": self.plate.colour,
             "plate_distance": self.plate.distance,
@@ -150,14 +148,8 @@ class Look:
         }
         arrays |= {f"control_{n}": control.float().cpu().numpy() for n, control in enumerate(self.anchor.controls)}
         arrays |= {f"pass_{name}": array for name, array in self.anchor.passes.arrays().items()}
-        if self.texture.doubtful is not None:
-            arrays["doubtful"] = self.texture.doubtful.cpu().numpy()
         if self.filled is not None:
-            arrays |= {
-                "filled_side": np.array(self.filled.side),
-                "filled_cells": self.filled.cells.cpu().numpy(),
-                "filled_values": self.filled.values.cpu().numpy(),
-            }
+            arrays |= self.filled.to_arrays("filled_")
         if self.anchor.prompt:
             arrays["anchor_prompt"] = np.array(self.anchor.prompt)
         if self.anchor.control_scale is not None:
@@ -180,9 +172,8 @@ class Look:
             unpacked = unpack_npz(data)
             # torch wants arrays of its own that may be written to
             found = {name: read_npy(unpacked.pop(name)).copy() for name in list(unpacked)}
-            texture, filled = _decode_texture(found, ""), None
-            if "filled_side" in found:
-                filled = _decode_texture(found, "filled_")
+            texture = SurfaceTexture.from_arrays(found)
+            filled = SurfaceTexture.from_arrays(found, "filled_") if "filled_side" in found else None
             controls = tuple(torch.from_numpy(found[f"control_{n}"]) for n in range(sum(k.startswith("control_") for k in found)))
             # earlier versions called it the path
             trajectory = found["trajectory" if "trajectory" in found else "path"]
@@ -229,26 +220,6 @@ def _decode_others(found: dict[str, np.ndarray]) -> dict[str, Look]:
     if len(prompts) > MAX_PROMPTS:
         raise ValueError("it has more prompts than any shot")
     return {prompt: Look.decode(found[f"other_{n}"].tobytes(), is_other=True) for n, prompt in enumerate(prompts)}
-
-
-def _decode_texture(found: dict[str, np.ndarray], which: str) -> SurfaceTexture:
-    """The texture whose arrays' names begin with ``which``. Raises ``ValueError`` for arrays that none has."""
-    side, cells, values = (found[which + name] for name in ("side", "cells", "values"))
-    if cells.dtype != np.int64 or values.dtype != np.float32:
-        raise ValueError("its arrays are of other types")
-    if side.shape or not (np.isfinite(side) and float(side) > 0):
-        raise ValueError("its cells have no size")
-    doubtful = found.get(which + "doubtful")
-    if cells.ndim != 1 or values.shape != (len(cells), 4) or (cells[1:] <= cells[:-1]).any() or not np.isfinite(values).all():
-        raise ValueError("its texture is damaged")
-    if doubtful is not None and (doubtful.shape != cells.shape or doubtful.dtype != np.bool_):
-        raise ValueError("its texture is damaged")
-    return SurfaceTexture(
-        float(side),
-        torch.from_numpy(cells),
-        torch.from_numpy(values),
-        None if doubtful is None else torch.from_numpy(doubtful),
-    )
 
 
 def _check_arrays(found: dict[str, np.ndarray], trajectory: np.ndarray, controls: int) -> None:

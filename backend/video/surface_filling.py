@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from .correspondence import SurfaceFrame
-from .lattice import SurfaceTexture, compute_visibility, pack_cells, unpack_cells
+from .lattice import SurfaceTexture, compute_visibility, pack_cells, sum_by_cell, unpack_cells
 
 #: a step between cells that face opposite ways, as those of two sheets side by side, is longer than it looks by this many times its
 #: length; one that turns by up to 60 degrees is not
@@ -48,6 +48,11 @@ class SurfaceCells:
     weights: np.ndarray
     links: np.ndarray
 
+    @classmethod
+    def empty(cls, side: float) -> SurfaceCells:
+        """No surface."""
+        return cls(side, np.empty(0, np.int64), np.empty((0, 3)), np.empty(0), np.empty((0, 2), np.int64))
+
     def merge(self, other: SurfaceCells) -> SurfaceCells:
         """The cells of both, which have the same size."""
         return _join(self.side, [self, other])
@@ -60,11 +65,8 @@ def collect_surface_cells(frames: Iterable[SurfaceFrame], side: float) -> Surfac
 
 def _collect(frame: SurfaceFrame, side: float) -> SurfaceCells:
     seen = compute_visibility(frame, side)
-    cells, index = np.unique(seen.corners.ravel(), return_inverse=True)
-    index = index.reshape(seen.corners.shape)
-    parts = [seen.weights * axis[:, None] for axis in frame.normal.T]
-    normals = np.stack([np.bincount(index.ravel(), part.ravel(), len(cells)) for part in parts], 1)
-    weights = np.bincount(index.ravel(), seen.weights.ravel(), len(cells))
+    normals = (seen.weights * axis[:, None] for axis in frame.normal.T)
+    cells, sums, index = sum_by_cell(seen.corners, (*normals, seen.weights))
     # a pixel's own cell is the corner that is nearest to it
     own = index[np.arange(len(index)), seen.weights.argmax(1)]
     pairs = []
@@ -79,7 +81,7 @@ def _collect(frame: SurfaceFrame, side: float) -> SurfaceCells:
     links = np.unique(np.sort(np.concatenate(pairs), 1), axis=0)
     place, _ = unpack_cells(cells)
     apart = np.abs(place[links[:, 0]] - place[links[:, 1]]).max(1) > 1
-    return SurfaceCells(side, cells, normals, weights, links[apart])
+    return SurfaceCells(side, cells, sums[:, :3], sums[:, 3], links[apart])
 
 
 def _list_neighbours(frame: SurfaceFrame) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -94,14 +96,12 @@ def _list_neighbours(frame: SurfaceFrame) -> list[tuple[np.ndarray, np.ndarray]]
 
 def _join(side: float, parts: list[SurfaceCells]) -> SurfaceCells:
     if not parts:
-        return SurfaceCells(side, np.empty(0, np.int64), np.empty((0, 3)), np.empty(0), np.empty((0, 2), np.int64))
-    cells, index = np.unique(np.concatenate([part.cells for part in parts]), return_inverse=True)
-    given = np.concatenate([part.normals for part in parts])
-    normals = np.stack([np.bincount(index.ravel(), axis, len(cells)) for axis in given.T], 1)
-    weights = np.bincount(index.ravel(), np.concatenate([part.weights for part in parts]), len(cells))
-    rows = np.split(index.ravel(), np.cumsum([len(part.cells) for part in parts])[:-1])
+        return SurfaceCells.empty(side)
+    given = [np.concatenate([part.normals, part.weights[:, None]], 1) for part in parts]
+    cells, sums, index = sum_by_cell(np.concatenate([part.cells for part in parts]), np.concatenate(given).T)
+    rows = np.split(index, np.cumsum([len(part.cells) for part in parts])[:-1])
     links = np.concatenate([own[part.links] for own, part in zip(rows, parts, strict=True)])
-    return SurfaceCells(side, cells, normals, weights, np.unique(links, axis=0))
+    return SurfaceCells(side, cells, sums[:, :3], sums[:, 3], np.unique(links, axis=0))
 
 
 def _find_lattice_links(cells: np.ndarray) -> np.ndarray:

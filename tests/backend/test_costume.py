@@ -13,7 +13,6 @@ from latentman.backend.pictures import decode_rgba, encode_png
 from latentman.backend.video.costume import (
     Costume,
     collect_surface,
-    find_corners,
     make_atlas,
     measure_known,
     measure_overlap,
@@ -21,7 +20,7 @@ from latentman.backend.video.costume import (
     read_colours,
     sample_charts,
 )
-from latentman.backend.video.lattice import SurfaceTexture
+from latentman.backend.video.lattice import SurfaceTexture, find_corners, unpack_cells
 from latentman.backend.video.source import MemoryPasses
 from latentman.backend.video.surface_filling import fill_texture
 from latentman.shared.charts import Charts, measure_likeness
@@ -63,8 +62,6 @@ def _texture(charts, where=lambda rest: np.ones(len(rest), bool)) -> SurfaceText
         corners, weights = find_corners(points.rest, points.surface, SIDE)
         cells.append(corners[where(points.rest)][weights[where(points.rest)] > 1e-3])
     found = np.unique(np.concatenate(cells))
-    from latentman.backend.video.lattice import unpack_cells
-
     values = np.concatenate([_colour(unpack_cells(found)[0] * SIDE), np.ones((len(found), 1))], 1)
     return SurfaceTexture(SIDE, torch.from_numpy(found), torch.from_numpy(values.astype(np.float32)))
 
