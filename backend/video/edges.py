@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from .blurring import make_gaussian
 from .distances import measure_distance, take_nearest
+from .images import convert_to_picture
 from .look import HALO
 
 #: standard deviation in pixels of the blur that shows how far from a hard mask's line a pixel's centre lies, and how many of these
@@ -61,8 +62,7 @@ def composite_surfaces(
     picture = picture.float()
     behind, seen = picture, surface.cpu().numpy()
     if place is not None and known is not None:
-        colour = torch.from_numpy(place).to(picture.device).permute(2, 0, 1).float() / 127.5 - 1
-        behind = torch.where(torch.from_numpy(known).to(picture.device), colour, picture)
+        behind = torch.where(torch.from_numpy(known).to(picture.device), convert_to_picture(place, picture.device), picture)
         clear = known | (measure_distance(seen) > HALO)
         if clear.any() and not clear.all():
             behind = take_nearest(behind, clear)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .distances import take_nearest
+from .images import convert_to_picture
 from .lattice import SurfaceLattice
 from .look import Look
 
@@ -21,8 +22,7 @@ def init_from_texture(look: Look, lattice: SurfaceLattice, backgrounds: Sequence
     behind = backgrounds or [look.plate.fill_unknown()] * lattice.frame_count
     out = []
     for frame in range(lattice.frame_count):
-        plate = torch.from_numpy(behind[frame]).to(texture.device).permute(2, 0, 1).float() / 127.5 - 1
-        picture, known = lattice.paint(texture, frame, plate)
+        picture, known = lattice.paint(texture, frame, convert_to_picture(behind[frame], texture.device))
         there = known.cpu().numpy()
         missing = (lattice.mask(frame)[0].cpu().numpy() > 0) & ~there
         if missing.any():

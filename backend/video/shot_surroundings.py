@@ -149,8 +149,8 @@ class ShotSurroundings:
             surface = surface.to(picture.device)
             if backgrounds:
                 one = backgrounds[n]
-                known = one.share > 0.5
-                out.append(composite_surfaces(picture, surface, one.colour, known | plate.known if shares else known, one.shade))
+                known = one.known | plate.known if shares else one.known
+                out.append(composite_surfaces(picture, surface, one.colour, known, one.shade))
             elif shares:
                 out.append(composite_surfaces(picture, surface, plate.colour, plate.known))
             else:

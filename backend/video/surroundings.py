@@ -74,12 +74,12 @@ class Surroundings:
     level: float = 1.0
 
     def render(self, camera: Camera | None) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W, 3) float32 from 0 to 255, the background before a camera, and (H, W) float32 from 0 to 1, how much of a frame's
-        own background it replaces. Every camera sees the same before one that stands still."""
+        """(H, W, 3) float32 from 0 to 255, the background before a camera, and (H, W) bool where it replaces a frame's own. Every
+        camera sees the same before one that stands still."""
         if not self.cameras or camera is None:
-            return self.colour[0].astype(np.float32), (self.weight[0] > 0).astype(np.float32)
+            return self.colour[0].astype(np.float32), self.weight[0] > 0
         colour, left = self._compose(camera, *self.colour.shape[1:3])
-        return fill_along_horizon(colour, left > 0.5), np.ones(left.shape, np.float32)
+        return fill_along_horizon(colour, left > 0.5), np.ones(left.shape, bool)
 
     @property
     def replaced(self) -> np.ndarray | None:
@@ -245,11 +245,11 @@ def make_moving(
 
 @dataclass(frozen=True)
 class FrameBackground:
-    """One frame's background: ``colour`` (H, W, 3) float32 from 0 to 255 without shadows, ``share`` (H, W) float32, how much of the
-    frame's own it replaces, and ``shade`` (H, W, 3) float32, what is left of the light."""
+    """One frame's background: ``colour`` (H, W, 3) float32 from 0 to 255 without shadows, ``known`` (H, W) bool, where it replaces
+    the frame's own, and ``shade`` (H, W, 3) float32, what is left of the light."""
 
     colour: np.ndarray
-    share: np.ndarray
+    known: np.ndarray
     shade: np.ndarray
 
 
@@ -258,12 +258,12 @@ def make_background(
 ) -> FrameBackground:
     """The background of frame ``row`` of some passes, seen by ``camera``, None where that is not known. ``depth_range`` is the
     nearest and the farthest depth in metres, ``strength`` by how much shadows are stronger than the key frames' own."""
-    colour, share = around.render(camera)
+    colour, known = around.render(camera)
     shade = np.ones_like(colour)
     if around.tone is not None and strength > 0:
         shadow = find_shadow(around, passes, row, camera, depth_range) * (passes.surface_index[row] == 0)
         shade = darken(shade, shadow, np.minimum(around.tone * strength, 1).astype(np.float32)).astype(np.float32)
-    return FrameBackground(colour, share, shade)
+    return FrameBackground(colour, known, shade)
 
 
 def find_shadow(

@@ -159,10 +159,10 @@ def test_shadows_follow_their_pass(beach):
     moved = np.roll(shadow, 50, 1)
     body = np.roll(figure, 50, 1)
     shown = np.where(body[..., None], [200.0, 20, 20], np.where(figure[..., None], clean, picture)).astype(np.float32)
-    colour, share = around.render(None)
-    laid = FrameBackground(colour, share, 1 - np.clip(moved * 0.8 / around.level, 0, 1)[..., None] * around.tone)
+    colour, known = around.render(None)
+    laid = FrameBackground(colour, known, 1 - np.clip(moved * 0.8 / around.level, 0, 1)[..., None] * around.tone)
     picture = torch.from_numpy(shown / 127.5 - 1).permute(2, 0, 1)
-    made = composite_surfaces(picture, torch.from_numpy(body), laid.colour, laid.share > 0.5, laid.shade)
+    made = composite_surfaces(picture, torch.from_numpy(body), laid.colour, laid.known, laid.shade)
     made = made.permute(1, 2, 0).numpy() * 127.5 + 127.5
     expected = clean * (1 - moved[..., None] * tone)
     # a pixel on a slanted outline shows both
@@ -212,8 +212,8 @@ def test_a_background_turns_with_the_camera(orbit):
     around, pictures = orbit
     for angle in (0.1, 0.2, 0.45):
         true = _paint(angle)
-        made, share = around.render(_camera(angle))
-        assert (share == 1).all() and np.abs(made - true).mean() < 6
+        made, known = around.render(_camera(angle))
+        assert known.all() and np.abs(made - true).mean() < 6
         # the same picture in every frame, as it was
         assert np.abs(pictures[0].astype(float) - true)[:, :30].mean() > 12
     # a place that no key frame shows is filled once, so that it does not slide either

@@ -16,6 +16,7 @@ from ....shared.shot import ShotError, ShotRequest
 from ...models.downloads import hash_file
 from ...models.families import UNetFamily
 from ...models.image_model import ImageModel
+from ...video.images import convert_to_image
 from ...video.pipeline import ShotPipeline
 from ...video.run_context import RunContext
 from ..making import describe_rivals
@@ -34,8 +35,7 @@ def make_frames(rival: Rival, model: ImageModel, request: ShotRequest, passes: F
     started = time.perf_counter()
     latents = _denoise(rival, model, request, passes, run_context)
     run_context.record_time("denoising", started)
-    pictures = [((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8) for picture in pipeline.decode(latents)]
-    return torch.stack(pictures).permute(0, 2, 3, 1).cpu().numpy()
+    return np.stack([convert_to_image(picture) for picture in pipeline.decode(latents)])
 
 
 def _denoise(rival: Rival, model: ImageModel, request: ShotRequest, passes: FramePasses, run_context: RunContext) -> torch.Tensor:
