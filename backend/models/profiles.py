@@ -18,7 +18,7 @@ import msgspec
 from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
 from ...shared.shot import MAX_SIDE, ShotRequest
-from .family_layouts import LAYOUTS, FamilyLayout, find_layout
+from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_of_class
 from .folder_reading import INDEX
 from .hub_cache import find_cached_file
 from .names import find_distillation, find_steps
@@ -337,7 +337,7 @@ def list_scheduler_changes(profile: ModelProfile) -> dict[str, Any]:
 def describe_pipeline(pipeline: Any) -> ModelProfile:
     """The profile of a pipeline of diffusers that was loaded by other means: by its parts as they are now, and the settings of
     its folder. Raises ``ShotError`` for a settings file that cannot be used."""
-    layout = next((one for one in LAYOUTS if type(getattr(pipeline, one.part, None)).__name__ == one.denoiser), None)
+    layout = find_layout_of_class(type(getattr(pipeline, TRANSFORMER, None)).__name__)
     folder = str(pipeline.config.get("_name_or_path") or "")
     scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
     name = os.path.basename(os.path.normpath(folder)) if folder else ""
