@@ -35,6 +35,7 @@ from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.schedulers import make_scheduler
+from latentman.backend.models.settings_files import find_place_of_user
 from latentman.backend.models.shared_keys import share_keys
 from latentman.backend.models.z_image import bring_to_device
 from latentman.backend.video.look import Look
@@ -339,6 +340,22 @@ def test_it_is_recognised(case, capsys):
     assert f"a ControlNet for {layout.title}" in capsys.readouterr().out
     need = describe_plan(str(case.root / "base"), LoadOptions(device="cpu"), (64, 64))
     assert "to denoise" in need[0]
+
+
+def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
+    """What follows from that is the family's own; what flow matching does not know is refused, not passed over."""
+    monkeypatch.setenv("LATENTMAN_CONFIG", str(tmp_path))
+    base = case.root / "base"
+    path = find_place_of_user(str(base))
+    path.parent.mkdir(parents=True)
+    path.write_text('{"distilled": "turbo"}', encoding="utf-8")
+    layout, profile = case.model.family.layout, find_profile(case.name)
+    assert (profile.distilled, profile.steps, profile.guidance_scale) == ("turbo", *layout.distilled)
+    assert (profile.scheduler, profile.spacing, profile.get_size()) == ("euler", "", (layout.side, layout.side))
+    assert profile.origins["steps"].startswith("follows from distilled in ")
+    path.write_text('{"zero_terminal_snr": true}', encoding="utf-8")
+    with pytest.raises(ShotError, match="has no zero terminal SNR"):
+        check_model(case.name, 64, 64, Sampling(steps=3))
 
 
 # no model of one kind of diffusion is ever run as another
