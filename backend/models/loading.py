@@ -46,7 +46,7 @@ def load(
     """
     options = options or LoadOptions()
     device = device or choose_device(options.device)
-    dtype = choose_dtype(options, device)
+    dtype = asked = choose_dtype(options, device)
     source = find_model(name)
     try:
         source = _fetch(source, dtype, report)
@@ -57,6 +57,9 @@ def load(
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, layout, dtype)
         pipeline, warnings = loaded.pipeline, loaded.warnings
+        if layout is not None and dtype != asked and options.dtype != "auto":
+            precision = str(dtype).removeprefix("torch.")
+            warnings += (f"{layout.title} does not keep to what float16 can hold; it computes in {precision}.",)
         if source.is_control_usual:
             warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:

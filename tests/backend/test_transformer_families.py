@@ -308,6 +308,14 @@ def test_what_it_cannot_do_is_a_sentence(case):
     assert any("its end was left out" in sentence for sentence in long.warnings)
 
 
+def test_another_precision_than_was_asked_for_is_said(case):
+    """Float16 cannot hold what it computes."""
+    model = load(case.name, CPU, LoadOptions(dtype="float16"))
+    assert model.dtype == torch.bfloat16
+    said = f"{case.model.family.title} does not keep to what float16 can hold; it computes in bfloat16."
+    assert said in model.warnings and said not in case.model.warnings
+
+
 def test_rivals_are_not_for_it(case):
     """They are written for UNets; refused before anything is made."""
     with pytest.raises(ShotError, match="The rivals are made for Stable Diffusion and SDXL"):
