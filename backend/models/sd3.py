@@ -48,7 +48,7 @@ class StableDiffusion3(FlowFamily):
         return embeddings[0], {"pooled": pooled[0]}
 
     def list_sigmas(self, steps: int) -> Sequence[float] | int:
-        """See ``FlowFamily``."""
+        """The scheduler's own."""
         return steps
 
     def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
