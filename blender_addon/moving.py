@@ -17,13 +17,13 @@ from typing import Any
 import bpy
 
 from ..shared import logs
-from ..shared.costume_files import SUFFIX
+from ..shared.costume_files import is_costume
 from .compat import iter_strips
 from .connection import connection
 from .error_places import Place
 from .event_handlers import EventHandlers
 from .paths import get_output_folder, is_temporary, make_stored_path, resolve
-from .properties import get_scene_settings
+from .properties import get_kept_look, get_scene_settings
 
 logger = logs.get_logger(__name__)
 
@@ -103,15 +103,19 @@ def _make_setter(owner: Any, name: str, end: str = "") -> Callable[[str], None]:
 
 
 def _iter_result_holders() -> Iterator[tuple[PathHolder, str]]:
-    """Every result's folder and what the character wears, and the output setting of its scene."""
+    """Every result's folder and every costume that is worn, and the output setting of the scene that it is in."""
     for scene in bpy.data.scenes:
         settings = get_scene_settings(scene)
         for result in settings.results:
             if result.folder:
                 yield PathHolder(result.folder, _make_setter(result, "folder")), settings.output
-            character: Any = settings.character
-            if character is not None and character.latentman_look.endswith(SUFFIX):
-                yield PathHolder(character.latentman_look, _make_setter(character, "latentman_look")), settings.output
+    for one in bpy.data.objects:
+        worn = get_kept_look(one)[0]
+        # what is linked has its path from its own file
+        if is_costume(worn) and one.library is None:
+            scene_of = next((scene for scene in bpy.data.scenes if scene.objects.get(one.name) == one), None)
+            output = get_scene_settings(scene_of).output if scene_of is not None else ""
+            yield PathHolder(worn, _make_setter(one, "latentman_look")), output
 
 
 def _find_new_place(path: Path, moves: dict[Path, Path]) -> Path | None:

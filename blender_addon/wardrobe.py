@@ -18,8 +18,8 @@ from ..shared.charts import Charts, measure_likeness
 from ..shared.costume_files import (
     COSTUME,
     PAINT,
-    SUFFIX,
     add_costume,
+    is_costume,
     read_charts,
     read_costume,
     read_images,
@@ -37,11 +37,6 @@ from .tasks import frames_folder
 
 #: bytes of a report, and how like the surfaces must be that wear a costume
 MAX_REPORT, ALIKE = 64 << 20, 0.9
-
-
-def is_costume(kept: str) -> bool:
-    """Whether what a character keeps is a costume, and not the look of a job."""
-    return kept.endswith(SUFFIX)
 
 
 def read_kept_files(character: bpy.types.Object | None, kept: str) -> dict[str, bytes]:

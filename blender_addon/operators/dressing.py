@@ -9,7 +9,7 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 
 from ...shared import console, shot
-from ...shared.costume_files import SUFFIX, read_costume, with_paint
+from ...shared.costume_files import SUFFIX, is_costume, read_costume, with_paint
 from ...shared.dress_options import DressOptions
 from ...shared.files import write_atomically
 from ...shared.reference import take_reference
@@ -27,7 +27,7 @@ from ..paths import get_file_folder, get_output_folder, resolve
 from ..properties import get_kept_look
 from ..shot_notice import notice
 from ..typed_access import OperatorResult, get_scene
-from ..wardrobe import check_surface, find_worn_images, is_costume, unpack, wear
+from ..wardrobe import check_surface, find_worn_images, unpack, wear
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .generate import learn_profile
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
