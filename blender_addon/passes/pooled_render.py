@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import bpy
 import msgspec
@@ -21,14 +21,13 @@ from ...shared import shot
 from ...shared.machine import measure_memory
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
-from ...shared.passes_folder import OVERVIEW, save_frame
-from ...shared.picture_size import Crop
+from ...shared.passes_folder import save_frame
 from ..typed_access import SceneContext
 from .frame_queue import FrameQueue, Wanted
 from .process_count import choose_process_count, count_cores
 from .remote_render import LEAST_MEMORY, MEMORY_PER_BYTE, make_request
 from .render import MeasuredFrame, PassRender, RenderedFrame
-from .render_worker import REQUEST, RenderRequest, take_passes
+from .render_worker import REQUEST, RenderOptions, RenderRequest, take_passes
 from .second_blender import COPY, CopyError, SecondBlender, copy_file
 
 MODULE = "pooled_worker"
@@ -279,8 +278,7 @@ class PooledPassRender:
         self._save = str(folder.absolute())
         for index, message in self._advance(next_index, overview):
             if isinstance(message, RenderedFrame):
-                place = folder / OVERVIEW if overview else folder
-                save_frame(place, self._request.frames[index], message.passes, self.header)
+                save_frame(folder, self._request.frames[index], message.passes, self.header, overview=overview)
                 yield index, message.entry
             else:
                 yield index, msgspec.convert(message["entry"], FrameEntry)
@@ -400,28 +398,9 @@ def make_pooled_render(
     *,
     processes: int | None,
     warn: Callable[[str], None],
-    scope: str = "CHARACTER",
-    range_frames: tuple[int, ...] = (),
-    frame: Crop | None = None,
-    camera: bpy.types.Object | None = None,
-    motion_vectors: bool = False,
-    shadow: bool = False,
-    depth_range: tuple[float, float] | None = None,
-    plain_ground: bool = False,
-    ground: float | None = None,
+    **options: Unpack[RenderOptions],
 ) -> PooledPassRender:
     """A render of a shot's passes in so many Blenders, None for as many as are useful; other arguments and errors are those of
     ``PassRender``."""
-    options: dict[str, Any] = dict(
-        scope=scope,
-        range_frames=range_frames,
-        frame=frame,
-        camera=camera,
-        motion_vectors=motion_vectors,
-        shadow=shadow,
-        depth_range=depth_range,
-        plain_ground=plain_ground,
-        ground=ground,
-    )
     local = PassRender(context, character, frames, width, height, keep_scenes=True, **options)
     return PooledPassRender(local, make_request(context, character, frames, width, height, **options), processes, warn)

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ...shared import passes_folder
 from ...shared.manifest import PassesHeader
+from ...shared.passes_folder import save_frame
 from ..scene_choice import use_scene
 from .played_scene import prepare
 from .render import MeasuredFrame, PassRender
@@ -55,8 +55,7 @@ class _PooledWorker:
         """Render a frame, into files of OpenEXR in the folder ``save`` where one is named."""
         for frame in sizes.render(index, overview):
             if save:
-                folder = Path(save) / passes_folder.OVERVIEW if overview else Path(save)
-                passes_folder.save_frame(folder, self._request.frames[index], frame.passes, header)
+                save_frame(Path(save), self._request.frames[index], frame.passes, header, overview=overview)
             else:
                 leave_passes(self._folder, index, overview, frame.passes)
             seen = bool(frame.passes.mask.any())

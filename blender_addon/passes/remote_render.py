@@ -9,7 +9,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import bpy
 import msgspec
@@ -21,7 +21,7 @@ from ...shared.picture_size import Crop
 from ..typed_access import SceneContext
 from .played_scene import get_name
 from .render import PassRender, RenderedFrame
-from .render_worker import REQUEST, RenderRequest, take_passes
+from .render_worker import REQUEST, RenderOptions, RenderRequest, take_passes
 from .second_blender import COPY, CopyError, SecondBlender
 
 MODULE = "render_worker"
@@ -221,43 +221,11 @@ def make_render(
     frames: tuple[int, ...],
     width: int,
     height: int,
-    *,
-    scope: str,
-    range_frames: tuple[int, ...] = (),
-    frame: Crop | None = None,
-    camera: bpy.types.Object | None = None,
-    shadow: bool = False,
+    **options: Unpack[RenderOptions],
 ) -> RemotePassRender:
-    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``, shadows fall on a plain
-    ground."""
-    local = PassRender(
-        context,
-        character,
-        frames,
-        width,
-        height,
-        scope=scope,
-        range_frames=range_frames,
-        frame=frame,
-        is_copied=True,
-        camera=camera,
-        shadow=shadow,
-        plain_ground=True,
-    )
-    request = make_request(
-        context,
-        character,
-        frames,
-        width,
-        height,
-        scope=scope,
-        range_frames=range_frames,
-        frame=frame,
-        camera=camera,
-        shadow=shadow,
-        plain_ground=True,
-    )
-    return RemotePassRender(local, request)
+    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
+    local = PassRender(context, character, frames, width, height, is_copied=True, **options)
+    return RemotePassRender(local, make_request(context, character, frames, width, height, **options))
 
 
 def make_request(
@@ -267,7 +235,7 @@ def make_request(
     width: int,
     height: int,
     *,
-    scope: str,
+    scope: str = "CHARACTER",
     range_frames: tuple[int, ...] = (),
     frame: Crop | None = None,
     camera: bpy.types.Object | None = None,

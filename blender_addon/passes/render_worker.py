@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import bpy
 import msgspec
@@ -32,6 +32,20 @@ __all__ = ["prepare", "run"]
 REQUEST = "render.json"
 #: this Blender yields to the one with the window
 NICENESS = 5
+
+
+class RenderOptions(TypedDict, total=False):
+    """The options of ``PassRender`` that say what its passes show, wherever they are rendered."""
+
+    scope: str
+    range_frames: tuple[int, ...]
+    frame: Crop | None
+    camera: bpy.types.Object | None
+    motion_vectors: bool
+    shadow: bool
+    depth_range: tuple[float, float] | None
+    plain_ground: bool
+    ground: float | None
 
 
 class RenderRequest(msgspec.Struct, frozen=True):
