@@ -186,6 +186,19 @@ def test_costumes_move_with_the_results_that_they_came_from(empty_scene, data, t
         assert resolve(kept).read_bytes() == b"costume"
 
 
+def test_a_costume_that_was_opened_before_the_first_save_moves_beside_the_file(empty_scene, data, tmp_path):
+    wearer = bpy.data.objects.new("Wearer", None)
+    empty_scene.collection.objects.link(wearer)
+    costume = data / "results" / "costume-1" / "look" / frames_folder.COSTUME_FILE
+    costume.parent.mkdir(parents=True)
+    costume.write_bytes(b"costume")
+    properties.set_kept_look(wearer, str(costume), "a knight")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    assert properties.get_kept_look(wearer)[0] == f"//latentman/costume-1/look/{frames_folder.COSTUME_FILE}"
+    assert (tmp_path / "latentman" / "costume-1" / "look" / costume.name).read_bytes() == b"costume"
+    assert not costume.exists()
+
+
 def test_an_undo_to_before_the_first_save_finds_the_frames(empty_scene, data, tmp_path):
     bpy.ops.ed.undo_push(message="begin")
     _add_result(data / "results" / "job")
