@@ -124,11 +124,10 @@ def find_textures(folder: Path, bodies: list[bpy.types.Object]) -> dict[bpy.type
     return {body: look / f"texture_{numbers.get(body.name, 1)}.png" for body in bodies}
 
 
-def unpack(source: Path, folder: Path) -> tuple[Path, Charts, str]:
-    """Put a costume's file and its images into a folder of the project; returns the file there, its charts and its prompt. Raises
+def unpack(data: bytes, folder: Path) -> tuple[Path, str]:
+    """Put a costume's file and its images into a folder of the project; returns the file there and the costume's prompt. Raises
     ``ShotError``."""
-    data = read_costume(source)
-    images, charts = read_images(data), read_charts(data)
+    images = read_images(data)
     try:
         prompt = read_prompt(data)
     except (ValueError, KeyError):
@@ -138,7 +137,7 @@ def unpack(source: Path, folder: Path) -> tuple[Path, Charts, str]:
     frames_folder.store_file(path, data)
     for number, image in images.items():
         frames_folder.store_file(folder / f"texture_{number}.png", image)
-    return path, charts, prompt
+    return path, prompt
 
 
 def check_surface(character: bpy.types.Object, own: Charts, costume: Charts) -> None:
