@@ -35,8 +35,8 @@ from .paths import make_stored_path, resolve
 from .properties import get_kept_look, set_kept_look
 from .tasks import frames_folder
 
-#: bytes of a report, and how like the surfaces must be that wear a costume
-MAX_REPORT, ALIKE = 64 << 20, 0.9
+#: how like the surfaces must be that wear a costume
+ALIKE = 0.9
 
 
 def read_kept_files(character: bpy.types.Object | None, kept: str) -> dict[str, bytes]:
@@ -115,7 +115,7 @@ def wear(character: bpy.types.Object, path: Path, prompt: str, output: str = "")
 def find_textures(folder: Path, bodies: list[bpy.types.Object]) -> dict[bpy.types.Object, Path]:
     """The image of each body in a result's folder: its own, where its surfaces have one each, else the character's."""
     try:
-        report = json.loads(read_file(folder / "report.json", MAX_REPORT))
+        report = json.loads(read_file(folder / frames_folder.REPORT, frames_folder.MAX_REPORT))
         surfaces: Mapping[str, str] = report["costume"]["surfaces"]
         numbers = {str(name): int(number) for number, name in surfaces.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
