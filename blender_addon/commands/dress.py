@@ -19,7 +19,7 @@ from ...shared.reference import take_reference
 from ...shared.settings import with_settings
 from ..connection import Connection
 from ..passes.engine import switch_on_cycles
-from ..passes.staging import stage_character
+from ..passes.staged_character import stage_character
 from ..paths import get_file_folder
 from ..properties import complete_model
 from ..scene_choice import use_scene

@@ -22,7 +22,7 @@ from ..error_places import Place
 from ..look import apply_look
 from ..passes.render import check_modes
 from ..passes.render_set import get_bodies
-from ..passes.staging import stage_character
+from ..passes.staged_character import stage_character
 from ..paths import get_file_folder, get_output_folder, resolve
 from ..properties import get_kept_look
 from ..shot_notice import notice

@@ -134,7 +134,7 @@ def test_two_shots_show_one_person_and_what_was_painted(connection, shot_scene, 
     from latentman.backend.metrics.frames import prepare_frame
     from latentman.backend.metrics.pairs import find_inner, find_matched_points, sum_squared_differences
     from latentman.backend.pictures import decode_rgba, encode_png, read_png
-    from latentman.blender_addon.passes.staging import stage_character
+    from latentman.blender_addon.passes.staged_character import stage_character
     from latentman.blender_addon.tasks.dress import make_dress_request
     from latentman.blender_addon.tasks.shot import ShotTask
     from latentman.shared.costume_files import COSTUME, PAINT, with_files
