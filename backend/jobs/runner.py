@@ -97,6 +97,12 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
     Raises ``Interrupted`` when it was asked to stop, and ``ShotError``, ``OSError``, ``MemoryError`` or ``RuntimeError``
     (``explain_failure`` puts them into words); whatever happens, nothing on disk is lost.
     """
+    return finish(job, callbacks, lambda done: _generate(job, models, callbacks, done))
+
+
+def finish(job: Job, callbacks: RunCallbacks, generate: Callable[[set[int]], dict[str, Any]]) -> dict[str, Any]:
+    """The report of a job, whose frames on disk are told of; ``generate`` is called with their indices where some are missing,
+    makes the others and gives the report. Raises what it raises."""
     claim = Claim(job.folder.parent, job.name)
     try:
         done = set(job.list_finished_frames())
@@ -104,7 +110,7 @@ def run(job: Job, models: ModelCache, callbacks: RunCallbacks) -> dict[str, Any]
             callbacks.frame_stored(index)
         report = job.report()
         if report is None or len(done) < len(job.request.frames):
-            report = _generate(job, models, callbacks, done)
+            report = generate(done)
             job.store_report(report)
         return report
     finally:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,122 +15,35 @@ from ...shared.machine import release_free_memory
 from ...shared.model_profile import list_unset
 from ...shared.passes import FramePasses
 from ...shared.schedule import Mix
-from ...shared.settings import list_settings, with_settings
-from ...shared.shot import NOTHING, AsReleased, ShotError, ShotRequest
+from ...shared.settings import with_settings
+from ...shared.shot import NOTHING, ShotError, ShotRequest
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
-from ..models.prompts.parsing import split_loras
-from ..models.schedulers import list_schedule_warnings
 from ..reference_pictures import is_cut
-from .cameras import Camera, list_cameras, moves
 from .denoising import Denoising
-from .edges import composite_surfaces
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
+from .images import convert_to_image
 from .keyframe_selection import select_keyframes
 from .lattice import cell_side, sample_frames
 from .look import Anchor, Look, Plate
+from .look_filling import LookFiller
 from .memory import BatchBudget
-from .mirroring import Mirror, find_mirror
 from .noise import draw_noise, list_noise_sources
-from .prediction import list_control_scales, uses_guidance
+from .prediction import uses_guidance
 from .propagation import init_from_texture
 from .run_context import Interrupted, RunContext
+from .sampling_warnings import list_sampling_warnings
 from .selection import select_request
-from .shadows import find_ground_height
+from .shot_surroundings import ShotSurroundings
 from .source import MemoryPasses, PassesSource, compute_overview_scale, load_clip
-from .surface_filling import SurfaceCells, collect_surface_cells
-from .surroundings import FrameBackground, Horizon, Surroundings, make_background, make_moving, make_still
 from .techniques import ClipContext, Technique
 from .techniques.context import latent_size
 from .techniques.fusion import TextureFusion
 from .techniques.registry import build_techniques
-from .view_selection import bridge_views
-
-#: frames, about, in which the ground is sought
-GROUND_FRAMES = 48
-#: the largest guidance scale that models distilled to few steps take
-MOST_GUIDANCE = 2.0
-NOT_SYMMETRIC = (
-    "What the shot shows of the characters is not the same left and right in their rest pose, so nothing was taken from the other "
-    "side; switch Symmetric off."
-)
-#: frames from which the surface of a shot is known, spread over it
-SURFACE_FRAMES = 64
 
 __all__ = ["Interrupted", "RunContext", "ShotPipeline"]
-
-
-def _convert_to_image(picture: torch.Tensor) -> np.ndarray:
-    return ((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-
-def _list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str]:
-    """Sentences about a request that can be run and will not look right. Raises ``ShotError`` for one that cannot be sampled."""
-    sampling = request.sampling
-    from_zero = request.get_method().get_released().steps_from_zero
-    chosen = (sampling.steps, sampling.scheduler, sampling.spacing, latent_size(model, request))
-    scheduler = model.make_scheduler(*chosen, from_zero=from_zero)
-    steps = len(scheduler.timesteps)
-    found = list(list_schedule_warnings(scheduler))
-    scales = zip(*(list_control_scales(model, request, step, steps) for step in range(steps)), strict=True)
-    for kind, use, strengths in zip(model.controls, model.control_uses, scales, strict=True):
-        if use.strength and sampling.control_scale and not any(strengths):
-            found.append(f"The ControlNet for {kind} works at none of the {steps} steps; let it begin earlier or end later.")
-    found += _list_few_step_warnings(model, request)
-    found += _list_released_warnings(model, request, scheduler)
-    if model.distilled and not model.takes_guidance_scale and sampling.guidance_scale > MOST_GUIDANCE:
-        found.append(
-            f"The model was distilled to few steps ({model.distilled}) and takes little guidance: at "
-            f"{sampling.guidance_scale:g} its frames become noise; use 1 to {MOST_GUIDANCE:g}."
-        )
-    return found
-
-
-def _list_released_warnings(model: ImageModel, request: ShotRequest, scheduler: Any) -> list[str]:
-    """A sentence about what is asked to be as in the authors' code and is the same in both with these settings."""
-    method, sampling = request.get_method(), request.sampling
-    if method.as_released is None:
-        return []
-    released, guidance = method.as_released, method.guidance
-    full = guidance is not None and guidance.gradient == "full"
-    usual = model.make_scheduler(sampling.steps, sampling.scheduler, sampling.spacing, latent_size(model, request))
-    matched = bool(guidance or method.alignment) and method.matching == "hungarian"
-    works = {
-        "steps_from_zero": not torch.equal(scheduler.timesteps, usual.timesteps),
-        "centred": matched,
-        "omit_direct": full and usual.config.get("prediction_type") != "sample",
-        "omit_conditional": full and uses_guidance(model, request),
-        "omit_controlnet": full,
-        "omit_attention": full and method.cross_frame_attention,
-        "clamp": guidance is not None,
-    }
-    idle = [
-        declared.setting.label
-        for declared in list_settings(AsReleased)
-        if getattr(released, declared.name) and not works[declared.name]
-    ]
-    if not idle:
-        return []
-    return [f"Of what is to be as in the authors' code, this changes nothing with these settings: {', '.join(idle)}."]
-
-
-def _list_few_step_warnings(model: ImageModel, request: ShotRequest) -> list[str]:
-    """A sentence about a LoRA for few steps that only the prompt names, which whoever made the request need not have known."""
-    profile, sampling = model.profile, request.sampling
-    origin = profile.origins.get("distilled", "") if profile is not None else ""
-    if profile is None or not profile.distilled or not origin.startswith("LoRA ") or not split_loras(request.text.prompt)[1]:
-        return []
-    pairs = (
-        (f"{profile.steps} steps", sampling.steps == profile.steps),
-        (f"guidance {profile.guidance_scale:g}", sampling.guidance_scale == profile.guidance_scale),
-        (f"the scheduler '{profile.scheduler}'", sampling.scheduler == profile.scheduler),
-    )
-    wanted = [text for text, is_so in pairs if not is_so]
-    if not wanted:
-        return []
-    return [f"The {origin} of the prompt is for few steps and wants {', '.join(wanted)}; set them for frames as it was made for."]
 
 
 def find_noise_cell_side(source: PassesSource) -> float:
@@ -212,22 +124,25 @@ class ShotPipeline:
                 # a look that is kept is kept, whatever was said to it
                 self._given = {request.text.prompt: next(iter(self._given.values()))}
         self._same_settings, self._is_finalized, self._noise = same_settings, finalized, noise
-        self._given = {prompt: self._complete_look(one) for prompt, one in self._given.items()}
+        self._around = ShotSurroundings(
+            source, self._method, self._rows, self._load_clip, is_part=self._is_part, same_settings=same_settings
+        )
+        self._given = {prompt: self._around.complete_look(one) for prompt, one in self._given.items()}
         self._text: dict[bool, TextConditions] = {}
         self._reference, self._seen = self._check_reference(reference), dict[bool, ReferenceConditions]()
-        self._surface_cells: SurfaceCells | None = None
+        self._filler = LookFiller(source, self._method, run_context)
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         self._inputs, self._anchor_row = given, 0
         self._chosen_keyframes = tuple(keyframes)
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
-        run_context.add_warnings(_list_sampling_warnings(model, request))
+        run_context.add_warnings(list_sampling_warnings(model, request))
 
     def frames(self) -> Iterator[np.ndarray]:
         """The finished frames in order, (H, W, 3) uint8."""
         for picture in self.pictures():
-            yield _convert_to_image(picture)
+            yield convert_to_image(picture)
 
     def pictures(self) -> Iterator[torch.Tensor]:
         """The finished frames in order, (3, H, W) float32 around [-1, 1]."""
@@ -243,7 +158,7 @@ class ShotPipeline:
         """Every frame that is not ``done``, with its index, as soon as it is finished, the key frames first whether they are done
         or not; ``foreign`` frames are done by others and never key frames. Equal frames come out however much is done."""
         for index, picture in self._iter_pictures(done, foreign):
-            yield index, _convert_to_image(picture)
+            yield index, convert_to_image(picture)
 
     @property
     def batch_frames(self) -> int:
@@ -253,7 +168,7 @@ class ShotPipeline:
     def make_batch(self, rows: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Frames that are no key frames, with their indices, made together from the finished look that was given."""
         for row, picture in zip(rows, self._propagate(self._given, list(rows))[1], strict=True):
-            yield row, _convert_to_image(picture)
+            yield row, convert_to_image(picture)
 
     def latents(self) -> torch.Tensor:
         """(F, C, h, w) clean latents. Raises ``ShotError`` when they diverge or the memory is too small."""
@@ -312,17 +227,11 @@ class ShotPipeline:
                 if not found and (look is None or not self._has_place(look)):
                     # without an anchor from another job a shot needs a frame to attend to
                     found = rows[:1]
-                if self._turns and not self._is_finalized:
-                    found = self._bridge_views(found, rows, look)
+                if self._around.turns and not self._is_finalized:
+                    found = self._around.bridge_views(found, rows, look if look is not None and self._has_place(look) else None)
             if found:
                 chosen[prompt] = rows if len(found) == len(rows) else found
         return chosen
-
-    def _bridge_views(self, found: list[int], rows: list[int], look: Look | None) -> list[int]:
-        """Key frames ``found`` among ``rows`` in an order in which their backgrounds overlap, and some more where it takes them."""
-        around = look.surroundings if look is not None and self._has_place(look) else None
-        cameras = {row: self._cameras[row] for row in rows}
-        return bridge_views(found, rows, cameras, Horizon(self._ground), () if around is None else around.cameras)
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
         """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it
@@ -469,7 +378,7 @@ class ShotPipeline:
             noise_given=self._noise is not None,
             run_context=run_context or self._run_context,
             batch_budget=self._batch_budget,
-            turning=self._find_turning(rows, look, anchor, joint=joint),
+            turning=self._around.find_turning(rows, look, anchor, joint=joint),
             replaced=None if joint or look is None or look.surroundings is None else look.surroundings.replaced,
             shot_cell_side=lambda: self._cell_side,
         )
@@ -554,7 +463,7 @@ class ShotPipeline:
 
     def _has_place(self, look: Look) -> bool:
         """Whether the surroundings of a look that was given are this shot's."""
-        turns_too = not self._turns or (look.surroundings is not None and bool(look.surroundings.cameras))
+        turns_too = not self._around.turns or (look.surroundings is not None and bool(look.surroundings.cameras))
         return self._same_settings and turns_too
 
     def _find_place(self, prompt: str, looks: Mapping[str, Look]) -> Look | None:
@@ -581,151 +490,19 @@ class ShotPipeline:
         place, known = self._find_place(prompt, looks), looks.get(prompt)
         plate = place.plate if place is not None else Plate.empty(*self._source.size)
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
-            plate = plate.add_frame(_convert_to_image(picture), surface)
+            plate = plate.add_frame(convert_to_image(picture), surface)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
-        look = replace(look, surroundings=self._find_surroundings(keyframes, pictures, look, place))
-        laid = self._lay_backgrounds(pictures, keyframes, plate, self._make_backgrounds(look, keyframes))
-        return list(run.finish(laid)), look
-
-    # -- what is around the characters ----------------------------------------------------------------------------------
-
-    @cached_property
-    def _cameras(self) -> dict[int, Camera]:
-        """The cameras of the frames that are made; none where they are not known."""
-        rows = list(self._rows)
-        return dict(zip(rows, list_cameras(self._source.overview_manifest(rows)), strict=False))
-
-    @cached_property
-    def _turns(self) -> bool:
-        """Whether the background turns with a camera that moves: where surroundings are rendered, their places say where it is."""
-        background = self._method.background
-        if background is None or not background.follow_camera or self._method.fusion is None or self._is_part:
-            return False
-        return moves(list(self._cameras.values()), *self._source.size) and not self._has_scenery
-
-    @cached_property
-    def _has_scenery(self) -> bool:
-        """Whether what is around the characters is rendered, too."""
-        manifest = self._source.overview_manifest(list(self._rows))
-        return manifest is not None and any(not entry.character for entry in manifest.surfaces)
-
-    @cached_property
-    def _ground(self) -> float | None:
-        """The height of the ground under the feet in metres; None where it is not known."""
-        rows = list(self._rows)
-        manifest = self._source.overview_manifest(rows)
-        if manifest is None or not self._cameras:
-            return None
-        heights = []
-        # in some of many frames a foot is down
-        rows = rows[:: max(1, len(rows) // GROUND_FRAMES)]
-        for row in rows:
-            small = self._source.overview(row)
-            heights.append(find_ground_height(small.depth[0], small.mask[0], self._cameras[row], manifest.near, manifest.far))
-        lowest = min(heights)
-        return lowest if np.isfinite(lowest) else None
-
-    def _find_turning(
-        self, rows: list[int], look: Look | None, anchor: Anchor | None, *, joint: bool
-    ) -> tuple[tuple[Camera, ...], Horizon] | None:
-        """What a clip's techniques know of a background that turns; None where it does not."""
-        turns = self._turns if joint else look is not None and look.surroundings is not None and bool(look.surroundings.cameras)
-        if not turns or any(row not in self._cameras for row in rows) or (anchor is not None and anchor.camera is None):
-            return None
-        before = [anchor.camera] if anchor is not None and anchor.camera is not None else []
-        return (*before, *(self._cameras[row] for row in rows)), Horizon(self._ground if joint else None)
-
-    def _find_surroundings(
-        self, keyframes: list[int], pictures: list[torch.Tensor], look: Look, place: Look | None
-    ) -> Surroundings | None:
-        """What is around the characters, of finished key frames and what there was before; None where frames keep their own."""
-        shadows = self._method.shadows is not None and not self._has_scenery
         former = None if place is None else place.surroundings
-        passes = self._load_clip(keyframes)
-        if self._turns:
-            images = [_convert_to_image(picture) for picture in pictures]
-            cameras = [self._cameras[row] for row in keyframes]
-            return make_moving(images, passes, cameras, list(self._cameras.values()), self._ground, former, shadows=shadows)
-        if not shadows:
-            return None
-        # only shadows without a pass need the ground
-        return self._make_still(look, passes.shadow, former, self._ground if passes.shadow is None else None)
-
-    def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None, ground: float | None) -> Surroundings:
-        figure = look.anchor.passes.surface_index[0] > 0
-        return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground)
-
-    def _complete_look(self, look: Look) -> Look:
-        """A look that was made before looks had surroundings, with them."""
-        done = self._method.shadows is None or not self._same_settings or look.surroundings is not None
-        if done or self._has_scenery:
-            return look
-        # from the look alone, so that every part of a shot has the same
-        return replace(look, surroundings=self._make_still(look, look.anchor.passes.shadow, None, None))
-
-    def _make_backgrounds(self, look: Look, rows: list[int]) -> list[FrameBackground]:
-        """The backgrounds of the frames ``rows``; empty where frames keep their own."""
-        around, shadows = look.surroundings, self._method.shadows
-        if around is None:
-            return []
-        passes, manifest = self._load_clip(rows), self._source.manifest(rows)
-        depth_range = (0.0, 0.0) if manifest is None else (manifest.near, manifest.far)
-        strength = 0.0 if shadows is None else shadows.strength
-        return [make_background(around, passes, n, self._cameras.get(row), depth_range, strength) for n, row in enumerate(rows)]
-
-    def _lay_backgrounds(
-        self, pictures: list[torch.Tensor], rows: list[int], plate: Plate, backgrounds: list[FrameBackground]
-    ) -> list[torch.Tensor]:
-        """The finished pictures of the frames ``rows`` with their surfaces cut out of latents that mix them with the place. The
-        place is their ``backgrounds``, or the plate where frames share it."""
-        fusion, background = self._method.fusion, self._method.background
-        if not backgrounds and (fusion is None or not fusion.finish):
-            return pictures
-        # before a camera that moves, a plate is not what lies at the same pixel
-        shares = background is not None and background.until >= 1 and not self._turns
-        surfaces = torch.from_numpy(self._load_clip(rows).surface_index > 0)
-        out = []
-        for n, (picture, surface) in enumerate(zip(pictures, surfaces, strict=True)):
-            surface = surface.to(picture.device)
-            if backgrounds:
-                one = backgrounds[n]
-                known = one.share > 0.5
-                out.append(composite_surfaces(picture, surface, one.colour, known | plate.known if shares else known, one.shade))
-            elif shares:
-                out.append(composite_surfaces(picture, surface, plate.colour, plate.known))
-            else:
-                out.append(composite_surfaces(picture, surface))
-        return out
+        look = replace(look, surroundings=self._around.find_surroundings(keyframes, pictures, look, former))
+        laid = self._around.lay_backgrounds(pictures, keyframes, plate, self._around.make_backgrounds(look, keyframes))
+        return list(run.finish(laid)), look
 
     def _fill_looks(self, looks: Mapping[str, Look]) -> dict[str, Look]:
         """The looks with colours for all of the surface that the shot's frames show; a look that is of this very shot has them."""
         if self._is_finalized or self._method.keyframes is None:
             return dict(looks)
-        filled = {}
-        for prompt, look in looks.items():
-            surface = self._collect_surface_cells(look.texture.side)
-            filled[prompt] = look.fill(surface, self._find_mirror(surface))
-        return filled
-
-    def _find_mirror(self, surface: SurfaceCells) -> Mirror | None:
-        """The body's plane of symmetry, where that is asked for; it is said when there is none."""
-        fusion = self._method.fusion
-        if fusion is None or not fusion.symmetric:
-            return None
-        mirror = find_mirror(surface)
-        if mirror is None and len(surface.cells):
-            self._run_context.add_warnings((NOT_SYMMETRIC,))
-        return mirror
-
-    def _collect_surface_cells(self, side: float) -> SurfaceCells:
-        """What the small copies of the shot's frames show of the surface, in cells as large as their pixels; ``side`` is that of
-        cells as large as a frame's."""
-        side *= compute_overview_scale(self._source)
-        if self._surface_cells is None or self._surface_cells.side != side:
-            frames = sample_frames(self._source.overview, range(self._source.frame_count), SURFACE_FRAMES)
-            self._surface_cells = collect_surface_cells(frames, side)
-        return self._surface_cells
+        return {prompt: self._filler.fill(look) for prompt, look in looks.items()}
 
     def _propagate(self, looks: Mapping[str, Look], rows: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made
@@ -748,11 +525,12 @@ class ShotPipeline:
         run = self._make_denoising(rows, look, look.anchor, joint=False, once=not settings.guided, prompt=prompt)
         fusion = run.find_technique(TextureFusion)
         assert fusion is not None
-        backgrounds = self._make_backgrounds(look, rows)
+        backgrounds = self._around.make_backgrounds(look, rows)
         with torch.no_grad():
             first = init_from_texture(look, fusion.lattice, [one.colour for one in backgrounds])
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
         pictures = run.finish_surfaces(list(self.decode(latents)))
-        return list(latents), list(run.finish(self._lay_backgrounds(pictures, rows, look.plate, backgrounds)))
+        laid = self._around.lay_backgrounds(pictures, rows, look.plate, backgrounds)
+        return list(latents), list(run.finish(laid))

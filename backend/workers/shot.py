@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,12 +18,11 @@ from ...shared.look_file import LookFile, LookScene
 from ...shared.settings import with_settings
 from ...shared.shot import ShotError
 from ..jobs.dressing import Dressing
-from ..jobs.in_use import Claim
 from ..jobs.job import REFERENCE, Job
 from ..jobs.look_making import pack_look
 from ..jobs.parts import PartPlan, plan_part
 from ..jobs.passes import StoredPasses
-from ..jobs.runner import RunCallbacks, choose_look, conclude, copy_unchanged
+from ..jobs.runner import RunCallbacks, choose_look, conclude, copy_unchanged, finish
 from ..models.identity import identify
 from ..models.prompts.named_loras import name_model
 from ..pictures import decode_png
@@ -40,6 +39,9 @@ READERS = 4
 SINGLE_FRAMES = 4
 #: how often somebody who waits looks whether the shot should stop
 LOOK_SECONDS = 0.1
+#: what is said once, however many were lost
+LOST = "A worker ended early, and others made its frames; the backend's log says why."
+Kind = TypeVar("Kind", bound=Unit)
 
 
 class PooledShot:
@@ -141,13 +143,19 @@ class PooledShot:
             self._dressing.keyframes if self._dressing is not None else (),
         )
         fetch = lambda index, overview: pack_passes(self._source, index, overview=overview)  # noqa: E731
+        self._callbacks.progress("waiting for a worker", 0, 1)
         order = self._pool.submit(Order(unit, self._listen_to_keys, fetch, self._go_on), self._turn)
         return self._await([order])[0]
 
     def _go_on(self, unit: Unit) -> Unit:
         """The key frames' unit from where denoising stands by now."""
         assert isinstance(unit, KeyUnit)
-        return replace(unit, checkpoint=self._job.load_checkpoint())
+        return replace(self._tell_of_loss(unit), checkpoint=self._job.load_checkpoint())
+
+    def _tell_of_loss(self, unit: Kind) -> Kind:
+        """A unit whose worker has ended, which another makes."""
+        self._context.add_warnings((LOST,))
+        return unit
 
     def _order_frames(
         self,
@@ -174,7 +182,9 @@ class PooledShot:
 
         def read(rows: tuple[int, ...]) -> Order:
             passes = [pack_passes(self._source, find_index(row)) for row in rows]
-            return Order(FrameUnit(work, data, look_hash, rows, noise_cell_side, passes, singly), listen, refuse)
+            return Order(
+                FrameUnit(work, data, look_hash, rows, noise_cell_side, passes, singly), listen, refuse, self._tell_of_loss
+            )
 
         waiting, running = deque(batches), deque[Order]()
         with ThreadPoolExecutor(READERS) as readers:
@@ -269,18 +279,7 @@ class PooledShot:
 
 def run_pooled(job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: int = 0, owner: bytes = b"") -> dict[str, Any]:
     """``jobs.runner.run`` with the frames made by a pool."""
-    claim = Claim(job.folder.parent, job.name)
-    try:
-        done = set(job.list_finished_frames())
-        for index in sorted(done):
-            callbacks.frame_stored(index)
-        report = job.report()
-        if report is None or len(done) < len(job.request.frames):
-            report = PooledShot(job, pool, callbacks, priority, owner).make(done)
-            job.store_report(report)
-        return report
-    finally:
-        claim.release()
+    return finish(job, callbacks, lambda done: PooledShot(job, pool, callbacks, priority, owner).make(done))
 
 
 def make_look_pooled(

@@ -22,7 +22,7 @@ from latentman.backend.video.memory import BatchBudget  # noqa: E402
 from latentman.backend.video.run_context import Interrupted  # noqa: E402
 from latentman.backend.workers.pool import WorkerLost, WorkerPool  # noqa: E402
 from latentman.backend.workers.queue import MOST_TRIES, UnitQueue  # noqa: E402
-from latentman.backend.workers.shot import make_look_pooled, run_pooled  # noqa: E402
+from latentman.backend.workers.shot import LOST, make_look_pooled, run_pooled  # noqa: E402
 from latentman.backend.workers.units import FrameMade, FrameUnit, KeyUnit, Moved  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
@@ -193,7 +193,8 @@ def test_a_worker_that_dies_loses_nothing_but_what_it_held(tmp_path, alone, requ
 
     workers = LocalWorker(dies), LocalWorker(dies)
     with closing(make_pool(*workers, more=begin)) as pool:
-        job, _ = make(JobStore(tmp_path), request_, passes, pool, RunCallbacks(frame_stored=told.append))
+        job, report = make(JobStore(tmp_path), request_, passes, pool, RunCallbacks(frame_stored=told.append))
+    assert report["warnings"].count(LOST) == 1, "it is said, once"
     assert died.is_set() and np.array_equal(read(job), alone[0])
     assert sorted(told) == list(range(FRAMES))
     held = [unit for worker in (*workers, *made) for unit in worker.units]
