@@ -38,11 +38,12 @@ from ..shared.reference import name_picture
 from ..shared.settings import with_settings
 from ..shared.shot import MAX_STEPS, MODELS_STRENGTH, Method, ShotError, ShotRequest, check_request, make_request
 from .method_plugins import find_method
-from .models.caller_options import STEPPED, CallerOptions, check_stepped, read_schedule
+from .models.caller_options import CallerOptions, check_stepped, read_schedule
 from .models.families import StableDiffusionXL, UNetFamily, family_of_pipeline
 from .models.image_model import ImageModel
 from .models.ip_adapters import IPAdapter, read_pipeline_adapter
 from .models.registry import STARTER
+from .models.schedulers import STEPPED
 from .pictures import encode_png
 from .pipeline_calls.inputs import (
     check_controls,
@@ -55,7 +56,7 @@ from .pipeline_calls.inputs import (
     read_lora_scale,
     read_passes,
 )
-from .pipeline_calls.noise import CallNoise, Generators, check_generators, check_latents
+from .pipeline_calls.noise import SEEDS, CallNoise, Generators, check_generators, check_latents
 from .pipeline_calls.results import Bars, Clip, LatentManOutput, check_output_type, convert_arrays, make_output, to_arrays
 from .pipeline_calls.shot import CallShot
 from .pipeline_calls.steps import AnyCallback, StepCallback, StepWatch, check_callback, read_tensor_names
@@ -413,10 +414,10 @@ class _LatentManMixin:
     ) -> CallNoise:
         """What draws every clip's noise. Raises ``ShotError`` for latents of another shape."""
         frames = len(request.frames)
-        shape = (int(self.unet.config.in_channels), *latent_size(model, request))
+        shape = (model.latent_channels, *latent_size(model, request))
         check_latents(latents, (frames * clips, *shape))
         if generator is None:
-            generator = torch.Generator().manual_seed(int(torch.randint(0, 2**31, (1,))))
+            generator = torch.Generator().manual_seed(int(torch.randint(0, SEEDS, (1,))))
         sources = list_noise_sources([*build_techniques(request.get_method()), *techniques], range(frames))
         return CallNoise(generator, latents, sources, shape)
 

@@ -23,12 +23,10 @@ from .compat import remove_scene
 from .movie import encode_movie
 from .passes.quiet import silence_stdout
 from .sequencer import add_image_strip, make_strip_name
-from .tasks.frames_folder import get_frame_number, list_frames
+from .tasks.frames_folder import MAX_REPORT, get_frame_number, list_frames
 
 Kind = TypeVar("Kind", dict, list)
 SEQUENCE, REPORT, PAGE = "sequence.blend", "report.json", "report.html"
-#: bytes of a report: a manifest's worth of frames
-MAX_REPORT = 64 << 20
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}td{padding:2px 12px;border-bottom:1px "
     "solid #ddd;vertical-align:top}video{width:100%;max-width:768px;display:block;margin:8px 0}"

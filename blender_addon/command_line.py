@@ -79,8 +79,7 @@ def main(argv: Sequence[str]) -> int:
             logger.exception("the command %s failed", args.command)
             code = "internal"
             message = f"It failed unexpectedly ({type(error).__name__}: {error}); more is in {logs.find_own()}"
-        out.emit("failed", code=code, message=message)
-        return console.find_exit_code(code)
+        return out.fail(code, message)
 
 
 #: Blender's handle of the command

@@ -11,7 +11,7 @@ from ..shared import shot
 from . import undo_steps
 from .connection import Connection
 from .panel_memory import capture_panel
-from .passes.staging import StagedCharacter
+from .passes.staged_character import StagedCharacter
 from .paths import get_result_folder, resolve
 from .properties import LatentManSettings, get_kept_look, get_scene_settings
 from .references import Reference, refer_to

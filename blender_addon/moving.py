@@ -17,13 +17,13 @@ from typing import Any
 import bpy
 
 from ..shared import logs
-from ..shared.costume_files import SUFFIX
+from ..shared.costume_files import is_costume
 from .compat import iter_strips
 from .connection import connection
 from .error_places import Place
 from .event_handlers import EventHandlers
-from .paths import get_output_folder, is_temporary, make_stored_path, resolve
-from .properties import get_scene_settings
+from .paths import find_output_folder, is_temporary, make_stored_path, resolve
+from .properties import get_kept_look, get_scene_settings
 
 logger = logs.get_logger(__name__)
 
@@ -103,15 +103,18 @@ def _make_setter(owner: Any, name: str, end: str = "") -> Callable[[str], None]:
 
 
 def _iter_result_holders() -> Iterator[tuple[PathHolder, str]]:
-    """Every result's folder and what the character wears, and the output setting of its scene."""
+    """Every result's folder and every costume that is worn, and the output setting of the scene that it is in."""
     for scene in bpy.data.scenes:
         settings = get_scene_settings(scene)
         for result in settings.results:
             if result.folder:
                 yield PathHolder(result.folder, _make_setter(result, "folder")), settings.output
-            character: Any = settings.character
-            if character is not None and character.latentman_look.endswith(SUFFIX):
-                yield PathHolder(character.latentman_look, _make_setter(character, "latentman_look")), settings.output
+    for one in bpy.data.objects:
+        worn = get_kept_look(one)[0]
+        # what is linked has its path from its own file
+        if is_costume(worn) and one.library is None:
+            shown = next((scene for scene in bpy.data.scenes if scene.objects.get(one.name) == one), bpy.data.scenes[0])
+            yield PathHolder(worn, _make_setter(one, "latentman_look")), get_scene_settings(shown).output
 
 
 def _find_new_place(path: Path, moves: dict[Path, Path]) -> Path | None:
@@ -144,24 +147,24 @@ def _prepare(saving: _Saving) -> None:
             saving.undo.append(lambda: holder.set(holder.stored))
             holder.set(value)
 
-    for scene in bpy.data.scenes:
-        settings = get_scene_settings(scene)
-        for result in settings.results:
-            old = resolve(result.folder)
-            if is_temporary(old) and old.is_dir() and old not in saving.moves:
-                new = get_output_folder(settings, target) / old.name
-                try:
-                    if copy_folder(old, new):
-                        saving.made.append(new)
-                    saving.moves[old] = new
-                except OSError as error:
-                    logger.exception("the frames in %s cannot be copied to %s", old, new)
-                    connection.errors.show(
-                        Place.RESULT,
-                        f"The frames in {old} could not be copied to {new} ({error.strerror or error}) and stay where they are; "
-                        "make room there and save again.",
-                        old.is_dir,
-                    )
+    for holder, output in _iter_result_holders():
+        path = resolve(holder.stored)
+        # a costume lies in the folder for textures of a result's folder, or of one of its own
+        old = path.parent.parent if is_costume(holder.stored) else path
+        if is_temporary(old.parent) and old.is_dir() and old not in saving.moves:
+            new = find_output_folder(output, target) / old.name
+            try:
+                if copy_folder(old, new):
+                    saving.made.append(new)
+                saving.moves[old] = new
+            except OSError as error:
+                logger.exception("the frames in %s cannot be copied to %s", old, new)
+                connection.errors.show(
+                    Place.RESULT,
+                    f"The frames in {old} could not be copied to {new} ({error.strerror or error}) and stay where they are; "
+                    "make room there and save again.",
+                    old.is_dir,
+                )
     for holder, output in _iter_result_holders():
         old = resolve(holder.stored, before)
         new = _find_new_place(old, saving.moves) or old

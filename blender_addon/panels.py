@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import bpy
 import msgspec
 
+from ..shared.costume_files import is_costume
 from ..shared.model_profile import SIDES
 from ..shared.motion_request import MotionRequest
 from ..shared.settings import list_settings
@@ -43,7 +44,6 @@ from .technique_properties import CUSTOM, LatentManTechniques
 from .time_estimate import write_estimate
 from .translation import CONTEXT, register_class, tr, tr_filled
 from .typed_access import get_armature, get_layout, get_mesh, get_scene
-from .wardrobe import is_costume
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems

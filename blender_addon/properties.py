@@ -20,7 +20,7 @@ from bpy.props import (
 )
 
 from ..shared import motion_request, shot, vocabulary
-from ..shared.costume_files import SUFFIX
+from ..shared.costume_files import is_costume
 from ..shared.model_profile import FORMER_SIDE, ModelProfile, resolve_request
 from ..shared.motion import MotionError
 from ..shared.pasted_paths import complete_model_name
@@ -461,7 +461,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
 
     def choose_look(self, request: shot.ShotRequest, kept: str, character: str | None, *, only_changed: bool) -> shot.ShotRequest:
         """As ``add_look``, for a character that keeps the look ``kept``; ``only_changed`` in place of the panel's."""
-        if kept and not kept.endswith(SUFFIX):
+        if kept and not is_costume(kept):
             return msgspec.structs.replace(request, look=kept)
         if not request.get_method().fusion:
             # it keeps no look: the same shot again is the same job, which is there already

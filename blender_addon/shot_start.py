@@ -30,8 +30,7 @@ class ShotPlan:
     """What is made: the finished request with the reference picture's file; who is seen (``subjects`` as in ``SceneOptions``),
     whether transparent around, and the part of the frames that is stored; where they go. ``range_frames`` decide the depth range,
     ``expected_seconds`` is how long such shots took, and ``panel`` are the settings that the result remembers. ``camera`` sees all
-    frames, in place of the scene's cameras. ``costume`` are the files of the costume that the character wears, by
-    which the request has them."""
+    frames, in place of the scene's cameras. ``costume`` are the files that the request names, of what the characters wear."""
 
     character: bpy.types.Object | None
     request: shot.ShotRequest

@@ -18,8 +18,8 @@ from ..shared.charts import Charts, measure_likeness
 from ..shared.costume_files import (
     COSTUME,
     PAINT,
-    SUFFIX,
     add_costume,
+    is_costume,
     read_charts,
     read_costume,
     read_images,
@@ -35,13 +35,8 @@ from .paths import make_stored_path, resolve
 from .properties import get_kept_look, set_kept_look
 from .tasks import frames_folder
 
-#: bytes of a report, and how like the surfaces must be that wear a costume
-MAX_REPORT, ALIKE = 64 << 20, 0.9
-
-
-def is_costume(kept: str) -> bool:
-    """Whether what a character keeps is a costume, and not the look of a job."""
-    return kept.endswith(SUFFIX)
+#: how like the surfaces must be that wear a costume
+ALIKE = 0.9
 
 
 def read_kept_files(character: bpy.types.Object | None, kept: str) -> dict[str, bytes]:
@@ -120,7 +115,7 @@ def wear(character: bpy.types.Object, path: Path, prompt: str, output: str = "")
 def find_textures(folder: Path, bodies: list[bpy.types.Object]) -> dict[bpy.types.Object, Path]:
     """The image of each body in a result's folder: its own, where its surfaces have one each, else the character's."""
     try:
-        report = json.loads(read_file(folder / "report.json", MAX_REPORT))
+        report = json.loads(read_file(folder / frames_folder.REPORT, frames_folder.MAX_REPORT))
         surfaces: Mapping[str, str] = report["costume"]["surfaces"]
         numbers = {str(name): int(number) for number, name in surfaces.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -129,11 +124,10 @@ def find_textures(folder: Path, bodies: list[bpy.types.Object]) -> dict[bpy.type
     return {body: look / f"texture_{numbers.get(body.name, 1)}.png" for body in bodies}
 
 
-def unpack(source: Path, folder: Path) -> tuple[Path, Charts, str]:
-    """Put a costume's file and its images into a folder of the project; returns the file there, its charts and its prompt. Raises
+def unpack(data: bytes, folder: Path) -> tuple[Path, str]:
+    """Put a costume's file and its images into a folder of the project; returns the file there and the costume's prompt. Raises
     ``ShotError``."""
-    data = read_costume(source)
-    images, charts = read_images(data), read_charts(data)
+    images = read_images(data)
     try:
         prompt = read_prompt(data)
     except (ValueError, KeyError):
@@ -143,7 +137,7 @@ def unpack(source: Path, folder: Path) -> tuple[Path, Charts, str]:
     frames_folder.store_file(path, data)
     for number, image in images.items():
         frames_folder.store_file(folder / f"texture_{number}.png", image)
-    return path, charts, prompt
+    return path, prompt
 
 
 def check_surface(character: bpy.types.Object, own: Charts, costume: Charts) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 
@@ -128,8 +127,3 @@ def decode_arrays(data: bytes) -> dict[str, np.ndarray]:
     if len(data) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES >> 20} MB")
     return {name: read_npy(content) for name, content in unpack_npz(data).items()}
-
-
-def name_content(data: bytes) -> str:
-    """The name of a file by its contents, as a request has it."""
-    return hashlib.blake2b(data, digest_size=20).hexdigest()

@@ -344,6 +344,11 @@ class Console:
             self._close_line()
             self._write(f"{make_printable(message)}\n", sys.stderr)
 
+    def fail(self, code: str, message: str) -> int:
+        """Say why a command has failed; returns its exit code."""
+        self.emit("failed", code=code, message=message)
+        return find_exit_code(code)
+
     def _close_line(self) -> None:
         if self._open_line:
             self._write("\n")

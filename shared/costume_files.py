@@ -27,6 +27,11 @@ SUFFIX = ".costume"
 _NAMES = re.compile(f"{CHARTS}|{COSTUME}(_[0-9]{{1,3}})?|{PAINT}[0-9]{{1,5}}")
 
 
+def is_costume(kept: str) -> bool:
+    """Whether what a character keeps is a costume, the path of its file, and not the look of a job."""
+    return kept.endswith(SUFFIX)
+
+
 def name_files(files: Mapping[str, bytes]) -> str:
     """A name for files by their own names and contents."""
     digest = hashlib.blake2b(digest_size=20)

@@ -116,8 +116,9 @@ def _current_name(channel: str) -> str:
     return FORMER_PASS_NAMES.get(layer, layer) + dot + axis
 
 
-def save_frame(folder: Path, frame: int, passes: FramePasses, header: PassesHeader) -> None:
-    """Write the passes (1, H, W, ...) of a scene frame."""
+def save_frame(folder: Path, frame: int, passes: FramePasses, header: PassesHeader, *, overview: bool = False) -> None:
+    """Write the passes (1, H, W, ...) of a scene frame, or its small copy."""
+    folder = folder / OVERVIEW if overview else folder
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(frame_path(folder, frame), encode_frame(passes, header))
 

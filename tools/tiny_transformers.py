@@ -65,8 +65,8 @@ def make_qwen_tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _make_vae(**changes: Any) -> AutoencoderKL:
-    options: dict[str, Any] = dict(
+def _make_vae() -> AutoencoderKL:
+    return AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
         norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -78,7 +78,6 @@ def _make_vae(**changes: Any) -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
-    return AutoencoderKL(**options | changes)
 
 
 def _stir(network: torch.nn.Module, *parts: str) -> None:
@@ -88,7 +87,7 @@ def _stir(network: torch.nn.Module, *parts: str) -> None:
             torch.nn.init.normal_(weights, std=0.3)
 
 
-def write_z_image(root: Path, **scheduler: Any) -> None:
+def write_z_image(root: Path) -> None:
     """A Z-Image (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     tokenizer = make_qwen_tokenizer()
@@ -121,11 +120,11 @@ def write_z_image(root: Path, **scheduler: Any) -> None:
         text_encoder=Qwen3Model(words),
         tokenizer=tokenizer,
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0) | scheduler),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(root / "base")
 
 
-def write_qwen_image(root: Path, **scheduler: Any) -> None:
+def write_qwen_image(root: Path) -> None:
     """A Qwen-Image (``base``) and its ControlNet (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     tokenizer = make_qwen_tokenizer()
@@ -149,15 +148,14 @@ def write_qwen_image(root: Path, **scheduler: Any) -> None:
     _stir(control, "controlnet_blocks", "controlnet_x_embedder")
     _stir(transformer, "txt_in", "add_v_proj", "to_add_out", *ATTENTION)
     control.save_pretrained(root / "control")
-    options: dict[str, Any] = dict(
-        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
-    )
     QwenImagePipeline(
         vae=AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         text_encoder=Qwen2_5_VLForConditionalGeneration(words),
         tokenizer=tokenizer,
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(**options | scheduler),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
     ).save_pretrained(root / "base")
 
 
@@ -174,7 +172,11 @@ def _make_clip_config(words: int) -> CLIPTextConfig:
     )
 
 
-def write_flux(root: Path, **scheduler: Any) -> None:
+def _make_t5(words: int, width: int) -> T5EncoderModel:
+    return T5EncoderModel(T5Config(vocab_size=words, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+
+
+def write_flux(root: Path) -> None:
     """A FLUX.1 that is told the guidance (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
@@ -197,14 +199,14 @@ def write_flux(root: Path, **scheduler: Any) -> None:
         vae=_make_vae(),
         text_encoder=CLIPTextModel(words),
         tokenizer=clip,
-        text_encoder_2=T5EncoderModel(T5Config(vocab_size=len(t5), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        text_encoder_2=_make_t5(len(t5), 16),
         tokenizer_2=t5,
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0, use_dynamic_shifting=True) | scheduler),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
     ).save_pretrained(root / "base")
 
 
-def write_sd3(root: Path, **scheduler: Any) -> None:
+def write_sd3(root: Path) -> None:
     """A Stable Diffusion 3 (``base``) and its ControlNet (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
@@ -230,8 +232,8 @@ def write_sd3(root: Path, **scheduler: Any) -> None:
         tokenizer=clip,
         text_encoder_2=CLIPTextModelWithProjection(words),
         tokenizer_2=clip,
-        text_encoder_3=T5EncoderModel(T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        text_encoder_3=_make_t5(len(t5), 32),
         tokenizer_3=t5,
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(**dict[str, Any](shift=3.0) | scheduler),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(root / "base")

@@ -54,7 +54,7 @@ def _hash_part(part: str, *, named: bool = False) -> str:
         # what a settings file says is in the request, or in the scheduler's configuration
         if file.is_file() and file.name != IN_FOLDER and (file == path or file.suffix.lower() in SUFFIXES):
             digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
-            digest.update(bytes.fromhex(hash_file(file, lambda _: None)))
+            digest.update(bytes.fromhex(hash_file(file)))
     return digest.hexdigest()
 
 

@@ -181,9 +181,9 @@ class Family:
         self, model: ImageModel, networks: Sequence[Any], groups: int, size: tuple[int, int], *, guided: bool, held: bool
     ) -> AbstractContextManager[None]:
         """Within the block the ``networks``, the denoiser and its ControlNets, see the first frame of each of ``groups`` equal runs
-        in place of their own picture, where they look at the picture; ``size`` (h, w) is that of the
-        latents. With ``guided`` the first run is the unconditional one. No gradient flows through what is seen with ``held``.
-        Raises ``ShotError`` where the attention cannot be shared."""
+        in place of their own picture, where they look at the picture; ``size`` (h, w) is that of the latents. With ``guided`` the
+        first run is the unconditional one. No gradient flows through what is seen with ``held``. Raises ``ShotError`` where the
+        attention cannot be shared."""
         raise ShotError(
             "method",
             f"{self.title} has no attention that frames could share; choose a preset without cross-frame attention.",

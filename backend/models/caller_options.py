@@ -12,10 +12,7 @@ import torch
 from diffusers import DDIMScheduler, TCDScheduler
 
 from ...shared.shot import ShotError
-from .schedulers import SCHEDULERS, check_config
-
-#: classes that the method can step with
-STEPPED = tuple(dict.fromkeys(kind.scheduler_class for kind in SCHEDULERS.values()))
+from .schedulers import STEPPED, check_config
 
 
 @dataclass(frozen=True)

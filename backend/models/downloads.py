@@ -153,7 +153,7 @@ def _wait_for_lock(part: Path, size: int, report: Callable[[int], None]) -> File
             report(min(part.stat().st_size if part.exists() else 0, size))
 
 
-def hash_file(path: Path, report: Callable[[int], None]) -> str:
+def hash_file(path: Path, report: Callable[[int], None] = lambda _: None) -> str:
     """A file's SHA-256. ``report`` is told how many bytes have been read, and may raise to end it."""
     digest, read = hashlib.sha256(), 0
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from ...shared.shot import ShotError
 from .adapter import Family as Family
 from .adapter import NetworkInput as NetworkInput
 from .adapter import TextConditions as TextConditions
-from .family_layouts import FamilyLayout
+from .family_layouts import FamilyLayout, join_titles
 from .flux import Flux as Flux
 from .qwen_image import QwenImage as QwenImage
 from .sd3 import StableDiffusion3 as StableDiffusion3
@@ -29,12 +29,11 @@ FAMILIES: list[Family] = [StableDiffusion(), StableDiffusionXL(), ZImage(), Qwen
 
 def list_titles() -> str:
     """The families by their titles, for a sentence."""
-    titles = list(dict.fromkeys(family.title for family in FAMILIES))
-    return " or ".join([", ".join(titles[:-1]), titles[-1]])
+    return join_titles(list(dict.fromkeys(family.title for family in FAMILIES)))
 
 
-def family_of_layout(layout: FamilyLayout) -> Family:
-    """The family whose diffusers folders have a layout."""
+def family_of_layout(layout: FamilyLayout | None) -> Family:
+    """The family whose diffusers folders have a layout; without one the first of those with a UNet."""
     return next(family for family in FAMILIES if family.layout is layout)
 
 

@@ -10,26 +10,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...shared.shot import ShotError
-from .hub_cache import DENOISERS
 
 if TYPE_CHECKING:
     from .registry import ModelSource
 
 #: the kinds of models with a UNet
 _UNETS = "Stable Diffusion or SDXL"
+#: the part that denoises in a folder of a layout
+TRANSFORMER = "transformer"
 
 
 @dataclass(frozen=True)
 class FamilyLayout:
     """``name`` is a family of ``recognition.FAMILIES``, ``title`` what people call it.
 
-    ``denoiser`` is the class of its network, in the part ``part``; ``control`` that of its ControlNets; ``vaes`` those of its
-    auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it needs, ``tokenizers`` their tokenizers.
+    ``denoiser`` is the class of its network, in the part ``TRANSFORMER``; ``control`` that of its ControlNets; ``vaes`` those of
+    its auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it needs, ``tokenizers`` their
+    tokenizers.
     """
 
     name: str
     title: str
-    part: str
     denoiser: str
     control: str
     vaes: tuple[str, ...]
@@ -50,7 +51,6 @@ LAYOUTS = (
     FamilyLayout(
         "z_image",
         "Z-Image",
-        "transformer",
         "ZImageTransformer2DModel",
         "ZImageControlNetModel",
         ("AutoencoderKL",),
@@ -64,7 +64,6 @@ LAYOUTS = (
     FamilyLayout(
         "qwen_image",
         "Qwen-Image",
-        "transformer",
         "QwenImageTransformer2DModel",
         "QwenImageControlNetModel",
         ("AutoencoderKLQwenImage",),
@@ -79,7 +78,6 @@ LAYOUTS = (
     FamilyLayout(
         "flux",
         "FLUX.1",
-        "transformer",
         "FluxTransformer2DModel",
         "FluxControlNetModel",
         ("AutoencoderKL",),
@@ -93,7 +91,6 @@ LAYOUTS = (
     FamilyLayout(
         "sd3",
         "Stable Diffusion 3",
-        "transformer",
         "SD3Transformer2DModel",
         "SD3ControlNetModel",
         ("AutoencoderKL",),
@@ -109,13 +106,14 @@ LAYOUTS = (
 
 def find_layout(index: Mapping[str, Any]) -> FamilyLayout | None:
     """The layout of a folder by its ``model_index.json``; None for Stable Diffusion, SDXL and what is not known."""
-    for part in DENOISERS:
-        entry = index.get(part)
-        named = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-        for layout in LAYOUTS:
-            if (layout.part, layout.denoiser) == (part, named):
-                return layout
-    return None
+    entry = index.get(TRANSFORMER)
+    named = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    return find_layout_of_class(named)
+
+
+def find_layout_of_class(denoiser: Any) -> FamilyLayout | None:
+    """The layout whose network is of a class of that name."""
+    return next((layout for layout in LAYOUTS if layout.denoiser == denoiser), None)
 
 
 def find_layout_of_control(config: Mapping[str, Any]) -> FamilyLayout | None:
@@ -125,7 +123,11 @@ def find_layout_of_control(config: Mapping[str, Any]) -> FamilyLayout | None:
 
 def list_supported() -> str:
     """The kinds of models by their titles, for a sentence."""
-    titles = [*("Stable Diffusion", "SDXL"), *(layout.title for layout in LAYOUTS)]
+    return join_titles(["Stable Diffusion", "SDXL", *(layout.title for layout in LAYOUTS)])
+
+
+def join_titles(titles: Sequence[str]) -> str:
+    """Titles as a choice between them, for a sentence; two at least."""
     return " or ".join([", ".join(titles[:-1]), titles[-1]])
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from ...shared.shot import ShotError
 from .adapter import Family, TextConditions
-from .family_layouts import LAYOUTS, FamilyLayout
+from .family_layouts import LAYOUTS, TRANSFORMER, FamilyLayout
 from .fitting import check_same
 from .flow_schedules import make_flow_scheduler
 from .plain_texts import read_plain, refuse_clip_skip
@@ -32,11 +33,13 @@ class FlowFamily(Family):
     """Others give its layout, its text and its networks' calls."""
 
     layout: ClassVar[FamilyLayout]
-    denoiser = "transformer"
+    denoiser = TRANSFORMER
     is_flow = True
     fits_float16 = False
     #: names in configurations that a transformer and its ControlNets have in common
     fitting: ClassVar[tuple[str, ...]]
+    #: the name in configurations of ControlNets that counts the channels of a mask, where some have one
+    mask_channels: ClassVar[str] = ""
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """See ``Family``."""
@@ -48,11 +51,14 @@ class FlowFamily(Family):
 
     def has_networks(self, networks: Mapping[str, Any]) -> bool:
         """See ``Family``."""
-        return type(networks.get(self.layout.part)).__name__ == self.layout.denoiser
+        return type(networks.get(self.denoiser)).__name__ == self.layout.denoiser
 
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
         check_same(base, controls, self.fitting)
+        for kind, config in controls:
+            if config.get(self.mask_channels):
+                raise ShotError("model", f"The ControlNet for {kind} is for inpainting and wants a mask; choose a plain one.")
 
     def get_latent_channels(self, model: ImageModel) -> int:
         """See ``Family``."""
@@ -133,7 +139,7 @@ class FlowFamily(Family):
         self, networks: Mapping[str, Any], width: int, height: int, dtype: torch.dtype
     ) -> tuple[Callable[[], Any], Callable[[], Any]]:
         """See ``Family``."""
-        transformer, vae = networks[self.layout.part], networks["vae"]
+        transformer, vae = networks[self.denoiser], networks["vae"]
         factor = self.read_vae_factor(vae.config)
         latents = torch.empty(1, self.layout.channels, height // factor, width // factor, dtype=dtype, device=META)
         controls = [network for name, network in networks.items() if name.startswith("controlnet")]
@@ -172,6 +178,12 @@ def repeat_runs(values: torch.Tensor, count: int) -> torch.Tensor:
     return values.repeat(count // len(values), *(1,) * (values.ndim - 1))
 
 
-def shape_strength(strength: Any) -> Any:
-    """A strength of ``NetworkInput`` for tokens (B, S, D)."""
-    return strength.reshape(-1, 1, 1) if isinstance(strength, torch.Tensor) else strength
+def lend_to_unconditional(made: Sequence[torch.Tensor] | None, first: int) -> list[torch.Tensor] | None:
+    """What a ControlNet adds to all runs, where it did not see the ``first`` rows, which are the unconditional run: to these what
+    it adds to the prompt's, which come next."""
+    return None if made is None else [torch.cat([each[:first], each]) for each in made]
+
+
+def shape_strength(strength: Any, first: int = 0) -> Any:
+    """A strength of ``NetworkInput`` for tokens (B, S, D), without the ``first`` rows."""
+    return strength[first:].reshape(-1, 1, 1) if isinstance(strength, torch.Tensor) else strength

@@ -26,6 +26,8 @@ def check_flow_config(config: Mapping[str, Any], class_name: str, title: str) ->
         raise ShotError(
             "model", f"{title} predicts a flow, not '{config['prediction_type']}'; take the prediction out of its settings file."
         )
+    if config.get("rescale_betas_zero_snr"):
+        raise ShotError("model", f"{title} has no zero terminal SNR; take zero_terminal_snr out of its settings file.")
 
 
 def make_flow_scheduler(

@@ -11,7 +11,17 @@ from diffusers import FluxControlNetModel, FluxControlNetPipeline
 
 from ...shared.shot import ShotError
 from .adapter import NetworkInput
-from .flow_family import META, FlowFamily, count_patches, get_layout, pack, repeat_runs, shape_strength, unpack
+from .flow_family import (
+    META,
+    FlowFamily,
+    count_patches,
+    get_layout,
+    lend_to_unconditional,
+    pack,
+    repeat_runs,
+    shape_strength,
+    unpack,
+)
 from .shared_keys import share_all
 
 if TYPE_CHECKING:
@@ -71,9 +81,8 @@ class Flux(FlowFamily):
         places: dict[str, Any] = dict(img_ids=_list_places(size, batch), txt_ids=batch.new_zeros(given.embeddings.shape[1], 3))
         added: tuple[Any, Any] = (None, None)
         if given.controls:
-            # the unconditional run is added what the prompt's is
             first = len(given.controls[0]) if given.is_guided else 0
-            strength, control = shape_strength(given.strengths[0]), model.controlnet
+            control = model.controlnet
             mode = None
             if control.union:
                 mode = torch.full((count - first, 1), _MODES[model.controls[0]], device=batch.device)
@@ -82,7 +91,7 @@ class Flux(FlowFamily):
                     hidden_states=batch[first:],
                     controlnet_cond=pack(repeat_runs(given.controls[0], count - first)),
                     controlnet_mode=mode,
-                    conditioning_scale=strength[first:] if isinstance(strength, torch.Tensor) else strength,
+                    conditioning_scale=shape_strength(given.strengths[0], first),
                     timestep=time[first:],
                     guidance=scale[first:] if control.config.guidance_embeds else None,
                     pooled_projections=given.added["pooled"][first:],
@@ -90,10 +99,7 @@ class Flux(FlowFamily):
                     return_dict=False,
                     **places,
                 )
-            added = (
-                None if made[0] is None else [torch.cat([each[:first], each]) for each in made[0]],
-                None if made[1] is None else [torch.cat([each[:first], each]) for each in made[1]],
-            )
+            added = lend_to_unconditional(made[0], first), lend_to_unconditional(made[1], first)
         output = model.denoiser(
             hidden_states=batch,
             timestep=time,

@@ -15,7 +15,7 @@ from ...shared.shot import ShotError
 from .devices import choose_device, choose_dtype, choose_family_dtype
 from .embeddings import EmbeddingWord, add_embeddings
 from .families import Family, StableDiffusionXL, family_of_controlnet, family_of_layout, family_of_pipeline
-from .family_layouts import check_extras, check_same_kind
+from .family_layouts import FamilyLayout, check_extras, check_same_kind
 from .fitting import LOAD_ERRORS, check_fit, explain_unloadable
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
 from .folder_reading import find_layout_of_folder, find_vae_folder, read_config, read_index
@@ -46,7 +46,7 @@ def load(
     """
     options = options or LoadOptions()
     device = device or choose_device(options.device)
-    dtype = choose_dtype(options, device)
+    dtype = asked = choose_dtype(options, device)
     source = find_model(name)
     try:
         source = _fetch(source, dtype, report)
@@ -55,8 +55,11 @@ def load(
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
-        loaded = _load_pipeline(source, dtype)
+        loaded = _load_pipeline(source, layout, dtype)
         pipeline, warnings = loaded.pipeline, loaded.warnings
+        if layout is not None and dtype != asked and options.dtype != "auto":
+            precision = str(dtype).removeprefix("torch.")
+            warnings += (f"{layout.title} does not keep to what float16 can hold; it computes in {precision}.",)
         if source.is_control_usual:
             warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:
@@ -152,7 +155,7 @@ class _Loaded:
     distilled: str = ""
 
 
-def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
+def _load_pipeline(source: ModelSource, layout: FamilyLayout | None, dtype: torch.dtype) -> _Loaded:
     if not source.controls:
         return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}))
     checkpoint = None
@@ -163,7 +166,7 @@ def _load_pipeline(source: ModelSource, dtype: torch.dtype) -> _Loaded:
     warnings = tuple(warning for found in loaded for warning in found.warnings)
     added: dict[str, Any] = {"controlnet": networks if len(networks) > 1 else networks[0]}
     configs = [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)]
-    check_same_kind(None if checkpoint is not None else find_layout_of_folder(Path(source.base)), configs)
+    check_same_kind(layout, configs)
     if checkpoint is None:
         pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added)
         return _Loaded(pipeline, said + warnings)

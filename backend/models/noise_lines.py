@@ -12,7 +12,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from ...shared.shot import ShotError
-from .schedulers import PREDICTIONS, SCHEDULERS
+from .schedulers import PREDICTIONS, STEPPED
 
 
 class NoiseLine:
@@ -129,24 +129,16 @@ class FlowLine(NoiseLine):
 
     def _get_sigma(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """The part that is noise; above 0 at each step, whatever the schedule."""
-        return widen(self._scheduler.sigmas[step].to(latents.device)).to(widen(latents).dtype)
-
-
-_DIFFUSION = tuple(dict.fromkeys(kind.scheduler_class for kind in SCHEDULERS.values()))
-
-
-def is_flow_scheduler(scheduler: Any) -> bool:
-    """Whether a scheduler is one of flow matching."""
-    return type(scheduler) is FlowMatchEulerDiscreteScheduler
+        return self._scheduler.sigmas[step].to(widen(latents))
 
 
 def find_noise_line(scheduler: Any) -> NoiseLine:
     """The line of a scheduler that has been set to its steps. Raises ``ShotError`` for one of a kind that is not known, whatever
     its class is based on."""
-    if is_flow_scheduler(scheduler) and not scheduler.config.get("invert_sigmas"):
-        return FlowLine(scheduler)
     config = scheduler.config
-    if type(scheduler) in _DIFFUSION and config.get("prediction_type") in PREDICTIONS and not config.get("use_flow_sigmas"):
+    if type(scheduler) is FlowMatchEulerDiscreteScheduler and not config.get("invert_sigmas"):
+        return FlowLine(scheduler)
+    if type(scheduler) in STEPPED and config.get("prediction_type") in PREDICTIONS and not config.get("use_flow_sigmas"):
         return DiffusionLine(scheduler)
     raise ShotError(
         "scheduler",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -16,7 +14,7 @@ from .devices import choose_device, choose_dtype, choose_family_dtype, measure_f
 from .families import family_of_layout
 from .folder_reading import find_layout_of_folder
 from .image_model import ImageModel
-from .memory_need import estimate_need
+from .memory_need import MemoryNeed, estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
 from .registry import ModelSource, find_model
@@ -39,13 +37,14 @@ def make_plan(
     free = measure_free(device)
     if free is None:
         return ROOMY
-    networks = list_networks(source)
-    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=_is_sdxl(networks)))
+    need = _estimate_need(source, dtype, size)
     return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
 
 
-def _is_sdxl(networks: Mapping[str, Any]) -> bool:
-    return "unet" in networks and "text_encoder_2" in networks
+def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int]) -> MemoryNeed:
+    networks = list_networks(source)
+    is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
+    return estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl))
 
 
 def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
@@ -59,10 +58,8 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
     # a kind of model without a usual ControlNet is described without one
     source = ModelSource(base) if layout is not None else find_model(base)
     here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
-    source = replace(source, controls=here)
-    networks = list_networks(source)
-    need = estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=_is_sdxl(networks)))
-    lacks = "" if any(name.startswith("controlnet") for name in networks) else " without its ControlNet, which is not here yet,"
+    need = _estimate_need(replace(source, controls=here), dtype, size)
+    lacks = "" if any(name.startswith("controlnet") for name in need.weights) else " without its ControlNet, which is not here yet,"
     title, precision = base.rpartition("/")[2], str(dtype).removeprefix("torch.")
     said = [
         f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; a frame of {size[0]}x{size[1]} takes "

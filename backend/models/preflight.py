@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...shared.shot import Sampling, ShotError
-from .families import FAMILIES, Family, family_of_controlnet
-from .family_layouts import FamilyLayout, check_extras, check_same_kind, find_layout
+from .families import family_of_controlnet, family_of_layout
+from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout
 from .fitting import explain_unloadable
 from .folder_reading import (
     INDEX,
@@ -55,7 +55,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
         raise explain_unloadable(name, source, error) from error
     unet, vae = base.denoiser, base.vae
     check_same_kind(layout, controls)
-    family = base.family
+    family = family_of_layout(layout)
     family.check_fit(unet, controls)
     for lora, _ in source.loras:
         if Path(lora).is_file():
@@ -108,11 +108,6 @@ class _Base:
     denoiser: Mapping[str, Any]
     vae: Mapping[str, Any]
 
-    @property
-    def family(self) -> Family:
-        """What is asked of all models of its kind."""
-        return next(family for family in FAMILIES if family.layout is self.layout)
-
 
 def _read_base(source: ModelSource) -> _Base:
     """What a base's configurations say. Raises ``OSError``, ``ValueError`` and ``ShotError``."""
@@ -130,7 +125,7 @@ def _read_base(source: ModelSource) -> _Base:
         # either form has the same faults as a rule, and none has been chosen yet
         check_pipeline_folder(folder, half=False, has_other_control=bool(source.controls), has_other_vae=vae is not None)
     try:
-        part = "unet" if layout is None else layout.part
+        part = "unet" if layout is None else TRANSFORMER
         denoiser = _read_config(source.base, TITLES[part], part)
     except HubError:
         if folder is not None:
@@ -141,7 +136,7 @@ def _read_base(source: ModelSource) -> _Base:
         if layout is None:
             raise
         check_extras(layout, source)
-        denoiser = _read_config(source.base, TITLES[layout.part], layout.part)
+        denoiser = _read_config(source.base, TITLES[TRANSFORMER], TRANSFORMER)
     return _Base(layout, denoiser, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae"))
 
 

@@ -18,7 +18,7 @@ import msgspec
 from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
 from ...shared.shot import MAX_SIDE, ShotRequest
-from .family_layouts import LAYOUTS, FamilyLayout, find_layout
+from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_of_class
 from .folder_reading import INDEX
 from .hub_cache import find_cached_file
 from .names import find_distillation, find_steps
@@ -110,7 +110,7 @@ def find_base_profile(base: str) -> ModelProfile:
 def _read_states(source: ModelSource) -> str:
     """Another text whenever a settings file says something else, or a configuration has come from the hub."""
     found = [find_settings(source.base, get_preset_name(source)), *(find_settings(lora) for lora, _ in source.loras)]
-    return repr([(one.values, one.files) for one in found]) + str(_is_known(source.base))
+    return repr([(one.values, one.files) for one in found]) + str(_list_known(source.base))
 
 
 def _make_profile(source: ModelSource, download: bool) -> ModelProfile:
@@ -139,12 +139,12 @@ def _overrule(draft: _Draft, found: FoundSettings) -> None:
         distilled = told.get("distilled", draft.values.get("distilled", ""))
         distilled = "" if distilled == NOT_DISTILLED else distilled
         zero = told.get("zero_terminal_snr", draft.values.get("zero_terminal_snr", False))
+        advice = recommend(draft.values.get("family", ""), "", zero, distilled, 0, 0)
         if distilled != draft.values.get("distilled", ""):
-            advice = recommend(draft.values.get("family", ""), "", zero, distilled, 0, 0)
             place = found.places["distilled"]
             draft.advise(advice, {"": f"follows from distilled in {place}"}, size=False)
         elif zero and not draft.values.get("zero_terminal_snr") and "zero_terminal_snr" in told:
-            draft.set(f"follows from zero_terminal_snr in {found.places['zero_terminal_snr']}", spacing="trailing")
+            draft.set(f"follows from zero_terminal_snr in {found.places['zero_terminal_snr']}", spacing=advice.spacing)
 
 
 def _describe_file(draft: _Draft, file: ModelFile, found: FoundSettings) -> None:
@@ -171,11 +171,12 @@ def _describe_folder(draft: _Draft, base: str, found: FoundSettings, download: b
     """A diffusers folder, or a hub id."""
     layout = find_layout(_read_configuration(base, "", download))
     if layout is not None:
-        _describe_layout(draft, layout, base, download)
+        _describe_layout(draft, layout, base)
+        _overrule(draft, found)
         return
     configs = {part: _read_configuration(base, part, download) for part in ("unet", "vae", "scheduler")}
     unet, vae, scheduler = (configs[part] for part in ("unet", "vae", "scheduler"))
-    name = os.path.basename(os.path.normpath(split_revision(base)[0]))
+    name = _get_stem(base)
     draft.values = describe_configurations(unet, vae, scheduler, name)
     known = {"width": unet, "height": unet, "family": unet, "prediction": scheduler, "zero_terminal_snr": scheduler}
     for key in draft.values:
@@ -190,27 +191,25 @@ def _describe_folder(draft: _Draft, base: str, found: FoundSettings, download: b
     _overrule(draft, found)
 
 
-def _describe_layout(draft: _Draft, layout: FamilyLayout, base: str, download: bool) -> None:
+def _describe_layout(draft: _Draft, layout: FamilyLayout, base: str) -> None:
     """A diffusers folder, or a hub id, of a family of transformers."""
-    scheduler = _read_configuration(base, "scheduler", download)
-    name = os.path.basename(os.path.normpath(split_revision(base)[0]))
-    draft.values = describe_layout(layout, scheduler, name)
+    draft.values = describe_layout(layout, _get_stem(base))
     draft.origins = dict.fromkeys(draft.values, USUAL) | dict.fromkeys(("family", "prediction", "scheduler"), CONFIGURATION)
     if draft.values["distilled"]:
         draft.origins |= dict.fromkeys(("distilled", "guidance_scale", "steps"), NAME)
 
 
-def describe_layout(layout: FamilyLayout, scheduler: Mapping[str, Any], name: str = "") -> dict[str, Any]:
-    """The values of a profile of a family of transformers, by its scheduler's configuration and its name."""
+def describe_layout(layout: FamilyLayout, name: str = "") -> dict[str, Any]:
+    """The values of a profile of a family of transformers, by the model's name."""
     distilled = find_distillation(name)
-    steps, guidance = layout.distilled if distilled else layout.usual
+    advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, 0)
     return {
-        "width": layout.side,
-        "height": layout.side,
-        "steps": (find_steps(name) if distilled else 0) or steps,
-        "guidance_scale": guidance,
-        "scheduler": "euler",
-        "spacing": "",
+        "width": advice.size,
+        "height": advice.size,
+        "steps": advice.steps,
+        "guidance_scale": advice.guidance_scale,
+        "scheduler": advice.scheduler,
+        "spacing": advice.spacing,
         "family": layout.name,
         "prediction": "flow",
         "zero_terminal_snr": False,
@@ -299,9 +298,11 @@ def _find_on_hub(base: str, file: str, download: bool) -> Path | None:
         return None
 
 
-def _is_known(base: str) -> bool:
-    """Whether a base's configuration is on this machine."""
-    return is_weight_file(base) or os.path.isdir(base) or _find_on_hub(base, "unet/config.json", False) is not None
+def _list_known(base: str) -> list[bool]:
+    """Which of the files that tell the kind of a base of the hub are on this machine; empty for another base."""
+    if is_weight_file(base) or os.path.isdir(base):
+        return []
+    return [_find_on_hub(base, file, False) is not None for file in (INDEX, "unet/config.json")]
 
 
 def _describe_lora(draft: _Draft, lora: str) -> None:
@@ -337,14 +338,14 @@ def list_scheduler_changes(profile: ModelProfile) -> dict[str, Any]:
 def describe_pipeline(pipeline: Any) -> ModelProfile:
     """The profile of a pipeline of diffusers that was loaded by other means: by its parts as they are now, and the settings of
     its folder. Raises ``ShotError`` for a settings file that cannot be used."""
-    layout = next((one for one in LAYOUTS if type(getattr(pipeline, one.part, None)).__name__ == one.denoiser), None)
+    layout = find_layout_of_class(type(getattr(pipeline, TRANSFORMER, None)).__name__)
     folder = str(pipeline.config.get("_name_or_path") or "")
-    scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
     name = os.path.basename(os.path.normpath(folder)) if folder else ""
     draft = _Draft()
     if layout is not None:
-        draft.set(CONFIGURATION, **describe_layout(layout, scheduler, name))
+        draft.set(CONFIGURATION, **describe_layout(layout, name))
     else:
+        scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
         draft.set(CONFIGURATION, **describe_configurations(pipeline.unet.config, pipeline.vae.config, scheduler, name))
     if folder:
         base = next((preset.base for preset in PRESETS.values() if _is_same(preset.base, folder)), folder)

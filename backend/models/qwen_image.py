@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import QwenImageControlNetModel, QwenImageControlNetPipeline
 
-from ...shared.shot import ShotError
 from .adapter import NetworkInput
-from .flow_family import META, FlowFamily, get_layout, pack, repeat_runs, shape_strength, unpack
+from .flow_family import META, FlowFamily, get_layout, lend_to_unconditional, pack, repeat_runs, shape_strength, unpack
 from .shared_keys import share_all
 
 if TYPE_CHECKING:
@@ -31,13 +30,7 @@ class QwenImage(FlowFamily):
     controlnet_class = QwenImageControlNetModel
     mixes_texts = False
     fitting = ("in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim")
-
-    def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """See ``Family``."""
-        super().check_fit(base, controls)
-        for kind, config in controls:
-            if config.get("extra_condition_channels"):
-                raise ShotError("model", f"The ControlNet for {kind} is for inpainting and wants a mask; choose a plain one.")
+    mask_channels = "extra_condition_channels"
 
     def read_vae_factor(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
@@ -85,21 +78,19 @@ class QwenImage(FlowFamily):
         shapes = [(1, size[0] // 2, size[1] // 2)] * count
         added = None
         if given.controls:
-            # the unconditional run is added what the prompt's is
             first = len(given.controls[0]) if given.is_guided else 0
-            strength = shape_strength(given.strengths[0])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not given.hold_controls):
                 made = model.controlnet(
                     hidden_states=batch[first:],
                     controlnet_cond=pack(repeat_runs(given.controls[0], count - first)),
-                    conditioning_scale=strength[first:] if isinstance(strength, torch.Tensor) else strength,
+                    conditioning_scale=shape_strength(given.strengths[0], first),
                     timestep=time[first:],
                     encoder_hidden_states=given.embeddings[first:],
                     encoder_hidden_states_mask=None if mask is None else mask[first:],
                     img_shapes=shapes[first:],
                     return_dict=False,
                 )
-            added = [torch.cat([each[:first], each]) for each in made]
+            added = lend_to_unconditional(made, first)
         output = model.denoiser(
             hidden_states=batch,
             timestep=time,

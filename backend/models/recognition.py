@@ -346,6 +346,11 @@ def _find_resolution(file: WeightFile, name: str) -> int:
 
 def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: int, size: int) -> Recommendation:
     """How a base model likes to be run. ``steps`` and ``size`` are what the file says, 0 for nothing."""
+    layout = next((one for one in LAYOUTS if one.name == family), None)
+    if layout is not None:
+        count, guidance = layout.distilled if distilled else layout.usual
+        # steps of flow matching have no spacing to choose
+        return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
     usual = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024, "sdxl_refiner": 1024}
     size = size or usual.get(family, 0)
     spacing = "trailing" if zero or distilled else "leading"

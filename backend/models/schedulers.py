@@ -80,6 +80,8 @@ SCHEDULERS: dict[str, SchedulerKind] = {
     "dpm++_sde_karras": SchedulerKind(DPMSolverMultistepScheduler, _DPM | {"algorithm_type": "sde-dpmsolver++"} | _KARRAS, ()),
     "unipc": SchedulerKind(UniPCMultistepScheduler, _UNIPC),
 }
+#: their classes
+STEPPED = tuple(dict.fromkeys(kind.scheduler_class for kind in SCHEDULERS.values()))
 
 
 def name_own_scheduler(class_name: str) -> str:

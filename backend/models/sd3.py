@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetPipeline
 
-from ...shared.shot import ShotError
 from .adapter import NetworkInput
 from .flow_family import META, FlowFamily, get_layout, repeat_runs, shape_strength
 from .shared_keys import share_keys
@@ -29,13 +28,7 @@ class StableDiffusion3(FlowFamily):
     pipeline_class = StableDiffusion3ControlNetPipeline
     controlnet_class = SD3ControlNetModel
     fitting = ("in_channels", "attention_head_dim", "num_attention_heads", "pooled_projection_dim")
-
-    def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """See ``Family``."""
-        super().check_fit(base, controls)
-        for kind, config in controls:
-            if config.get("extra_conditioning_channels"):
-                raise ShotError("model", f"The ControlNet for {kind} is for inpainting and wants a mask; choose a plain one.")
+    mask_channels = "extra_conditioning_channels"
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
@@ -55,7 +48,7 @@ class StableDiffusion3(FlowFamily):
         return embeddings[0], {"pooled": pooled[0]}
 
     def list_sigmas(self, steps: int) -> Sequence[float] | int:
-        """See ``FlowFamily``."""
+        """The scheduler's own."""
         return steps
 
     def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:

@@ -205,7 +205,7 @@ class UNetFamily(Family):
         """See ``Family``."""
         unet, vae, meta = networks["unet"], networks["vae"], torch.device("meta")
         controls = [network for name, network in networks.items() if name.startswith("controlnet")]
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        factor = self.read_vae_factor(vae.config)
         latents = torch.empty(1, unet.config.in_channels, height // factor, width // factor, dtype=dtype, device=meta)
         words = torch.empty(1, _TOKENS, unet.config.cross_attention_dim, dtype=dtype, device=meta)
         options: dict[str, Any] = dict(encoder_hidden_states=words, return_dict=False)

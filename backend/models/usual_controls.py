@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time_ns
 
-from ...shared.files import read_file
 from ...shared.shot import ShotError
-from .family_layouts import find_layout
+from .folder_reading import find_layout_of_folder
 from .recognition import FAMILIES, inspect_model_file
 
 #: family -> the hub's ControlNet that people use with it
@@ -26,19 +25,17 @@ _FOLDERS = ("controlnet", "control_net", "controlnets")
 _EXTENSIONS = ("extensions/sd-webui-controlnet/models",)
 #: files with fitting names that are looked into
 _MOST_FILES = 24
-#: bytes of a list of parts
-_MOST_INDEX = 1 << 20
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 def find_family_of_folder(folder: Path) -> str:
     """The family of a diffusers folder by its list of parts and its UNet's configuration, empty for one that is not known."""
     try:
-        layout = find_layout(json.loads(read_file(folder / "model_index.json", _MOST_INDEX)))
-        if layout is not None:
-            return layout.name
-    except (OSError, ValueError, AttributeError, RecursionError):
-        pass
+        layout = find_layout_of_folder(folder)
+    except (ShotError, OSError):
+        layout = None
+    if layout is not None:
+        return layout.name
     try:
         config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         width = config.get("cross_attention_dim")

@@ -51,7 +51,7 @@ class ZImage(FlowFamily):
         return found[0], {}
 
     def list_sigmas(self, steps: int) -> Sequence[float] | int:
-        """See ``FlowFamily``."""
+        """The same in float32, as diffusers has them for it."""
         return torch.linspace(1.0, 1 / steps, steps).tolist()
 
     def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from ...shared.shot import ShotError
 from ..video.noise import draw_noise
 
 Generators = torch.Generator | list[torch.Generator] | None
-#: the largest seed of a request
-MOST_SEED = 2**31
+#: how many seeds a request can have, from 0
+SEEDS = 2**31
 
 
 def check_generators(generator: Generators, frames: int, clips: int) -> None:
@@ -39,13 +39,13 @@ def find_seed(generator: torch.Generator | Sequence[torch.Generator]) -> int:
     """The seed of what a scheduler adds: that of a fresh generator, else what its state comes to. Generators stay as they are."""
     if not isinstance(generator, torch.Generator):
         seeds = [find_seed(each) for each in generator]
-        return int(np.random.SeedSequence(seeds).generate_state(1)[0]) % MOST_SEED
+        return int(np.random.SeedSequence(seeds).generate_state(1)[0]) % SEEDS
     seed, state = generator.initial_seed(), generator.get_state()
     copied = torch.Generator(generator.device).manual_seed(seed)
     if torch.equal(copied.get_state(), state):
-        return seed % MOST_SEED
+        return seed % SEEDS
     copied.set_state(state)
-    return int(torch.randint(0, MOST_SEED, (1,), generator=copied, device=copied.device))
+    return int(torch.randint(0, SEEDS, (1,), generator=copied, device=copied.device))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ...shared.reference import take_reference
 from ...shared.settings import with_settings
 from ..connection import Connection
 from ..passes.engine import switch_on_cycles
-from ..passes.staging import stage_character
+from ..passes.staged_character import stage_character
 from ..paths import get_file_folder
 from ..properties import complete_model
 from ..scene_choice import use_scene
@@ -80,9 +80,7 @@ def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch
             connection.stop(STOP_SECONDS)
         path = args.out / LOOK_FOLDER / COSTUME_FILE
         if not task.succeeded or not path.exists():
-            code = task.error_code or "generation"
-            out.emit("failed", code=code, message=task.error or "The costume was not made; try again.")
-            return console.find_exit_code(code)
+            return out.fail(task.error_code or "generation", task.error or "The costume was not made; try again.")
         out.emit("done", message=describe_costume(path, task), out=str(args.out), costume=str(path), known=task.known)
         return 0
 

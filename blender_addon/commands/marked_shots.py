@@ -12,7 +12,6 @@ import bpy
 import msgspec
 
 from ...shared import console, logs, shot
-from ...shared.costume_files import with_files
 from ...shared.events import Shot
 from ...shared.files import write_atomically
 from ...shared.interrupts import SignalWatch
@@ -26,10 +25,10 @@ from ..queue.marked import NOTHING, FoundShot, name_folders
 from ..queue.rows import Queue, QueuedShot, Row, RowState, summarise
 from ..queue.table import format_table
 from ..scene_choice import use_scene
-from ..tasks.shot import ShotTask
 from .asking import Asked, complete, read_whole
 from .backend import STOP_SECONDS, ask_profile, connect, wait_for_task
 from .scene import read_costume_arguments, read_scene_options, warn_of_scripts
+from .shot_tasks import make_shot_task
 
 #: the table, in the folder of the shots
 TABLE = "shots.txt"
@@ -117,8 +116,7 @@ def run_marked(args: argparse.Namespace, out: console.Console, watch: SignalWatc
         if missing:
             # what went wrong at work tells more than what could not be made in the first place
             code = next((row.code for row in missing if row.code in console.FAILURES), missing[0].code)
-            out.emit("failed", code=code, message=summary)
-            return console.find_exit_code(code)
+            return out.fail(code, summary)
         out.emit("done", message=summary, out=str(args.out))
         return 0
 
@@ -209,26 +207,10 @@ def _make(
     with use_scene(marked.found.scene, marked.found.layer or None) as scene:
         console.tell_completion(out, args, asked.request)
         costume = read_costume_arguments(args)
-        request, crop = complete(asked, ask_profile(connection, asked.request.sampling.model, watch), scene)
-        task = ShotTask(
-            bpy.context,
-            asked.character,
-            with_files(request, costume),
-            connection.get_client(),
-            folder,
-            folder_per_job=False,
-            keep_passes=args.save_passes / marked.folder if args.save_passes else None,
-            scope=asked.subjects.upper(),
-            keep_scenes=True,
-            alpha=read_scene_options(args).character_only,
-            crop=crop,
-            reference=asked.reference,
-            camera=marked.find_camera(scene),
-            processes=args.processes,
-            on_warning=partial(out.warn, code="processes"),
-            costume=costume,
-            on_message=out.show,
-        )
+        completed = complete(asked, ask_profile(connection, asked.request.sampling.model, watch), scene)
+        passes = args.save_passes / marked.folder if args.save_passes else None
+        camera = marked.find_camera(scene)
+        task = make_shot_task(args, out, connection, asked, completed, costume, folder, keep_passes=passes, camera=camera)
         wait_for_task(connection, connection.add(task), watch)
     count = _count(folder, marked)
     frames = (task.report or {}).get("frames") or {}

@@ -52,9 +52,7 @@ def run_motion(args: argparse.Namespace, out: console.Console, watch: SignalWatc
             )
             wait_for_task(connection, connection.add(task), watch)
             if not task.succeeded or task.made is None:
-                code = task.error_code or "motion"
-                out.emit("failed", code=code, message=task.error)
-                return console.find_exit_code(code)
+                return out.fail(task.error_code or "motion", task.error)
             for warning in task.warnings:
                 out.emit("warning", message=warning)
             _store_motion(args, task.made, request)

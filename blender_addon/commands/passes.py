@@ -21,9 +21,11 @@ from ...shared.picture_size import fit_aspect
 from ..passes.engine import switch_on_cycles
 from ..passes.pooled_render import PooledOverview, PooledPassRender, make_pooled_render
 from ..passes.render import WAIT_SECONDS, PassRender
+from ..passes.render_worker import RenderOptions
 from ..properties import get_frame_aspect
 from ..scene_choice import use_scene
-from ..tasks.shot import PassesWriter, pop_first
+from ..tasks.passes_writer import PassesWriter
+from ..tasks.shot import pop_first
 from ..timing import frame_rate
 from .scene import (
     PROGRAM,
@@ -53,22 +55,18 @@ def run_passes(args: argparse.Namespace, out: console.Console, watch: SignalWatc
         passes_folder.check_kind(args.out, is_part=bool(whole))
         character = find_character(scene, args.character)
         warn_of_scripts(out)
-        scope, own = options.subjects.upper(), (bpy.context, character, frames, width, height)
+        own = bpy.context, character, frames, width, height
+        shown: RenderOptions = {
+            "scope": options.subjects.upper(),
+            "range_frames": whole,
+            "motion_vectors": args.motion,
+            "shadow": args.shadow,
+        }
         render: PassRender | PooledPassRender
         if args.processes == 1:
-            render = PassRender(
-                *own, scope=scope, range_frames=whole, motion_vectors=args.motion, shadow=args.shadow, keep_scenes=True
-            )
+            render = PassRender(*own, keep_scenes=True, **shown)
         else:
-            render = make_pooled_render(
-                *own,
-                processes=args.processes,
-                warn=partial(out.warn, code="processes"),
-                scope=scope,
-                range_frames=whole,
-                motion_vectors=args.motion,
-                shadow=args.shadow,
-            )
+            render = make_pooled_render(*own, processes=args.processes, warn=partial(out.warn, code="processes"), **shown)
         request = shot.make_request("passes", frames, fps, width=width, height=height)
         _write_passes(render, request, whole, args.out, out, watch)
         out.emit("done", message=f"{len(frames)} frames in {args.out}", out=str(args.out))

@@ -31,9 +31,9 @@ from .scene import (
     add_processes_argument,
     add_scene_arguments,
     read_costume_arguments,
-    read_scene_options,
     warn_of_scripts,
 )
+from .shot_tasks import make_shot_task
 
 PROMPT = "a knight in a forest"
 OWN_SIZE = "the model's own with the scene's aspect"
@@ -69,7 +69,7 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
     if args.marked:
         return run_marked(args, out, watch)
     with use_scene(args.scene, args.view_layer) as scene, switch_on_cycles(partial(out.warn, code="engine")):
-        options, asked = read_scene_options(args), read_asked(args, scene)
+        asked = read_asked(args, scene)
         console.tell_completion(out, args, asked.request)
         costume = read_costume_arguments(args)
         check_files(with_files(asked.request, costume), costume)
@@ -77,33 +77,15 @@ def run_generate(args: argparse.Namespace, out: console.Console, watch: SignalWa
             console.check_writable(folder)
 
         def make_task(request: shot.ShotRequest, crop: Crop | None, connection: Connection) -> ShotTask:
-            return ShotTask(
-                bpy.context,
-                asked.character,
-                with_files(request, costume),
-                connection.get_client(),
-                args.out,
-                folder_per_job=False,
-                keep_passes=args.save_passes,
-                scope=asked.subjects.upper(),
-                keep_scenes=True,
-                alpha=options.character_only,
-                crop=crop,
-                reference=asked.reference,
-                look=asked.look,
-                processes=args.processes,
-                on_warning=partial(out.warn, code="processes"),
-                costume=costume,
-                # why it failed is told below
-                on_message=out.show,
-            )
+            completed = request, crop
+            return make_shot_task(args, out, connection, asked, completed, costume, args.out, keep_passes=args.save_passes)
 
         task = _run_task(args, out, watch, scene, asked, make_task)
         missing = [frame for frame in task.request.frames if not (args.out / f"{frame:04d}.png").exists()]
         if not task.succeeded or missing:
-            code = task.error_code or "generation"
-            out.emit("failed", code=code, message=task.error or f"{len(missing)} frames are missing; generate the shot again.")
-            return console.find_exit_code(code)
+            return out.fail(
+                task.error_code or "generation", task.error or f"{len(missing)} frames are missing; generate the shot again."
+            )
         out.emit("done", message=f"{len(task.frames)} frames in {args.out}", out=str(args.out))
         return 0
 
@@ -139,9 +121,7 @@ def run_look(args: argparse.Namespace, out: console.Console, watch: SignalWatch)
 
         task = _run_task(args, out, watch, scene, asked, make_task)
         if not task.succeeded or task.report is None:
-            code = task.error_code or "generation"
-            out.emit("failed", code=code, message=task.error or "The look was not made; try again.")
-            return console.find_exit_code(code)
+            return out.fail(task.error_code or "generation", task.error or "The look was not made; try again.")
         out.emit("done", message=describe_look(args.out, task.report), out=str(args.out))
         return 0
 

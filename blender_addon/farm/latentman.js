@@ -13,7 +13,7 @@ var JOB_TYPE = {
         {
             key: "shots", type: "string", required: true,
             eval: "C.scene.latentman.write_shots()",
-            evalInfo: { showLinkButton: true, description: "The marked shots of the scene, or its frame range" },
+            evalInfo: { showLinkButton: true, description: "The marked shots of the scene, but for those with a camera or view layer of their own; else its frame range" },
             description: "Frames like 1-24, or several shots like 'close: 1-24; wide: 25-60'"
         },
         {

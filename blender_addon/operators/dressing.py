@@ -9,7 +9,7 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 
 from ...shared import console, shot
-from ...shared.costume_files import SUFFIX, read_costume, with_paint
+from ...shared.costume_files import SUFFIX, is_costume, read_charts, read_costume, with_paint
 from ...shared.dress_options import DressOptions
 from ...shared.files import write_atomically
 from ...shared.reference import take_reference
@@ -22,12 +22,13 @@ from ..error_places import Place
 from ..look import apply_look
 from ..passes.render import check_modes
 from ..passes.render_set import get_bodies
-from ..passes.staging import stage_character
+from ..passes.staged_character import stage_character
 from ..paths import get_file_folder, get_output_folder, resolve
 from ..properties import get_kept_look
 from ..shot_notice import notice
+from ..tasks.frames_folder import LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
-from ..wardrobe import check_surface, find_worn_images, is_costume, unpack, wear
+from ..wardrobe import check_surface, find_worn_images, unpack, wear
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .generate import learn_profile
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
@@ -96,14 +97,14 @@ class OpenCostume(NeedsCharacter, bpy.types.Operator, ImportDialog):
         try:
             bodies = get_bodies(character)
             data = read_costume(source)
-            folder = get_output_folder(settings) / f"costume-{hashlib.blake2b(data, digest_size=6).hexdigest()}" / "look"
-            own = stage_character(context, character, plan=False).charts
+            charts = read_charts(data)
+            check_surface(character, stage_character(context, character, plan=False).charts, charts)
+            folder = get_output_folder(settings) / f"costume-{hashlib.blake2b(data, digest_size=6).hexdigest()}" / LOOK_FOLDER
             console.check_writable(folder)
-            path, charts, prompt = unpack(source, folder)
-            check_surface(character, own, charts)
+            path, prompt = unpack(data, folder)
             if self.material:
                 numbers = {name: number for number, name in charts.names.items()}
-                first = next(iter(charts.names))
+                first = next(iter(charts.names), 1)
                 textures = {body: folder / f"texture_{numbers.get(body.name, first)}.png" for body in bodies}
                 apply_look(bodies, textures, f"Look: {prompt[:50]}", path.parent.parent.name)
         except shot.ShotError as error:

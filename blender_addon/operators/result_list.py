@@ -24,7 +24,7 @@ from ..result_places import count_places
 from ..result_properties import LatentManResult, get_scene_of
 from ..result_shelf import shelf
 from ..result_words import write_removal
-from ..tasks.frames_folder import list_frames
+from ..tasks.frames_folder import MAX_REPORT, REPORT, list_frames
 from ..translation import tr
 from ..translation.wrapping import wrap
 from ..typed_access import OperatorResult, get_layout
@@ -33,8 +33,6 @@ from .polls import NeedsResult
 from .reports import report, report_with_warnings
 from .results import get_result
 
-#: bytes of a report that are read at most
-MAX_REPORT = 4 << 20
 #: pixels of the dialog of *Remove*, at a scale of 1
 DIALOG_WIDTH = 420
 
@@ -51,11 +49,8 @@ def find_memory(result: LatentManResult) -> PanelMemory | None:
     memory = read_memory(result.panel)
     if memory is not None:
         return memory
-    path = get_result_folder(result) / "report.json"
     try:
-        if path.stat().st_size > MAX_REPORT:
-            return None
-        found = msgspec.json.decode(read_file(path), type=_Report)
+        found = msgspec.json.decode(read_file(get_result_folder(result) / REPORT, MAX_REPORT), type=_Report)
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
         return None
     return make_memory_of_request(get_scene_of(result), found.settings, result.character)

@@ -3,34 +3,31 @@ the time. What comes out is what one would render, bit for bit."""
 
 from __future__ import annotations
 
-import json
 import queue
 import shutil
 import sys
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import bpy
 import msgspec
 
-from ...shared import logs, shot
+from ...shared import shot
 from ...shared.machine import measure_memory
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
-from ...shared.passes_folder import OVERVIEW, save_frame
-from ...shared.picture_size import Crop
+from ...shared.passes_folder import save_frame
 from ..typed_access import SceneContext
 from .frame_queue import FrameQueue, Wanted
 from .process_count import choose_process_count, count_cores
-from .remote_render import LEAST_MEMORY, MEMORY_PER_BYTE, make_request, read_lines
+from .remote_render import LEAST_MEMORY, MEMORY_PER_BYTE, make_request
 from .render import MeasuredFrame, PassRender, RenderedFrame
-from .render_worker import REQUEST, RenderRequest, get_folder, read_passes
+from .render_worker import REQUEST, RenderOptions, RenderRequest, take_passes
 from .second_blender import COPY, CopyError, SecondBlender, copy_file
 
 MODULE = "pooled_worker"
@@ -40,7 +37,6 @@ ASKED_AT_ONCE = 2
 LEAST_WAIT = 0.01
 #: a frame that has ended so many Blenders is not given to another
 MOST_TRIES = 2
-logger = logs.get_logger(__name__)
 
 
 @dataclass
@@ -54,18 +50,6 @@ class _Member:
     measured: set[int] = field(default_factory=set)
     progress: int = 0
     asked: list[Wanted] = field(default_factory=list)
-
-    def tell(self, message: dict[str, Any]) -> bool:
-        """Ask for something; returns whether it could be said, as a Blender that has ended hears nothing."""
-        process = self.second.process
-        assert process is not None and process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(message).encode() + b"\n")
-            process.stdin.flush()
-        except OSError:
-            logger.debug("a Blender takes nothing any more", exc_info=True)
-            return False
-        return True
 
 
 class PooledPassRender:
@@ -101,11 +85,6 @@ class PooledPassRender:
     def has_news(self) -> bool:
         """Whether a step would do something: measure or render here, or take what has come."""
         return self._here or not self._members or bool(self._held) or not self._inbox.empty() or self._queue.is_next_ready()
-
-    @property
-    def count(self) -> int:
-        """How many Blenders render, this one alone included."""
-        return max(1, len(self._members))
 
     @property
     def header(self) -> PassesHeader:
@@ -186,9 +165,14 @@ class PooledPassRender:
         member = _Member(number, SecondBlender(folder))
         self._members[number] = member
         member.second.start(MODULE, piped=True, copy=copy)
-        assert member.second.process is not None
-        put: Callable[[dict[str, Any]], None] = partial(self._put, number)
-        threading.Thread(target=read_lines, args=(member.second.process, put), daemon=True).start()
+        member.second.listen(partial(self._put, number))
+
+    def _tell(self, member: _Member, message: dict[str, Any]) -> bool:
+        """Ask one of the Blenders for something; returns whether it hears that, and else notes that it has ended."""
+        heard = member.second.tell(message)
+        if not heard:
+            self._put(member.number, {"ended": True})
+        return heard
 
     def _put(self, number: int, message: dict[str, Any]) -> None:
         self._inbox.put((number, message))
@@ -219,16 +203,14 @@ class PooledPassRender:
             self._local.adopt(measured)
             told = [msgspec.to_builtins(one) for one in measured]
             for member in self._members.values():
-                if not member.tell({"adopt": told}):
-                    self._put(member.number, {"ended": True})
+                self._tell(member, {"adopt": told})
 
     def _share(self, left: deque[tuple[int, ...]]) -> None:
         """Let those who measure nothing measure what is left."""
         for member in self._members.values():
             if left and not member.measuring:
                 member.measuring, member.progress = left.popleft(), 0
-                if not member.tell({"measure": member.measuring}):
-                    self._put(member.number, {"ended": True})
+                self._tell(member, {"measure": member.measuring})
 
     def _take(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """What has come from Blenders that still count, without waiting. Raises ``ShotError`` for what one of them refuses."""
@@ -296,8 +278,7 @@ class PooledPassRender:
         self._save = str(folder.absolute())
         for index, message in self._advance(next_index, overview):
             if isinstance(message, RenderedFrame):
-                place = folder / OVERVIEW if overview else folder
-                save_frame(place, self._request.frames[index], message.passes, self.header)
+                save_frame(folder, self._request.frames[index], message.passes, self.header, overview=overview)
                 yield index, message.entry
             else:
                 yield index, msgspec.convert(message["entry"], FrameEntry)
@@ -338,17 +319,13 @@ class PooledPassRender:
                 if wanted is None:
                     break
                 member.asked.append(wanted)
-                if not member.tell({"overview": wanted[0], "index": wanted[1], "save": self._save}):
-                    self._put(member.number, {"ended": True})
+                if not self._tell(member, {"overview": wanted[0], "index": wanted[1], "save": self._save}):
                     break
 
     def _load(self, number: int, index: int, overview: bool) -> FramePasses:
         assert self._folder is not None
         # whether or not the one that has rendered it still lives
-        folder = get_folder(self._folder / str(number), index, overview)
-        passes = FramePasses(**read_passes(folder))
-        shutil.rmtree(folder, ignore_errors=True)
-        return passes
+        return take_passes(self._folder / str(number), index, overview)
 
     def _choose_local(self, overview: bool) -> PassRender:
         if not overview:
@@ -421,28 +398,9 @@ def make_pooled_render(
     *,
     processes: int | None,
     warn: Callable[[str], None],
-    scope: str = "CHARACTER",
-    range_frames: tuple[int, ...] = (),
-    frame: Crop | None = None,
-    camera: bpy.types.Object | None = None,
-    motion_vectors: bool = False,
-    shadow: bool = False,
-    depth_range: tuple[float, float] | None = None,
-    plain_ground: bool = False,
-    ground: float | None = None,
+    **options: Unpack[RenderOptions],
 ) -> PooledPassRender:
     """A render of a shot's passes in so many Blenders, None for as many as are useful; other arguments and errors are those of
     ``PassRender``."""
-    options: dict[str, Any] = dict(
-        scope=scope,
-        range_frames=range_frames,
-        frame=frame,
-        camera=camera,
-        motion_vectors=motion_vectors,
-        shadow=shadow,
-        depth_range=depth_range,
-        plain_ground=plain_ground,
-        ground=ground,
-    )
     local = PassRender(context, character, frames, width, height, keep_scenes=True, **options)
     return PooledPassRender(local, make_request(context, character, frames, width, height, **options), processes, warn)

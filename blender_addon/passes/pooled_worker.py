@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ...shared import passes_folder
-from ...shared.overview import compute_overview_size
+from ...shared.manifest import PassesHeader
+from ...shared.passes_folder import save_frame
 from ..scene_choice import use_scene
 from .played_scene import prepare
 from .render import MeasuredFrame, PassRender
-from .render_worker import REQUEST, RenderRequest, find_unknown_names, get_folder, make_local_render, run_worker, write_passes
+from .render_worker import REQUEST, BothSizes, RenderRequest, find_unknown_names, leave_passes, make_local_render, run_worker
 
 __all__ = ["prepare", "run"]
 
@@ -35,8 +36,7 @@ class _PooledWorker:
             self._answer_all(make_local_render(self._request))
 
     def _answer_all(self, render: PassRender) -> None:
-        small: PassRender | None = None
-        try:
+        with closing(BothSizes(render, self._request.size)) as sizes:
             for line in self._lines:
                 wanted = json.loads(line)
                 if "measure" in wanted:
@@ -44,30 +44,20 @@ class _PooledWorker:
                 elif "adopt" in wanted:
                     render.adopt(msgspec.convert(wanted["adopt"], tuple[MeasuredFrame, ...]))
                 else:
-                    if not wanted["overview"] and small is not None:
-                        small.close()
-                        small = None
-                    elif wanted["overview"] and small is None:
-                        small = render.make_overview(*compute_overview_size(*self._request.size))
-                    self._render(small or render, **wanted)
-        finally:
-            for one in (small, render):
-                if one is not None:
-                    one.close()
+                    self._render(sizes, render.header, **wanted)
 
     def _measure(self, render: PassRender, frames: tuple[int, ...]) -> None:
         for measured in render.measure_frames(frames):
             self._say({"measuring": measured})
         self._say({"measured": msgspec.to_builtins(render.get_measured())})
 
-    def _render(self, render: PassRender, index: int, overview: bool, save: str) -> None:
+    def _render(self, sizes: BothSizes, header: PassesHeader, index: int, overview: bool, save: str) -> None:
         """Render a frame, into files of OpenEXR in the folder ``save`` where one is named."""
-        for frame in render.render_slice(iter((index, None)).__next__):
+        for frame in sizes.render(index, overview):
             if save:
-                folder = Path(save) / passes_folder.OVERVIEW if overview else Path(save)
-                passes_folder.save_frame(folder, self._request.frames[index], frame.passes, render.header)
+                save_frame(Path(save), self._request.frames[index], frame.passes, header, overview=overview)
             else:
-                write_passes(get_folder(self._folder, index, overview), dict(frame.passes.arrays()))
+                leave_passes(self._folder, index, overview, frame.passes)
             seen = bool(frame.passes.mask.any())
             self._say({"index": index, "overview": overview, "entry": msgspec.to_builtins(frame.entry), "seen": seen})
 

@@ -3,16 +3,13 @@ alive meanwhile, and what is changed there does not reach the shot half way."""
 
 from __future__ import annotations
 
-import json
 import queue
 import shutil
-import subprocess
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import bpy
 import msgspec
@@ -20,13 +17,11 @@ import msgspec
 from ...shared import logs, shot
 from ...shared.machine import measure_memory
 from ...shared.manifest import FrameEntry, PassesHeader
-from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
-from ..render_gate import gate
 from ..typed_access import SceneContext
 from .played_scene import get_name
 from .render import PassRender, RenderedFrame
-from .render_worker import MARK, REQUEST, RenderRequest, get_folder, read_passes
+from .render_worker import REQUEST, RenderOptions, RenderRequest, take_passes
 from .second_blender import COPY, CopyError, SecondBlender
 
 MODULE = "render_worker"
@@ -146,8 +141,7 @@ class RemotePassRender:
         if memory is not None and memory[0] < LEAST_MEMORY + MEMORY_PER_BYTE * size:
             self._stay_here("there is no memory for a second one; close other programs")
             return
-        assert second.process is not None
-        threading.Thread(target=read_lines, args=(second.process, self._inbox.put), daemon=True).start()
+        second.listen(self._inbox.put)
 
     def _take(self) -> Iterator[dict[str, Any]]:
         """What has come, without waiting. Raises ``ShotError`` for what the second Blender refuses."""
@@ -179,19 +173,13 @@ class RemotePassRender:
             yield self._load(self._rendered[overview].popleft())
 
     def _ask(self, index: int, overview: bool) -> None:
-        assert self._second is not None and self._second.process is not None and self._second.process.stdin is not None
-        try:
-            self._second.process.stdin.write(json.dumps({"index": index, "overview": overview}).encode() + b"\n")
-            self._second.process.stdin.flush()
-        except OSError:
-            logger.debug("the second Blender takes nothing any more", exc_info=True)
+        assert self._second is not None
+        if not self._second.tell({"index": index, "overview": overview}):
             self._inbox.put({"ended": True})
 
     def _load(self, message: dict[str, Any]) -> RenderedFrame:
         assert self._folder is not None
-        folder = get_folder(self._folder, message["index"], message["overview"])
-        passes = FramePasses(**read_passes(folder))
-        shutil.rmtree(folder, ignore_errors=True)
+        passes = take_passes(self._folder, message["index"], message["overview"])
         self._has_seen_character = self._has_seen_character or bool(passes.mask.any())
         return RenderedFrame(message["index"], passes, msgspec.convert(message["entry"], FrameEntry))
 
@@ -227,62 +215,17 @@ class RemoteOverview:
         """Nothing is left: the second Blender ends with the whole frames."""
 
 
-def read_lines(process: subprocess.Popen[bytes], put: Callable[[dict[str, Any]], None]) -> None:
-    """Hand on what a second Blender says, until it says nothing any more, and then that it has ended."""
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            with gate:
-                if line.startswith(MARK):
-                    put(json.loads(line.removeprefix(MARK)))
-    except (OSError, ValueError):
-        logger.debug("the second Blender cannot be read any more", exc_info=True)
-    put({"ended": True})
-
-
 def make_render(
     context: SceneContext,
     character: bpy.types.Object | None,
     frames: tuple[int, ...],
     width: int,
     height: int,
-    *,
-    scope: str,
-    range_frames: tuple[int, ...] = (),
-    frame: Crop | None = None,
-    camera: bpy.types.Object | None = None,
-    shadow: bool = False,
+    **options: Unpack[RenderOptions],
 ) -> RemotePassRender:
-    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``, shadows fall on a plain
-    ground."""
-    local = PassRender(
-        context,
-        character,
-        frames,
-        width,
-        height,
-        scope=scope,
-        range_frames=range_frames,
-        frame=frame,
-        is_copied=True,
-        camera=camera,
-        shadow=shadow,
-        plain_ground=True,
-    )
-    request = make_request(
-        context,
-        character,
-        frames,
-        width,
-        height,
-        scope=scope,
-        range_frames=range_frames,
-        frame=frame,
-        camera=camera,
-        shadow=shadow,
-        plain_ground=True,
-    )
-    return RemotePassRender(local, request)
+    """A render of a shot's passes in a second Blender; arguments and errors are those of ``PassRender``."""
+    local = PassRender(context, character, frames, width, height, is_copied=True, **options)
+    return RemotePassRender(local, make_request(context, character, frames, width, height, **options))
 
 
 def make_request(
@@ -292,7 +235,7 @@ def make_request(
     width: int,
     height: int,
     *,
-    scope: str,
+    scope: str = "CHARACTER",
     range_frames: tuple[int, ...] = (),
     frame: Crop | None = None,
     camera: bpy.types.Object | None = None,

@@ -198,7 +198,7 @@ class PassRender:
         self._padding = Padding(frame, width, height) if frame is not None else None
         self._measured_frames = tuple(dict.fromkeys((*range_frames, *frames)))
         self._motion_vectors, self._shadow, self._keep_scenes = motion_vectors, shadow, keep_scenes
-        #: whether something lies under the characters' feet, and the height of these, in metres
+        #: whether something lies under the characters' feet, and the height of these, in Blender's units
         self._has_ground, self._lowest = False, np.inf if ground is None else ground
         self._is_ground_given = ground is not None
         self._people = {n: found for n, one in enumerate(self._render_set.armatures, 1) if (found := find_key_points(one))}
@@ -285,7 +285,9 @@ class PassRender:
         found = tuple(measured)
         if not self._is_range_given:
             self.near, self.far = np.inf, -np.inf
-        self._has_ground, self._lowest = False, np.inf
+        if not self._is_ground_given:
+            self._lowest = np.inf
+        self._has_ground = False
         for one in found:
             self._extents[one.frame] = one.extents
             self._widen(one.extents)

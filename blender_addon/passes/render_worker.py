@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import bpy
 import msgspec
@@ -17,19 +19,33 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.overview import compute_overview_size
+from ...shared.passes import FramePasses
 from ...shared.picture_size import Crop
 from ..scene_choice import use_scene
 from .played_scene import find_by_name, prepare
-from .render import PassRender
+from .render import PassRender, RenderedFrame
+from .second_blender import MARK
 
 __all__ = ["prepare", "run"]
 
 #: the file that says what to render
 REQUEST = "render.json"
-#: how lines that are meant for the other side begin; scripts and Blender print others
-MARK = b"latentman "
 #: this Blender yields to the one with the window
 NICENESS = 5
+
+
+class RenderOptions(TypedDict, total=False):
+    """The options of ``PassRender`` that say what its passes show, wherever they are rendered."""
+
+    scope: str
+    range_frames: tuple[int, ...]
+    frame: Crop | None
+    camera: bpy.types.Object | None
+    motion_vectors: bool
+    shadow: bool
+    depth_range: tuple[float, float] | None
+    plain_ground: bool
+    ground: float | None
 
 
 class RenderRequest(msgspec.Struct, frozen=True):
@@ -57,20 +73,23 @@ class RenderRequest(msgspec.Struct, frozen=True):
     ground: float | None = None
 
 
-def write_passes(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write the arrays of one frame's passes into a folder of their own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, pixels in arrays.items():
-        np.save(folder / f"{name}.npy", pixels)
+def leave_passes(folder: Path, index: int, overview: bool, passes: FramePasses) -> None:
+    """Write a frame's passes for the other side, whose ``folder`` a second Blender has."""
+    own = _get_folder(folder, index, overview)
+    own.mkdir(parents=True, exist_ok=True)
+    for name, pixels in passes.arrays().items():
+        np.save(own / f"{name}.npy", pixels)
 
 
-def read_passes(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays that ``write_passes`` has written."""
-    return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+def take_passes(folder: Path, index: int, overview: bool) -> FramePasses:
+    """The passes that ``leave_passes`` has written, and remove their files."""
+    own = _get_folder(folder, index, overview)
+    arrays = {path.stem: np.load(path, allow_pickle=False) for path in sorted(own.glob("*.npy"))}
+    shutil.rmtree(own, ignore_errors=True)
+    return FramePasses(**arrays)
 
 
-def get_folder(folder: Path, index: int, overview: bool) -> Path:
-    """The folder of a frame's passes."""
+def _get_folder(folder: Path, index: int, overview: bool) -> Path:
     return folder / "passes" / f"{index}{' overview' if overview else ''}"
 
 
@@ -99,6 +118,33 @@ def find_unknown_names(request: RenderRequest) -> list[str]:
     return sorted(set(request.driver_names) - set(bpy.app.driver_namespace))
 
 
+class BothSizes:
+    """Renders whole frames and small copies of them, in any order; what the copies need is there only while they are asked for."""
+
+    def __init__(self, whole: PassRender, size: tuple[int, int]) -> None:
+        """``whole`` is measured before the first frame is rendered; ``size`` is that of its frames in pixels."""
+        self._whole, self._size = whole, size
+        self._small: PassRender | None = None
+
+    def render(self, index: int, overview: bool) -> Iterator[RenderedFrame]:
+        """The frame at ``index`` of the shot."""
+        if not overview:
+            self._close_small()
+        elif self._small is None:
+            self._small = self._whole.make_overview(*compute_overview_size(*self._size))
+        return (self._small or self._whole).render_slice(iter((index, None)).__next__)
+
+    def close(self) -> None:
+        """Remove everything of ours from the file and from the disk."""
+        self._close_small()
+        self._whole.close()
+
+    def _close_small(self) -> None:
+        if self._small is not None:
+            self._small.close()
+            self._small = None
+
+
 class _Worker:
     def __init__(self, folder: Path, say: Callable[[dict[str, Any]], None], lines: Iterator[bytes]) -> None:
         self._folder, self._say, self._lines = folder, say, lines
@@ -120,24 +166,13 @@ class _Worker:
         for measured in render.measure():
             self._say({"measured": measured})
         self._say({"near": render.near, "far": render.far, "header": msgspec.to_builtins(render.header)})
-        small: PassRender | None = None
-        try:
+        with closing(BothSizes(render, request.size)) as sizes:
             for line in self._lines:
-                wanted = json.loads(line)
-                if not wanted["overview"] and small is not None:
-                    small.close()
-                    small = None
-                elif wanted["overview"] and small is None:
-                    small = render.make_overview(*compute_overview_size(*request.size))
-                self._render(small if wanted["overview"] and small is not None else render, wanted["index"], wanted["overview"])
-        finally:
-            for one in (small, render):
-                if one is not None:
-                    one.close()
+                self._render(sizes, **json.loads(line))
 
-    def _render(self, render: PassRender, index: int, overview: bool) -> None:
-        for frame in render.render_slice(iter((index, None)).__next__):
-            write_passes(get_folder(self._folder, index, overview), dict(frame.passes.arrays()))
+    def _render(self, sizes: BothSizes, index: int, overview: bool) -> None:
+        for frame in sizes.render(index, overview):
+            leave_passes(self._folder, index, overview, frame.passes)
             self._say({"index": index, "overview": overview, "entry": msgspec.to_builtins(frame.entry)})
 
 

@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import bpy
 
 from ...shared import logs
 from ..compat import is_module
+from ..render_gate import gate
 from ..windows_job import KillOnClose, tie_to_this_process
 from .capture import silence_handlers
 from .quiet import silence_stdout
@@ -23,6 +25,8 @@ from .scene_bound import list_handlers
 
 PROGRAM = Path(__file__).resolve().parent / "second_program.py"
 COPY, OUTPUT = "copy.blend", "output.log"
+#: how lines that are meant for the other side begin; scripts and Blender print others
+MARK = b"latentman "
 #: what command lines say of scripts: Blender's, and ours where it is a package
 SCRIPTS = {"-y": True, "--enable-autoexec": True, "--enable-scripts": True, "-Y": False, "--disable-autoexec": False}
 #: lines of its output that are kept for the log when it fails
@@ -79,6 +83,22 @@ class SecondBlender:
         """Whether it has been started and has not ended."""
         return self.process is not None and self.process.poll() is None
 
+    def tell(self, message: dict[str, Any]) -> bool:
+        """Say something to one that is ``piped``; returns whether it could be said, as a Blender that has ended hears nothing."""
+        assert self.process is not None and self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            logger.debug("a second Blender takes nothing any more", exc_info=True)
+            return False
+        return True
+
+    def listen(self, put: Callable[[dict[str, Any]], None]) -> None:
+        """Hand on what one that is ``piped`` says, from a thread, and at last ``{"ended": True}``."""
+        assert self.process is not None
+        threading.Thread(target=_read_lines, args=(self.process, put), daemon=True).start()
+
     def log(self, what: str) -> None:
         """Write the end of its output into the log."""
         with contextlib.suppress(OSError):
@@ -97,6 +117,18 @@ class SecondBlender:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _read_lines(process: subprocess.Popen[bytes], put: Callable[[dict[str, Any]], None]) -> None:
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            with gate:
+                if line.startswith(MARK):
+                    put(json.loads(line.removeprefix(MARK)))
+    except (OSError, ValueError):
+        logger.debug("a second Blender cannot be read any more", exc_info=True)
+    put({"ended": True})
 
 
 def copy_file(path: Path) -> None:

@@ -95,7 +95,9 @@ class ShadowScene:
         surfaces = [one for one in geometry.surfaces if not one.is_hole]
         hair = [one for one in geometry.hair if not one.is_hole]
         if ground is not None:
-            surfaces = [one for one in surfaces if one.character] + [_make_ground(geometry, ground)]
+            surfaces = [one for one in surfaces if one.character] + [
+                _make_ground(geometry, ground, GROUND_REACH / view.metres_per_unit)
+            ]
             hair = [one for one in hair if one.character]
         self._surfaces.show(surfaces, {})
         self._hair.show(hair, {})
@@ -135,10 +137,10 @@ def _prepare(found: bpy.types.Object, surface: Surface | Hair) -> None:
     found.is_shadow_catcher = not surface.character
 
 
-def _make_ground(geometry: FrameGeometry, height: float) -> Surface:
+def _make_ground(geometry: FrameGeometry, height: float, reach: float) -> Surface:
     points = geometry.find_character_points()
     centre = points[:, :2].mean(0) if len(points) else np.zeros(2)
-    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * GROUND_REACH + centre
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach + centre
     shape = Shape(
         np.column_stack([corners, np.full(4, height)]).astype(np.float32),
         np.arange(4, dtype=np.int32),

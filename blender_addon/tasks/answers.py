@@ -36,8 +36,7 @@ def check_shot_answer(
 
 
 def check_pictures(message: messages.AnyMessage, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ``ShotError`` for a frame without its picture, and for an end with anything but textures and
-    a costume."""
+    """Raise ``ShotError`` for a frame without its picture, and for an end with anything but textures and a costume."""
     if isinstance(message, messages.FrameResult) and "png" not in arrays:
         raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))
     if isinstance(message, messages.Finished) and not all(name.startswith("texture_") or name == COSTUME for name in arrays):

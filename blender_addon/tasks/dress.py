@@ -9,7 +9,7 @@ import msgspec
 
 from ...shared.costume_files import CHARTS, with_files
 from ...shared.shot import Keyframes, ShotError, ShotRequest, explain_no_keyframes
-from ..passes.staging import StagedCharacter
+from ..passes.staged_character import StagedCharacter
 from .shot import ShotTask
 
 #: key frames show at least this fraction of the surface anew: in a costume there is no other frame to see it

@@ -16,6 +16,8 @@ from ...shared.costume_files import COSTUME, SUFFIX
 from ...shared.files import read_file, write_atomically
 from ...shared.png import is_intact_png
 
+#: a shot's report beside its frames, and bytes of one at most: a manifest's worth of frames
+REPORT, MAX_REPORT = "report.json", 64 << 20
 #: the folder of a shot's textures, beside its frames
 LOOK_FOLDER = "look"
 #: the costume that a shot made or wears, in that folder
@@ -77,7 +79,7 @@ def store_file(path: Path, content: bytes) -> None:
     _store(path, content)
 
 
-def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray], name: str = "report.json") -> None:
+def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray], name: str = REPORT) -> None:
     """Write a shot's report, and its textures' and its costume's files, (N,) uint8 each. Raises ``ShotError``."""
     _store(folder / name, msgspec.json.format(msgspec.json.encode(report)))
     if textures:

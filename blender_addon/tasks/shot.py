@@ -15,27 +15,25 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ...shared import messages, passes_folder, shot
+from ...shared import messages, shot
 from ...shared.costume_files import check_files
 from ...shared.look_file import LookFile, name_part_report
 from ...shared.machine import release_free_memory
-from ...shared.manifest import FrameEntry, join_manifest
 from ...shared.overview import compute_overview_size, needs_overview
 from ...shared.picture_size import Crop
 from ...shared.reference import check_reference
 from ...shared.task import TaskState
 from ..client import BackendClient
 from ..passes.camera import find_camera
-from ..passes.pooled_render import PooledOverview, PooledPassRender, make_pooled_render
-from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
-from ..passes.render import PassRender, RenderedFrame
+from ..passes.remote_render import RemotePassRender
+from ..passes.render import RenderedFrame
 from ..passes.staging import Staging
-from ..passes.visibility import has_lights
 from ..shot_progress import ShotProgress
-from ..typed_access import SceneContext, get_scene, get_view_layer
-from ..units import get_metres_per_unit
+from ..typed_access import SceneContext, get_scene
 from . import frames_folder
 from .answers import check_shot_answer
+from .passes_writer import PassesWriter
+from .shot_render import AnyOverview, AnyRender, make_shot_render
 from .task import Task
 
 #: the stage that the panel shows meanwhile
@@ -47,48 +45,10 @@ def pop_first(indices: deque[int]) -> int | None:
     return indices.popleft() if indices else None
 
 
-#: what renders a shot's passes, and what renders their small copies
-AnyRender = PassRender | RemotePassRender | PooledPassRender
-AnyOverview = PassRender | RemoteOverview | PooledOverview
 #: passes that wait for a busy backend to take them; beyond it no more are rendered
 MOST_WAITING_BYTES = 8 << 20
 #: frames after which memory that is free goes back to the system
 RELEASE_EVERY = 8
-
-
-def find_depth_range(look: LookFile, scene: bpy.types.Scene) -> tuple[float, float]:
-    """The near and far end of the depth range of a look's shot, in Blender's units."""
-    known, header = look.description.scene, look.description.header
-    if known is not None:
-        return known.near, known.far
-    metres = get_metres_per_unit(scene)
-    return header.near / metres, header.far / metres
-
-
-class PassesWriter:
-    """Writes rendered passes into a folder, frame by frame, and what describes them."""
-
-    def __init__(self, folder: Path, request: shot.ShotRequest, render: AnyRender, manifest: str = passes_folder.MANIFEST) -> None:
-        """``manifest`` is the file of what describes them."""
-        self._folder, self._request, self._render, self._manifest = folder, request, render, manifest
-        self._entries: dict[int, FrameEntry] = {}
-
-    def add(self, frame: RenderedFrame, *, overview: bool = False) -> None:
-        """Write a frame, and after the last one the manifest."""
-        request = self._request
-        folder = self._folder / passes_folder.OVERVIEW if overview else self._folder
-        passes_folder.save_frame(folder, request.frames[frame.index], frame.passes, self._render.header)
-        if not overview:
-            self.describe(frame.index, frame.entry)
-
-    def describe(self, index: int, entry: FrameEntry) -> None:
-        """Take what describes a frame that is written already, and write the manifest after the last one."""
-        request = self._request
-        self._entries[index] = entry
-        if len(self._entries) == len(request.frames):
-            entries = [self._entries[n] for n in range(len(request.frames))]
-            manifest = join_manifest(request.width, request.height, request.fps, request.frames, self._render.header, entries)
-            passes_folder.save_manifest(self._folder, manifest, self._manifest)
 
 
 class ShotTask(Task):
@@ -171,61 +131,23 @@ class ShotTask(Task):
         #: the name of the scene's camera when the shot was started
         self.camera = "" if staging is not None else find_camera(get_scene(context), request.frames[0], camera).name
         self._folder_per_job = folder_per_job
-        size = (request.width, request.height)
-        self._render: AnyRender
-        # where surroundings are shown they have a ground of their own, a transparent frame has none, and a costume stands nowhere
-        casts = scope != "SCENE" and not alpha and staging is None and shot.has_shadows(request)
-        shadow = casts and has_lights(get_view_layer(context))
-        ground = None if look is None or look.description.scene is None else look.description.scene.ground
-        if elsewhere and look is None and staging is None:
-            self._render = make_render(
-                context,
-                character,
-                request.frames,
-                *size,
-                scope=scope,
-                range_frames=range_frames,
-                frame=crop,
-                camera=camera,
-                shadow=shadow,
-            )
-        elif processes != 1 and staging is None:
-            self._render = make_pooled_render(
-                context,
-                character,
-                request.frames,
-                *size,
-                processes=processes,
-                warn=on_warning or (lambda sentence: None),
-                scope=scope,
-                range_frames=range_frames,
-                frame=crop,
-                camera=camera,
-                shadow=shadow,
-                plain_ground=True,
-                ground=ground,
-                depth_range=None if look is None else find_depth_range(look, get_scene(context)),
-            )
-        else:
-            self._render = PassRender(
-                context,
-                character,
-                request.frames,
-                *size,
-                scope=scope,
-                range_frames=range_frames,
-                keep_scenes=keep_scenes,
-                quick=quick,
-                frame=crop,
-                camera=camera,
-                staging=staging,
-                shadow=shadow,
-                plain_ground=True,
-                ground=ground,
-                # a preview: the shot itself is measured anew
-                keep_extents=quick,
-                depth_range=None if look is None else find_depth_range(look, get_scene(context)),
-            )
+        self._render = make_shot_render(
+            context,
+            character,
+            request,
+            scope=scope,
+            range_frames=range_frames,
+            keep_scenes=keep_scenes,
+            alpha=alpha,
+            quick=quick,
+            crop=crop,
+            look=look,
+            elsewhere=elsewhere,
+            camera=camera,
+            processes=processes,
+            on_warning=on_warning,
+            staging=staging,
+        )
         self._overview: AnyOverview | None = None
         self._writer = PassesWriter(keep_passes, request, self._render) if keep_passes else None
         self._measurement = self._render.measure()

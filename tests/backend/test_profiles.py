@@ -20,6 +20,7 @@ from latentman.backend import __main__ as program  # noqa: E402
 from latentman.backend.jobs.requests import read_request  # noqa: E402
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run  # noqa: E402
 from latentman.backend.jobs.store import JobStore  # noqa: E402
+from latentman.backend.models import profiles  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.models.profiles import complete_request, find_base_profile, find_profile, list_scheduler_changes  # noqa: E402
 from latentman.backend.models.registry import STARTER, find_model, fingerprint  # noqa: E402
@@ -145,6 +146,23 @@ def test_a_model_that_was_taught_guidance_is_told_its_scale(copy):
     found = find_profile(str(copy))
     assert (found.distilled, found.steps, found.guidance_scale) == ("lcm", 6, 7.5)
     assert resolve_request(make_request("x", (1,), 20.0, scheduler="lcm"), found).sampling.guidance_scale == 7.5
+
+
+@pytest.mark.parametrize(
+    ("files", "family"),
+    [
+        ({"unet/config.json": {"cross_attention_dim": 768}}, "sd1"),
+        ({"model_index.json": {"transformer": ["diffusers", "FluxTransformer2DModel"]}}, "flux"),
+    ],
+)
+def test_a_model_that_came_from_the_hub_is_known_from_then_on(tmp_path, monkeypatch, files, family):
+    here = {}
+    monkeypatch.setattr(profiles, "find_cached_file", lambda name, revision, file: here.get(file))
+    assert find_profile("someone/fresh").family == ""
+    for file, values in files.items():
+        here[file] = tmp_path / "config.json"
+        _write(here[file], **values)
+    assert find_profile("someone/fresh").family == family
 
 
 def test_a_size_of_two_sides_and_a_damaged_configuration(copy):

@@ -35,6 +35,7 @@ from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.schedulers import make_scheduler
+from latentman.backend.models.settings_files import find_place_of_user
 from latentman.backend.models.shared_keys import share_keys
 from latentman.backend.models.z_image import bring_to_device
 from latentman.backend.video.look import Look
@@ -57,92 +58,41 @@ SAME, OTHER = 2e-4, 2e-3
 
 @dataclass(frozen=True)
 class Case:
-    """A family's tiny model, and its diffusers pipeline as people call it."""
+    """A family's tiny model."""
 
     root: Path
     name: str
     model: ImageModel
-    run: Callable[..., np.ndarray]
 
 
-def _run_z_image(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
-    made = model.pipeline(
-        prompt,
-        negative_prompt="",
-        height=64,
-        width=64,
-        num_inference_steps=3,
-        # theirs is what is added to the conditional pass
-        guidance_scale=guidance - 1,
-        control_image=picture,
-        controlnet_conditioning_scale=0.8,
-        latents=noise.clone(),
-        output_type="np",
-    )
-    return made.images[0]
-
-
-def _run_qwen_image(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
-    with pytest.MonkeyPatch.context() as patch:
-        # diffusers draws what it sees of the control picture at random; here it is the middle of that
-        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-        made = model.pipeline(
-            prompt,
-            negative_prompt="" if guidance > 1 else None,
-            height=64,
-            width=64,
-            num_inference_steps=3,
-            true_cfg_scale=guidance,
-            control_image=picture,
-            controlnet_conditioning_scale=0.8,
-            latents=pack(noise),
-            output_type="np",
-        )
-    return made.images[0]
-
-
-def _run_flux(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-        made = model.pipeline(
-            prompt,
-            height=64,
-            width=64,
-            num_inference_steps=3,
-            guidance_scale=guidance,
-            control_image=picture,
-            control_mode=2,
-            controlnet_conditioning_scale=0.8,
-            latents=pack(noise),
-            output_type="np",
-        )
-    return made.images[0]
-
-
-def _run_sd3(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-        made = model.pipeline(
-            prompt,
-            negative_prompt="",
-            height=64,
-            width=64,
-            num_inference_steps=3,
-            guidance_scale=guidance,
-            control_image=picture,
-            controlnet_conditioning_scale=0.8,
-            latents=noise,
-            output_type="np",
-        )
-    return made.images[0]
-
-
-RUNS: dict[str, Callable[..., np.ndarray]] = {
-    "z_image": _run_z_image,
-    "qwen_image": _run_qwen_image,
-    "flux": _run_flux,
-    "sd3": _run_sd3,
+#: how people call each family's pipeline of diffusers: its own arguments, of the noise and of a guidance as we count it
+ARGUMENTS: dict[str, Callable[[torch.Tensor, float], dict[str, Any]]] = {
+    # its guidance is what is added to the conditional pass
+    "z_image": lambda noise, guidance: dict(negative_prompt="", guidance_scale=guidance - 1, latents=noise.clone()),
+    "qwen_image": lambda noise, guidance: dict(
+        negative_prompt="" if guidance > 1 else None, true_cfg_scale=guidance, latents=pack(noise)
+    ),
+    "flux": lambda noise, guidance: dict(guidance_scale=guidance, control_mode=2, latents=pack(noise)),
+    "sd3": lambda noise, guidance: dict(negative_prompt="", guidance_scale=guidance, latents=noise),
 }
+
+
+def _run_diffusers(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+    """(H, W, 3) in [0, 1] of diffusers' own pipeline."""
+    with pytest.MonkeyPatch.context() as patch:
+        # some draw what they see of the control picture at random; here it is the middle of that
+        patch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+        made = model.pipeline(
+            prompt,
+            height=64,
+            width=64,
+            num_inference_steps=3,
+            control_image=picture,
+            controlnet_conditioning_scale=0.8,
+            output_type="np",
+            **ARGUMENTS[model.family.layout.name](noise, guidance),
+        )
+    return made.images[0]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -150,7 +100,7 @@ def case(request, tmp_path_factory) -> Case:
     root = tmp_path_factory.mktemp(request.param)
     getattr(tiny_transformers, f"write_{request.param}")(root)
     name = f"{root / 'base'}|{root / 'control'}"
-    return Case(root, name, load(name, CPU), RUNS[request.param])
+    return Case(root, name, load(name, CPU))
 
 
 def _request(count: int = 4, **changes):
@@ -182,7 +132,7 @@ def test_frames_are_those_of_diffusers(case, guidance):
     ours = _make(case.model, request, count=2, noise=noise)
     for n, frame in enumerate(ours):
         picture = torch.from_numpy(PASSES.depth[n]).expand(1, 3, -1, -1) * 2 - 1
-        theirs = case.run(case.model, request.text.prompt, picture, noise[n : n + 1], guidance)
+        theirs = _run_diffusers(case.model, request.text.prompt, picture, noise[n : n + 1], guidance)
         assert frame.std() > 5
         assert _difference(frame, np.round(theirs * 255)) <= 1
 
@@ -358,6 +308,14 @@ def test_what_it_cannot_do_is_a_sentence(case):
     assert any("its end was left out" in sentence for sentence in long.warnings)
 
 
+def test_another_precision_than_was_asked_for_is_said(case):
+    """Float16 cannot hold what it computes."""
+    model = load(case.name, CPU, LoadOptions(dtype="float16"))
+    assert model.dtype == torch.bfloat16
+    said = f"{case.model.family.title} does not keep to what float16 can hold; it computes in bfloat16."
+    assert said in model.warnings and said not in case.model.warnings
+
+
 def test_rivals_are_not_for_it(case):
     """They are written for UNets; refused before anything is made."""
     with pytest.raises(ShotError, match="The rivals are made for Stable Diffusion and SDXL"):
@@ -390,6 +348,22 @@ def test_it_is_recognised(case, capsys):
     assert f"a ControlNet for {layout.title}" in capsys.readouterr().out
     need = describe_plan(str(case.root / "base"), LoadOptions(device="cpu"), (64, 64))
     assert "to denoise" in need[0]
+
+
+def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
+    """What follows from that is the family's own; what flow matching does not know is refused, not passed over."""
+    monkeypatch.setenv("LATENTMAN_CONFIG", str(tmp_path))
+    base = case.root / "base"
+    path = find_place_of_user(str(base))
+    path.parent.mkdir(parents=True)
+    path.write_text('{"distilled": "turbo"}', encoding="utf-8")
+    layout, profile = case.model.family.layout, find_profile(case.name)
+    assert (profile.distilled, profile.steps, profile.guidance_scale) == ("turbo", *layout.distilled)
+    assert (profile.scheduler, profile.spacing, profile.get_size()) == ("euler", "", (layout.side, layout.side))
+    assert profile.origins["steps"].startswith("follows from distilled in ")
+    path.write_text('{"zero_terminal_snr": true}', encoding="utf-8")
+    with pytest.raises(ShotError, match="has no zero terminal SNR"):
+        check_model(case.name, 64, 64, Sampling(steps=3))
 
 
 # no model of one kind of diffusion is ever run as another
@@ -454,4 +428,4 @@ def test_the_table_says_what_is_asserted():
     lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
     head = lines.index("| | " + " | ".join(COLUMNS) + " |")
     rows = [f"| {layout.title} | " + " | ".join(["yes"] * len(COLUMNS)) + " |" for layout in LAYOUTS]
-    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(RUNS) == set(NAMES)
+    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(ARGUMENTS) == set(NAMES)

@@ -107,6 +107,13 @@ def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_
     image.pack()
     target = tmp_path / "knight.costume"
     assert bpy.ops.latentman.save_costume(filepath=str(target)) == {"FINISHED"}
+    # one with another surface is refused in a sentence, keeps what it had, and leaves nothing on the disk
+    bpy.ops.mesh.primitive_cube_add(size=0.5)
+    cube = bpy.context.object
+    panel.character = cube
+    with pytest.raises(RuntimeError, match="another surface"):
+        bpy.ops.latentman.open_costume(filepath=str(target))
+    assert not cube.latentman_look and not cube.material_slots and not list(tmp_path.glob("costume-*"))
     other = add_character(bpy.context, load(MANNEQUIN), "Other")
     panel.character = other
     assert bpy.ops.latentman.open_costume(filepath=str(target)) == {"FINISHED"}
@@ -114,13 +121,6 @@ def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_
     assert opened.is_relative_to(tmp_path) and opened.read_bytes() == target.read_bytes()
     worn = find_look_image(find_look(get_bodies(other)[0]))
     assert np.abs(np.array(worn.pixels[:]).reshape(256, 256, 4)[..., :3] - stripes[..., :3]).max() < 0.01
-    # one with another surface is refused in a sentence, and keeps what it had
-    bpy.ops.mesh.primitive_cube_add(size=0.5)
-    cube = bpy.context.object
-    panel.character = cube
-    with pytest.raises(RuntimeError, match="another surface"):
-        bpy.ops.latentman.open_costume(filepath=str(target))
-    assert not cube.latentman_look and not cube.material_slots
     opened.unlink()
     panel.character = other
     with pytest.raises(RuntimeError, match=r"is gone; open it"):
@@ -134,7 +134,7 @@ def test_two_shots_show_one_person_and_what_was_painted(connection, shot_scene, 
     from latentman.backend.metrics.frames import prepare_frame
     from latentman.backend.metrics.pairs import find_inner, find_matched_points, sum_squared_differences
     from latentman.backend.pictures import decode_rgba, encode_png, read_png
-    from latentman.blender_addon.passes.staging import stage_character
+    from latentman.blender_addon.passes.staged_character import stage_character
     from latentman.blender_addon.tasks.dress import make_dress_request
     from latentman.blender_addon.tasks.shot import ShotTask
     from latentman.shared.costume_files import COSTUME, PAINT, with_files

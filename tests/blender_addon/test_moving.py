@@ -16,7 +16,7 @@ from latentman.blender_addon.compat import get_strips
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.operators import generate, polls
 from latentman.blender_addon.operators import results as result_operators
-from latentman.blender_addon.paths import get_result_folder
+from latentman.blender_addon.paths import get_result_folder, resolve
 from latentman.blender_addon.tasks import frames_folder
 from latentman.blender_addon.tasks.frames_folder import list_frames, store_png
 from latentman.shared import messages
@@ -161,6 +161,42 @@ def test_frames_that_cannot_be_moved_stay_where_they_are(empty_scene, data, tmp_
     (tmp_path / "latentman").write_text("a file where the folder should be")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
     assert _settings().results[0].folder == before and len(list_frames(Path(before))) == 2
+
+
+def test_costumes_move_with_the_results_that_they_came_from(empty_scene, data, tmp_path):
+    for name in ("a", "b"):
+        _add_result(data / "results" / name)
+    costume = data / "results" / "a" / "look" / frames_folder.COSTUME_FILE
+    costume.write_bytes(b"costume")
+    wearers = [bpy.data.objects.new(name, None) for name in ("Picked", "Other", "Nowhere")]
+    for one in wearers:
+        properties.set_kept_look(one, str(costume), "a knight")
+        one.use_fake_user = True
+    for one in wearers[:2]:
+        empty_scene.collection.objects.link(one)
+    # seen by two scenes
+    bpy.data.scenes.new("Second").collection.objects.link(wearers[0])
+    _settings().character = wearers[0]
+    target = tmp_path / "shot.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(target))
+    bpy.ops.wm.open_mainfile(filepath=str(target))
+    for name in ("Picked", "Other", "Nowhere"):
+        kept, prompt = properties.get_kept_look(bpy.data.objects[name])
+        assert kept == f"//latentman/a/look/{frames_folder.COSTUME_FILE}" and prompt == "a knight", name
+        assert resolve(kept).read_bytes() == b"costume"
+
+
+def test_a_costume_that_was_opened_before_the_first_save_moves_beside_the_file(empty_scene, data, tmp_path):
+    wearer = bpy.data.objects.new("Wearer", None)
+    empty_scene.collection.objects.link(wearer)
+    costume = data / "results" / "costume-1" / "look" / frames_folder.COSTUME_FILE
+    costume.parent.mkdir(parents=True)
+    costume.write_bytes(b"costume")
+    properties.set_kept_look(wearer, str(costume), "a knight")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    assert properties.get_kept_look(wearer)[0] == f"//latentman/costume-1/look/{frames_folder.COSTUME_FILE}"
+    assert (tmp_path / "latentman" / "costume-1" / "look" / costume.name).read_bytes() == b"costume"
+    assert not costume.exists()
 
 
 def test_an_undo_to_before_the_first_save_finds_the_frames(empty_scene, data, tmp_path):

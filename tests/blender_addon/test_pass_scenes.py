@@ -727,6 +727,15 @@ def test_shadows_on_a_plain_ground_need_nothing_else_of_the_scene(shot_scene, ch
     np.testing.assert_array_equal(part.shadow[0], expected.shadow[1])
 
 
+def test_a_part_keeps_the_ground_of_its_shot_where_others_have_measured_it(shot_scene, character):
+    ground = -0.25
+    part = PassRender(bpy.context, character, (12,), 32, 32, shadow=True, plain_ground=True, depth_range=(1.0, 9.0), ground=ground)
+    list(part.measure())
+    part.adopt(part.get_measured())
+    assert part.ground == ground
+    part.close()
+
+
 def test_a_shot_renders_shadows_where_frames_show_them(shot_scene, character, tmp_path):
     _sun_on_a_floor(shot_scene, (0.6, 0.5, -0.8))
 

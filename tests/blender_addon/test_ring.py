@@ -6,8 +6,9 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon.passes import ring, staging
+from latentman.blender_addon.passes import ring
 from latentman.blender_addon.passes.render import PassRender
+from latentman.blender_addon.passes.staged_character import stage_character
 from latentman.shared.shot import ShotError
 
 
@@ -57,8 +58,8 @@ def test_the_rest_pose_is_looked_at_and_the_scene_stays_as_it_is(shot_scene, cha
     shot_scene.frame_set(9)
     before = _list_names(), character.data.pose_position, shot_scene.frame_current, shot_scene.camera
     bone = character.pose.bones["left_shoulder"].matrix.copy()
-    rest = staging.stage_character(bpy.context, character)
-    posed = staging.stage_character(bpy.context, character, at_rest=False, plan=False)
+    rest = stage_character(bpy.context, character)
+    posed = stage_character(bpy.context, character, at_rest=False, plan=False)
     assert (_list_names(), character.data.pose_position, shot_scene.frame_current, shot_scene.camera) == before
     assert character.pose.bones["left_shoulder"].matrix == bone
     assert rest.seen > 0.98 and rest.frames == tuple(range(1, len(rest.frames) + 1))
@@ -89,6 +90,6 @@ def test_the_rest_pose_is_looked_at_and_the_scene_stays_as_it_is(shot_scene, cha
 
 def test_no_camera_is_needed_and_what_cannot_be_dressed_is_refused(empty_scene, character):
     assert empty_scene.camera is None
-    assert staging.stage_character(bpy.context, character, plan=False).charts.names
+    assert stage_character(bpy.context, character, plan=False).charts.names
     with pytest.raises(ShotError):
-        staging.stage_character(bpy.context, None)
+        stage_character(bpy.context, None)

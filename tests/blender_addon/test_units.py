@@ -51,6 +51,19 @@ def _render(character):
     return render.result(), render.manifest(20.0)
 
 
+def test_the_ground_that_shadows_fall_on_is_as_wide_in_centimetres():
+    found = []
+    for metres in (1.0, 0.01):
+        character, camera = _make(metres), bpy.context.scene.camera
+        # from above, so that all of the shadow is seen
+        camera.location, camera.rotation_euler, camera.data.lens = (0.0, -1.0, 5.0), (0.35, 0.0, 0.0), 35.0
+        render = PassRender(bpy.context, character, FRAMES[:1], 96, 96, shadow=True, plain_ground=True)
+        list(render.render_all())
+        found.append(render.result().shadow[0].astype(float))
+    assert (found[0] > 0.5).sum() > 80
+    assert np.abs(found[0] - found[1]).mean() < 2e-4
+
+
 @pytest.mark.parametrize("camera", ["PERSP", "ORTHO"])
 def test_passes_of_a_scene_in_centimetres_are_in_metres(camera):
     passes, manifest = _render(_make(1.0, camera=camera))

@@ -60,4 +60,4 @@ def describe_rival(rival: Rival) -> str:
 
 
 def _hash_weights(path: Path) -> list[str]:
-    return [hash_file(file, lambda _: None) for file in sorted(path.glob("*")) if file.suffix in (".json", ".safetensors")]
+    return [hash_file(file) for file in sorted(path.glob("*")) if file.suffix in (".json", ".safetensors")]

@@ -214,7 +214,7 @@ def _note(entry: CatalogueEntry, commit: str, files: dict[Path, RemoteFile]) -> 
     try:
         noted = {}
         for path, file in files.items():
-            sha256 = file.sha256 or hash_file(path, lambda _: None)
+            sha256 = file.sha256 or hash_file(path)
             name = entry.name if find_entry(entry.name) else entry.repository
             noted[path] = ReceivedFile(path.stat().st_size, sha256, name, entry.repository, commit, file.name)
         note_received(noted)
