@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 
 from ...shared.passes import FramePasses
 from .correspondence import SurfaceFrame, prepare_surface_frame, prepare_surface_frames
+from .distances import measure_distance
 
 #: side of a cell in typical pixel footprints
 CELL = 1.0
@@ -111,11 +111,8 @@ def _measure_inside(frame: SurfaceFrame) -> np.ndarray:
         parted = there & ((step > JUMP * frame.footprint) | (frame.ids[first] != frame.ids[second]))
         outline[ahead] |= parted
         outline[behind] |= parted
-    inside = distance_transform_edt(rows >= 0)
-    if outline.any():
-        inside = np.minimum(inside, 1 + distance_transform_edt(~outline))
-    found: np.ndarray = np.where(rows >= 0, inside, 0).ravel()
-    return found
+    inside = np.minimum(measure_distance(rows < 0), 1 + measure_distance(outline))
+    return np.asarray(np.where(rows >= 0, inside, 0).ravel())
 
 
 def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:

@@ -39,7 +39,8 @@ def test_the_plane_of_a_symmetric_body_is_found(turn):
     assert abs(mirror.offset * np.sign(mirror.normal @ wanted) - 0.003 * wanted[0]) < SIDE
     points = np.random.default_rng(1).normal(size=(5, 3))
     assert np.allclose(mirror.reflect(mirror.reflect(points)), points)
-    assert np.allclose(np.linalg.norm(mirror.reflect(points), axis=1).shape, 5)
+    apart = [np.linalg.norm(some[:, None] - some, axis=-1) for some in (points, mirror.reflect(points))]
+    assert np.allclose(*apart), "a reflection keeps distances"
 
 
 def test_a_body_that_is_not_the_same_on_both_sides_has_none():

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import dijkstra  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from latentman.backend.video.correspondence import prepare_surface_frame  # noqa: E402
-from latentman.backend.video.lattice import SurfaceTexture, unpack_cells  # noqa: E402
+from latentman.backend.video.lattice import SurfaceTexture, compute_visibility, unpack_cells  # noqa: E402
 from latentman.backend.video.surface_filling import collect_surface_cells, connect_cells, fill_texture  # noqa: E402
 
 SIDE = 0.01
@@ -171,3 +171,11 @@ def test_frames_complete_each_other_and_gaps_between_their_pixels_are_bridged():
     assert len(sparse.links) and dijkstra(connect_cells(sparse), indices=0).max() < np.inf
     empty = collect_surface_cells([], SIDE)
     assert not len(empty.cells) and connect_cells(empty).shape == (0, 0)
+
+
+def test_a_picture_that_is_all_surface_has_no_outline_at_its_border():
+    rows, columns = np.mgrid[0:24, 0:24] * 0.01
+    rest = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.float32)
+    frame = prepare_surface_frame(rest, np.ones((24, 24), np.int64))
+    quality = compute_visibility(frame, 0.01).quality.reshape(24, 24)
+    assert np.allclose(quality, quality[12, 12], rtol=1e-3)

@@ -255,10 +255,13 @@ def test_latents_of_a_turning_background_are_copied_from_where_they_are():
     cameras = [_camera(angle) for angle in (0.0, 0.15, 0.3)]
     matches = match_turning_background(_stub_passes(np.stack([_figure(48)] * 3)), cameras, Horizon(0.0), 24, 24)
     taken: set[tuple[int, int]] = set()
+    # cells that hold any pixel of the figure, which stands between two columns of them
+    held = _figure(48).reshape(24, SIDE // 24, 24, SIDE // 24).any((1, 3)).ravel()
     for one in matches:
         for frame, (reference, here, there) in enumerate(zip(one.reference, one.target_pixels, one.reference_pixels, strict=True)):
             if reference < 0:
                 continue
+            assert not held[here].any() and not held[there].any(), "hands and feet are left to the surface"
             assert reference < frame and not taken & {(frame, int(cell)) for cell in here}
             taken |= {(frame, int(cell)) for cell in here}
             coarse = [_paint(angle, 24).reshape(-1, 3) for angle in (0.0, 0.15, 0.3)]

@@ -69,10 +69,11 @@ def match_turning_background(
     order."""
     index = shrink(passes.surface_index, height, width)
     count = passes.frame_count
+    occupied = find_occupied(passes, height, width)
     # latents beside a character carry its shade
-    taken = [binary_dilation(index[n] > 0, np.ones((3, 3))) for n in range(count)]
+    taken = [occupied[n] | binary_dilation(index[n] > 0, np.ones((3, 3))) for n in range(count)]
     places = [horizon.locate(camera, height, width) for camera in cameras]
-    free = [np.ascontiguousarray(index[n] == 0) for n in range(count)]
+    free = [(index[n] == 0) & ~occupied[n] for n in range(count)]
     out = []
     nothing = np.empty(0, np.int64)
     for reference in range(count - 1):
