@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -39,6 +39,8 @@ READERS = 4
 SINGLE_FRAMES = 4
 #: how often somebody who waits looks whether the shot should stop
 LOOK_SECONDS = 0.1
+#: how long a shot that is stopped waits for its workers, which end at their next step
+PATIENCE_SECONDS = 30.0
 #: what is said once, however many were lost
 LOST = "A worker ended early, and others made its frames; the backend's log says why."
 Kind = TypeVar("Kind", bound=Unit)
@@ -52,7 +54,10 @@ class PooledShot:
         self._job, self._pool, self._callbacks = job, pool, callbacks
         self._turn = pool.begin_shot(priority, owner)
         self._source: StoredPasses = job.passes()
-        self._lock = threading.Lock()
+        #: held while something is kept and told of, so that nothing is once the shot is over
+        self._lock = threading.RLock()
+        self._orders: list[Order] = []
+        self._over = False
         self._made: set[int] = set()
         self._device = ""
         self._context = RunContext(callbacks.progress, callbacks.should_stop)
@@ -73,7 +78,7 @@ class PooledShot:
             else:
                 taken = self._make_whole(done)
         finally:
-            self._pool.stop(self._turn)
+            self._end()
         return conclude(self._job, self._source, self._context, self._device, taken, dressing, has_textures=look_file is None)
 
     def make_keys(self, done: set[int]) -> RunContext:
@@ -82,8 +87,16 @@ class PooledShot:
         try:
             self._order_keys(None, done, set())
         finally:
-            self._pool.stop(self._turn)
+            self._end()
         return self._context
+
+    def _end(self) -> None:
+        """Stop what still runs. What its workers have by their next step is kept; of what comes later nobody hears, since the job
+        may be another's by then."""
+        self._pool.stop(self._turn)
+        wait([order.done for order in self._orders], PATIENCE_SECONDS)
+        with self._lock:
+            self._over = True
 
     # -- what is ordered ----------------------------------------------------------------------------------------------
 
@@ -144,8 +157,12 @@ class PooledShot:
         )
         fetch = lambda index, overview: pack_passes(self._source, index, overview=overview)  # noqa: E731
         self._callbacks.progress("waiting for a worker", 0, 1)
-        order = self._pool.submit(Order(unit, self._listen_to_keys, fetch, self._go_on), self._turn)
+        order = self._submit(Order(unit, self._listen_to_keys, fetch, self._go_on))
         return self._await([order])[0]
+
+    def _submit(self, order: Order) -> Order:
+        self._orders = [before for before in self._orders if not before.done.done()] + [order]
+        return self._pool.submit(order, self._turn)
 
     def _go_on(self, unit: Unit) -> Unit:
         """The key frames' unit from where denoising stands by now."""
@@ -192,7 +209,7 @@ class PooledShot:
             while reading or running:
                 # enough for every worker, and as much again that is ready for them
                 while reading and len(running) < 2 * self._pool.size:
-                    running.append(self._pool.submit(self._await_reading(reading.popleft()), self._turn))
+                    running.append(self._submit(self._await_reading(reading.popleft())))
                     if waiting:
                         reading.append(readers.submit(read, waiting.popleft()))
                 ended = self._await_any(running)
@@ -223,8 +240,6 @@ class PooledShot:
 
     def _await_any(self, orders: Sequence[Order]) -> list[Order]:
         """Those of some orders that have ended, at least one. Raises what one of them failed with, and ``Interrupted``."""
-        from concurrent.futures import FIRST_COMPLETED, wait
-
         while True:
             ended, _ = wait([order.done for order in orders], LOOK_SECONDS, FIRST_COMPLETED)
             self._check()
@@ -252,6 +267,11 @@ class PooledShot:
     # -- what is told -------------------------------------------------------------------------------------------------
 
     def _listen_to_keys(self, event: Event) -> None:
+        with self._lock:
+            if not self._over:
+                self._keep(event)
+
+    def _keep(self, event: Event) -> None:
         job, callbacks = self._job, self._callbacks
         if isinstance(event, Moved):
             callbacks.progress(event.stage, event.step, event.steps)
@@ -268,13 +288,13 @@ class PooledShot:
     def _store(self, index: int, png: bytes) -> None:
         """Keep a frame, unless it is there already: a worker that took another's place makes all of its batch."""
         with self._lock:
-            if index in self._made:
+            if self._over or index in self._made:
                 return
             self._job.write_png(index, png)
             self._made.add(index)
-        if self._callbacks.draft is not None:
-            self._callbacks.draft([index], shrink(decode_png(png))[None], True)
-        self._callbacks.frame_stored(index)
+            if self._callbacks.draft is not None:
+                self._callbacks.draft([index], shrink(decode_png(png))[None], True)
+            self._callbacks.frame_stored(index)
 
 
 def run_pooled(job: Job, pool: WorkerPool, callbacks: RunCallbacks, priority: int = 0, owner: bytes = b"") -> dict[str, Any]:

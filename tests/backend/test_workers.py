@@ -23,7 +23,7 @@ from latentman.backend.video.run_context import Interrupted  # noqa: E402
 from latentman.backend.workers.pool import WorkerLost, WorkerPool  # noqa: E402
 from latentman.backend.workers.queue import MOST_TRIES, UnitQueue  # noqa: E402
 from latentman.backend.workers.shot import LOST, make_look_pooled, run_pooled  # noqa: E402
-from latentman.backend.workers.units import FrameMade, FrameUnit, KeyUnit, Moved  # noqa: E402
+from latentman.backend.workers.units import FrameMade, FrameUnit, KeyUnit, LookMade, Moved, Saved  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.schedule import PromptKey, Schedule  # noqa: E402
@@ -223,16 +223,69 @@ def test_a_pool_without_workers_says_so(tmp_path, request_, passes):
 
 
 def test_a_stopped_shot_ends_within_a_step_and_goes_on_as_it_was(tmp_path, alone, request_, passes):
-    store, told = JobStore(tmp_path), []
+    store, told, asked = JobStore(tmp_path), [], threading.Event()
+
+    def hear(index):
+        told.append(index)
+        if len(told) == 3:
+            # until the shot knows that it is to stop
+            assert asked.wait(60)
+
+    def should_stop():
+        if len(told) >= 3:
+            asked.set()
+        return asked.is_set()
+
     with closing(make_pool()) as pool:
         with pytest.raises(Interrupted):
-            make(store, request_, passes, pool, RunCallbacks(frame_stored=told.append, should_stop=lambda: len(told) >= 3))
-        there = len(told)
-        assert there < FRAMES
+            make(store, request_, passes, pool, RunCallbacks(frame_stored=hear, should_stop=should_stop))
+        assert len(told) < FRAMES
         told.clear()
         job, _ = make(store, request_, passes, pool, RunCallbacks(frame_stored=told.append))
     assert np.array_equal(read(job), alone[0])
     assert sorted(told) == list(range(FRAMES))
+
+
+@pytest.mark.parametrize("during", ["keys", "frames"])
+def test_nothing_is_heard_of_a_shot_that_is_over(tmp_path, request_, passes, monkeypatch, during):
+    """A worker that does not end in time goes on, and its frames and checkpoints go nowhere."""
+    monkeypatch.setattr("latentman.backend.workers.shot.PATIENCE_SECONDS", 0.0)
+    held, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(event, frames):
+        if isinstance(event, FrameMade) if during == "frames" else isinstance(event, (Moved, Saved, LookMade)):
+            held.set()
+            assert go_on.wait(60)
+        return False
+
+    class DeafWorker(LocalWorker):
+        def run(self, unit):
+            running = super().run(unit)
+            running.stop = lambda: None
+            events = running.iter_events
+
+            def iter_events():
+                try:
+                    yield from events()
+                finally:
+                    ended.set()
+
+            running.iter_events = iter_events
+            return running
+
+    heard = []
+    callbacks = RunCallbacks(
+        lambda *moved: heard.append(moved), heard.append, should_stop=held.is_set, draft=lambda *drafted: heard.append(drafted)
+    )
+    with closing(make_pool(DeafWorker(hold))) as pool:
+        with pytest.raises(Interrupted):
+            make(JobStore(tmp_path), request_, passes, pool, callbacks)
+        heard.clear()
+        files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        go_on.set()
+        assert ended.wait(60)
+    assert heard == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
 
 def test_what_is_wrong_is_said_once(tmp_path, request_, passes, monkeypatch):
