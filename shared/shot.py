@@ -153,6 +153,16 @@ class Fusion(msgspec.Struct, frozen=True):
     ] = 60.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
+    light: Annotated[
+        float,
+        Setting(
+            "Light",
+            "How much of the light that the model has painted stays where it is while surfaces turn in it; 0 leaves it in the "
+            "texture, which turns with them",
+            ge=0,
+            le=1,
+        ),
+    ] = 1.0
     reconcile: Annotated[
         bool,
         Setting(

@@ -134,7 +134,7 @@ class Dressing:
         if self._charts is not None:
             look = self._job.read_look()
             assert look is not None
-            costume = Costume(look.texture, self._charts, self._job.request.text.prompt)
+            costume = Costume(look.texture, self._charts, self._job.request.text.prompt, look.light is not None)
         assert costume is not None
         charts = costume.charts
         images = {}

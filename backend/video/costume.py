@@ -17,6 +17,7 @@ from ...shared.costume_files import IMAGE
 from ...shared.passes import PASS_LAYOUT, FramePasses
 from ...shared.shot import ShotError
 from .lattice import MIN_WEIGHT, SurfaceTexture, find_corners, sample_frames, sum_by_cell, unpack_cells
+from .light import Light
 from .look import SAME_SURFACE, Anchor, Look, Plate
 from .source import PassesSource
 from .surface_filling import SurfaceCells
@@ -230,11 +231,13 @@ def paint_texture(texture: SurfaceTexture, charts: Charts, surface: int, image: 
 
 @dataclass(frozen=True)
 class Costume:
-    """A texture that knows all of a character's surfaces, with their charts, and what was said when it was made."""
+    """A texture that knows all of a character's surfaces, with their charts, and what was said when it was made. One that is
+    ``unlit`` is seen in the light of the shot that it is worn in."""
 
     texture: SurfaceTexture
     charts: Charts
     prompt: str = ""
+    unlit: bool = False
 
     def encode(self, images: Mapping[int, bytes] | None = None) -> bytes:
         """As an ``npz`` file without pickles; ``images`` are the PNG files of its surfaces by number, for whoever opens it."""
@@ -245,6 +248,7 @@ class Costume:
                 **self.charts.arrays(),
                 **self.texture.to_arrays(),
                 "prompt": np.array(self.prompt or " "),
+                "unlit": np.array(self.unlit),
             }
         )
 
@@ -253,7 +257,8 @@ class Costume:
         """The inverse of ``encode``. Raises ``ShotError`` when the data are damaged."""
         try:
             found = {name: array.copy() for name, array in decode_arrays(data).items()}
-            return cls(SurfaceTexture.from_arrays(found), Charts.from_arrays(found), str(found["prompt"]).strip())
+            unlit = bool(found.get("unlit", False))
+            return cls(SurfaceTexture.from_arrays(found), Charts.from_arrays(found), str(found["prompt"]).strip(), unlit)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ShotError("costume", f"The costume cannot be read ({error}); dress the character again.") from error
 
@@ -261,7 +266,8 @@ class Costume:
         """A look with this texture, and neither an anchor nor surroundings: those are of the shot that wears it."""
         pixel = {name: np.zeros((1, 1, 1, *trailing), dtype) for name, (dtype, trailing) in PASS_LAYOUT.items()}
         anchor = Anchor(torch.zeros((1, 1, 1, 1)), (), FramePasses(**pixel))
-        return Look(self.texture, anchor, Plate.empty(1, 1), dict(self.charts.names))
+        light = Light.even() if self.unlit else None
+        return Look(self.texture, anchor, Plate.empty(1, 1), dict(self.charts.names), light=light)
 
     def fit(self, source: PassesSource, claimed: Collection[str] = ()) -> Costume:
         """The costume with its surfaces numbered as in a shot, whatever they are called there; the surfaces with the names
@@ -302,7 +308,7 @@ class Costume:
             )
         charts = replace(self.charts, names={n: names.get(table[n], self.charts.names[n]) for n in table})
         numbered = charts.renumber({table[n]: name for n, name in charts.names.items()})
-        return Costume(self.texture.renumber(table), numbered, self.prompt)
+        return replace(self, texture=self.texture.renumber(table), charts=numbered)
 
     def resample(self, side: float) -> SurfaceTexture:
         """Its texture in cells of another size."""
@@ -321,7 +327,7 @@ class Costume:
         one, two = self.charts, other.charts
         uv, rest, surface = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("uv", "rest", "surface"))
         charts = Charts(uv, rest, surface, one.names | two.names, max(one.size, two.size))
-        return Costume(self.resample(side).merge(other.resample(side)), charts, self.prompt)
+        return Costume(self.resample(side).merge(other.resample(side)), charts, self.prompt, self.unlit and other.unlit)
 
     def _count_inside(self, rest: np.ndarray, surface: int) -> int:
         """How many points lie on one of its surfaces."""

@@ -19,6 +19,7 @@ from ...shared.shot import ShotError
 from .cameras import Camera
 from .distances import measure_distance
 from .lattice import SurfaceTexture, compute_visibility, sample_frames
+from .light import Light
 from .mirroring import Mirror, mirror_texture
 from .source import PassesSource
 from .surface_filling import SurfaceCells, fill_texture
@@ -88,6 +89,7 @@ class Look:
     prompt changes has a look under each: ``others`` are those under other prompts. ``filled`` has a colour for all of the surface
     that its shot shows, the ``texture``'s and what ``fill_texture`` puts where that has none, in cells of the shot's small copies;
     None in looks of earlier versions. ``surroundings`` are None where frames keep the backgrounds that they are denoised with.
+    ``light`` is what the textures are seen in, None where they hold it themselves.
     """
 
     texture: SurfaceTexture
@@ -98,6 +100,7 @@ class Look:
     others: dict[str, Look] = field(default_factory=dict)
     filled: SurfaceTexture | None = None
     surroundings: Surroundings | None = None
+    light: Light | None = None
 
     @property
     def worn_texture(self) -> SurfaceTexture:
@@ -158,6 +161,8 @@ class Look:
             arrays["anchor_camera"] = self.anchor.camera.pack()
         if self.surroundings is not None:
             arrays |= self.surroundings.to_arrays()
+        if self.light is not None:
+            arrays["light"] = self.light.coefficients
         if self.others:
             arrays["other_prompts"] = np.array(list(self.others), str)
             arrays |= {f"other_{n}": np.frombuffer(other.encode(), np.uint8) for n, other in enumerate(self.others.values())}
@@ -199,6 +204,7 @@ class Look:
                 {} if is_other else _decode_others(found),
                 filled,
                 Surroundings.from_arrays(found),
+                Light.from_array(found["light"]) if "light" in found else None,
             )
         except Exception as error:  # zip, numpy and key errors alike: the file is not one of ours
             raise ShotError("look", f"The stored look cannot be read ({error}); generate its shot again.") from error

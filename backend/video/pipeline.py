@@ -374,6 +374,8 @@ class ShotPipeline:
             given_passes=anchor.passes if anchor else None,
             texture=(look.texture if joint else look.worn_texture) if look else None,
             filled=look.filled if look and not joint else None,
+            light=look.light if look else None,
+            keeps_light=anchor is not None,
             joint=joint,
             noise_given=self._noise is not None,
             run_context=run_context or self._run_context,
@@ -492,7 +494,7 @@ class ShotPipeline:
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
             plate = plate.add_frame(convert_to_image(picture), surface)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
-        look = Look(fusion.texture(decoded), run.make_anchor(), plate, names)
+        look = Look(fusion.texture(decoded), run.make_anchor(), plate, names, light=fusion.find_light(decoded))
         former = None if place is None else place.surroundings
         look = replace(look, surroundings=self._around.find_surroundings(keyframes, pictures, look, former))
         laid = self._around.lay_backgrounds(pictures, keyframes, plate, self._around.make_backgrounds(look, keyframes))
@@ -527,7 +529,8 @@ class ShotPipeline:
         assert fusion is not None
         backgrounds = self._around.make_backgrounds(look, rows)
         with torch.no_grad():
-            first = init_from_texture(look, fusion.lattice, [one.colour for one in backgrounds])
+            gains = fusion.compute_gains(look.light)
+            first = init_from_texture(look, fusion.lattice, [one.colour for one in backgrounds], gains)
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)

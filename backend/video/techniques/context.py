@@ -16,6 +16,7 @@ from ....shared.shot import Method, ShotRequest
 from ..cameras import Camera
 from ..correspondence import Chains, Matches, follow_chains, match_hungarian, match_surfaces, prepare_surface_frames
 from ..lattice import SurfaceTexture, cell_side
+from ..light import Light
 from ..memory import BatchBudget
 from ..run_context import RunContext
 from ..selection import join_clips
@@ -44,6 +45,9 @@ class ClipContext:
     given_passes: FramePasses | None = None
     texture: SurfaceTexture | None = None
     filled: SurfaceTexture | None = None
+    #: the light that the texture is seen in, None where it has that in itself; and whether it stays, or the clip's own is taken
+    light: Light | None = None
+    keeps_light: bool = True
     joint: bool = True
     #: the caller chose the first noise, instead of a seed
     noise_given: bool = False

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +16,7 @@ from ..blurring import blur
 from ..correspondence import shrink
 from ..edges import weigh_inside
 from ..lattice import SurfaceLattice, SurfaceTexture
+from ..light import Light, apply_gain, fit_light
 from ..linear_decoder import LinearDecoder
 from ..reconciling import Reconciler
 from ..texture_detail import restore_detail
@@ -32,7 +35,8 @@ class TextureFusion(Technique):
     """Corrects clean predictions so that all frames agree on their surfaces, without back-propagation.
 
     What the context's texture knows of the surface stays as it is. The rest is fused, or in clips that are not joint left to each
-    frame, which then depends on no other.
+    frame, which then depends on no other. Textures are without the light of the pictures that they are made of, and each frame
+    shows them in that light.
     """
 
     settings_type = Fusion
@@ -56,6 +60,8 @@ class TextureFusion(Technique):
         if self._coarse_steps:
             small = FramePasses(**{name: shrink(array, *context.latent_size) for name, array in passes.arrays().items()})
             self._coarse = SurfaceLattice(small, context.device)
+            # too few pixels to find a light of their own
+            self._coarse_gains = self._compute_gains(context.light if context.keeps_light else None, small)
         self._linear: LinearDecoder | None = None
         self._reconcilers: dict[SurfaceLattice, Reconciler] = {}
         if settings.reconcile and context.joint:
@@ -71,8 +77,26 @@ class TextureFusion(Technique):
         """How much the better view of a point counts: all views alike at first, nearly the best alone at the end."""
         return self.settings.sharpness * (step + 1) / self.context.steps
 
+    def find_light(self, pictures: Sequence[torch.Tensor]) -> Light | None:
+        """The light of the clip, whose pictures (3, H, W) of all frames are given; None where textures keep the light in which
+        they were painted."""
+        context = self.context
+        if self._known_texture is not None and (context.light is None or context.keeps_light):
+            return context.light
+        if not self.settings.light or context.own_passes.normal is None:
+            return context.light
+        return fit_light(pictures, context.own_passes)
+
+    def compute_gains(self, light: Light | None) -> list[torch.Tensor]:
+        """For each frame (1, H, W) how much brighter its surfaces are than the texture."""
+        return self._compute_gains(light, self.context.own_passes)
+
+    def _compute_gains(self, light: Light | None, passes: FramePasses) -> list[torch.Tensor]:
+        light, strength = light or Light.even(), self.settings.light
+        return [light.compute_gain(passes, n, self.context.device, strength) for n in range(passes.frame_count)]
+
     def _texture(self, lattice: SurfaceLattice, pictures: list[torch.Tensor], sharpness: float) -> torch.Tensor:
-        """(cells, 4) the texture that the frames are to show."""
+        """(cells, 4) the texture that the frames are to show; the pictures are without their light."""
         fused = None
         if self.context.joint:
             pictures = self._reconcile(lattice, pictures)
@@ -97,14 +121,17 @@ class TextureFusion(Technique):
         if self._linear is None:
             sample = clean[:: max(1, len(clean) // 4)][:4]
             self._linear = LinearDecoder.fit(sample, self.context.decode(sample))
-        pictures = list(self._linear(clean))
+        gains = self._coarse_gains
+        pictures = _take_light(self._linear(clean), gains)
         texture = self._texture(self._coarse, pictures, self.get_sharpness(step))
-        change = torch.stack([self._coarse.render(texture, n, picture) - picture for n, picture in enumerate(pictures)])
+        moved = ((self._coarse.render(texture, n, picture), picture) for n, picture in enumerate(pictures))
+        change = torch.stack([apply_gain(a, gain) - apply_gain(b, gain) for (a, b), gain in zip(moved, gains, strict=True)])
         return clean + self._linear.inverse(change).to(clean.dtype)
 
     def _show(self, texture: torch.Tensor, frame: int, picture: torch.Tensor, *, is_last: bool) -> torch.Tensor:
-        """(3, H, W): a joint frame's picture with the texture. At the last step what is finer than ``FINE_SIGMA`` stays its own: no
-        step would come to sharpen what the mean of several views has blurred, and finished frames share the best view anyway."""
+        """(3, H, W): a frame's picture without its light with the texture. At the last step what is finer than ``FINE_SIGMA`` stays
+        a joint frame's own: no step would come to sharpen what the mean of several views has blurred, and finished frames share the
+        best view anyway."""
         shown = self.lattice.render(texture, frame, picture)
         if not (is_last and self.context.joint):
             return shown
@@ -117,15 +144,18 @@ class TextureFusion(Technique):
         more by what it did not show of the texture, since all other frames take their detail from the joint ones."""
         encode, decode, batch_size = self.context.encode, self.context.decode, self.context.batch_size
         pictures = [picture.float() for rows in clean.split(batch_size) for picture in decode(rows)]
+        gains = self.compute_gains(self.find_light(pictures))
+        pictures = _take_light(pictures, gains)
         texture = self._texture(self.lattice, pictures, self.get_sharpness(step))
         out = torch.empty_like(clean)
         for start in range(0, len(clean), batch_size):
             rows = range(start, min(start + batch_size, len(clean)))
             masks = torch.stack([self.lattice.mask(n) for n in rows])
             covered = (F.interpolate(masks, clean.shape[2:], mode="area") > 0).to(clean.dtype)
-            after = torch.stack([self._show(texture, n, pictures[n], is_last=step == self._last) for n in rows])
+            shown = (self._show(texture, n, pictures[n], is_last=step == self._last) for n in rows)
+            after = torch.stack([apply_gain(picture, gains[n]) for n, picture in zip(rows, shown, strict=True)])
             wanted = encode(after.to(clean.dtype))
-            before = encode(torch.stack([pictures[n] for n in rows]).to(clean.dtype))
+            before = encode(torch.stack([apply_gain(pictures[n], gains[n]) for n in rows]).to(clean.dtype))
             moved = clean[start : start + len(rows)] + (wanted - before) * covered
             if self.context.joint:
                 got = torch.where(masks > 0, decode(moved).float(), after)
@@ -135,23 +165,32 @@ class TextureFusion(Technique):
 
     def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
         """What the finished pictures (3, H, W) show, together with the texture that was given."""
-        fused = self.lattice.extract_texture(self._texture(self.lattice, pictures, self.settings.sharpness))
+        unlit = _take_light(pictures, self.compute_gains(self.find_light(pictures)))
+        fused = self.lattice.extract_texture(self._texture(self.lattice, unlit, self.settings.sharpness))
         return self._known_texture.merge(fused) if self._known_texture else fused
 
     def finish_pictures(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
         """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
         if not self.settings.finish:
             return pictures
+        gains = self.compute_gains(self.find_light(pictures))
+        pictures = _take_light(pictures, gains)
         texture = self._texture(self.lattice, pictures, self.settings.sharpness)
         # what each keeps of its own, its light, is not a colour that the others do not have
         pictures = self._reconcile(self.lattice, pictures)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
-            shown = self.lattice.render(texture, n, picture)
+            shown = apply_gain(self.lattice.render(texture, n, picture), gains[n])
+            picture = apply_gain(picture, gains[n])
             trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[n])).to(mask.device)[None]
             # thin parts, which the place behind them tints, keep the texture's colours
             near = blur(trusted, BAND_SIGMA) + LEAST_TRUST * blur(mask, BAND_SIGMA)
-            shading = blur((picture.float() - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
-            out.append(torch.where(mask > 0, shown + self.settings.shading * shading, picture.float()))
+            shading = blur((picture - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
+            out.append(torch.where(mask > 0, shown + self.settings.shading * shading, picture))
         return out
+
+
+def _take_light(pictures: Iterable[torch.Tensor], gains: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Pictures (3, H, W) as they are in even light."""
+    return [apply_gain(picture, 1 / gain) for picture, gain in zip(pictures, gains, strict=True)]
