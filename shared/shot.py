@@ -150,9 +150,11 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=1000,
         ),
-    ] = 60.0
+    ] = 100.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
-    shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 1.0
+    shading: Annotated[
+        float, Setting("Shading", "How much of what a frame's own picture is darker or brighter stays", ge=0, le=10)
+    ] = 0.5
     light: Annotated[
         float,
         Setting(

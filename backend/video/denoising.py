@@ -19,7 +19,7 @@ from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions
 from .controls import make_control_pictures
 from .frame_conditions import FrameConditions
-from .look import Anchor
+from .look import Anchor, Look
 from .memory import run_in_batches
 from .noise import list_noise_sources
 from .prediction import Predictor
@@ -253,10 +253,11 @@ class Denoising:
             gradients.append(gradient / scale)
         return output.detach(), gradients
 
-    def finish_surfaces(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The clip's pictures (3, H, W) as the fusion finishes them, which comes before what is around the surfaces."""
+    def finish_surfaces(self, pictures: list[torch.Tensor], look: Look) -> list[torch.Tensor]:
+        """The clip's pictures (3, H, W) with a look's texture, as the fusion finishes them, which comes before what is around the
+        surfaces."""
         fusion = self.find_technique(TextureFusion)
-        return pictures if fusion is None else fusion.finish_pictures(pictures)
+        return pictures if fusion is None else fusion.finish_pictures(pictures, look)
 
     def finish(self, pictures: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
         """The clip's pictures (3, H, W) as all other techniques finish them, which have the last word; one after the other where

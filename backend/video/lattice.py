@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from ...shared.passes import FramePasses
 from .correspondence import SurfaceFrame, prepare_surface_frame, prepare_surface_frames
@@ -25,9 +26,16 @@ FEATHER = 3.0
 JUMP = 3.0
 #: cells whose total weight over all frames is below this are left unchanged
 MIN_WEIGHT = 1e-3
-#: a cell that no pixel sees better than this is doubtful: it was seen on the last pixel of a silhouette or at a grazing angle,
-#: where the colour is half that of what lies behind
+#: a cell that no pixel sees better than this is doubtful: it was seen on the last pixel of a silhouette, at a grazing angle, or on
+#: a thin part alone, where the colour is half that of what lies behind
 LEAST_QUALITY = 0.1
+#: standard deviations in pixels of the blurs of how near and frontal a view is, and of how far within an outline: without them
+#: neighbouring pixels take turns in being the better view, and the texture is a mosaic of frames that differ
+VIEW_SIGMA, FEATHER_SIGMA = 6.0, 1.0
+#: a part of the surface into which no disc of this radius in pixels fits is thin: a latent mixes it with what lies beside it, and
+#: its pixels count this much less; unless more than this fraction of a frame's surface is thin, which then is small, and there is
+#: nothing better
+THIN, THIN_WEIGHT, MOST_THIN = 3.5, 0.02, 0.2
 #: the least visibility of a pixel, at grazing angles or from far away
 MIN_VISIBILITY = 0.02
 #: frames that represent a whole shot
@@ -115,14 +123,31 @@ def _measure_inside(frame: SurfaceFrame) -> np.ndarray:
     return np.asarray(np.where(rows >= 0, inside, 0).ravel())
 
 
+def _find_thin(inside: np.ndarray) -> np.ndarray:
+    """(H, W) bool: thin parts of the surface, of whose pixels ``inside`` (H, W) says how far they lie within their outline."""
+    thin: np.ndarray = (inside > 0) & (measure_distance(inside > THIN + 0.5) > THIN)
+    return thin if thin.sum() <= MOST_THIN * (inside > 0).sum() else np.zeros_like(thin)
+
+
+def _smooth_within(frame: SurfaceFrame, values: np.ndarray, sigma: float) -> np.ndarray:
+    """(N,) values of a frame's pixels, their logarithms blurred among themselves."""
+    both = np.zeros((2, frame.height * frame.width), np.float32)
+    both[0, frame.pixels], both[1, frame.pixels] = np.log(values), 1
+    total, count = gaussian_filter(both.reshape(2, frame.height, frame.width), (0, sigma, sigma), truncate=3).reshape(2, -1)
+    return np.asarray(np.exp(total[frame.pixels] / count[frame.pixels]))
+
+
 def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     """The visibility of cells of ``side`` metres in a frame."""
     corners, weights = find_corners(frame.key, frame.ids, side)
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
-    inside = _measure_inside(frame)[frame.pixels]
-    feather = np.clip((inside - 0.5) / FEATHER, MIN_VISIBILITY, 1)
+    inside = _measure_inside(frame)
+    feather = np.clip((inside[frame.pixels] - 0.5) / FEATHER, MIN_VISIBILITY, 1)
     # the less surface a pixel covers, the nearer and the more frontal the view
-    quality = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY) * feather**2
+    view = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY)
+    quality = _smooth_within(frame, view, VIEW_SIGMA) * _smooth_within(frame, feather**2, FEATHER_SIGMA)
+    thin = _find_thin(inside.reshape(frame.height, frame.width)).ravel()[frame.pixels]
+    quality = np.where(thin, THIN_WEIGHT * quality, quality)
     return Visibility(frame.pixels, corners, weights.astype(np.float32), quality.astype(np.float32))
 
 

@@ -23,8 +23,9 @@ _SIZE, _STEP, _SIGMA = 256, 4, 1.5
 _NEAR = 3.0
 #: points whose chromaticities differ by more in sum are of different stuff
 _SAME_STUFF = 0.03
-#: differences of log brightness from what the light explains that count half: what is larger is a pattern, or a shadow's edge
-_PATTERN = 0.05
+#: differences of log brightness from what the light explains that count half, in all pictures and in times their median: what is
+#: larger is a pattern, or a shadow's edge
+_PATTERN, _USUAL = 0.05, 1.5
 #: rounds in which such differences are found
 _ROUNDS = 6
 #: what holds back coefficients of which the surface says little: a variance of the harmonics' differences
@@ -100,7 +101,8 @@ def fit_light(pictures: Sequence[torch.Tensor], passes: FramePasses) -> Light:
         weighted = turned * weights[:, None]
         gram = weighted.T @ turned / weights.sum() + _RIDGE * np.eye(turned.shape[1])
         coefficients = np.linalg.solve(gram, weighted.T @ brighter / weights.sum())
-        weights = 1 / (1 + ((brighter - turned @ coefficients) / _PATTERN) ** 2)
+        off = np.abs(brighter - turned @ coefficients)
+        weights = 1 / (1 + (off / max(_PATTERN, _USUAL * float(np.median(off)))) ** 2)
     return Light(coefficients)
 
 
@@ -110,11 +112,12 @@ def _compare_neighbours(picture: torch.Tensor, passes: FramePasses, frame: int) 
     index = passes.surface_index[frame]
     surface = torch.from_numpy(index > 0).to(picture.device)[None]
     scale = max(1, max(index.shape) // _SIZE)
-    sigma = _SIGMA * scale
-    smooth = blur((picture.float() + 1) / 2 * surface, sigma) / blur(surface.float(), sigma).clamp(min=1e-3)
-    colour = np.moveaxis(smooth.double().cpu().numpy(), 0, -1)[::scale, ::scale].clip(_DARK, 1)
+    harmonics = torch.from_numpy(_compute_harmonics(passes.normal[frame]).astype(np.float32)).to(picture.device).movedim(-1, 0)
+    both = torch.cat([(picture.float() + 1) / 2, harmonics]) * surface
+    smooth = blur(both, _SIGMA * scale) / blur(surface.float(), _SIGMA * scale).clamp(min=1e-3)
+    values = np.moveaxis(smooth.double().cpu().numpy(), 0, -1)[::scale, ::scale]
+    colour, harmonics = values[..., :3].clip(_DARK, 1), values[..., 3:]
     index, rest = index[::scale, ::scale], passes.rest_position[frame, ::scale, ::scale].astype(np.float64)
-    harmonics = _compute_harmonics(passes.normal[frame, ::scale, ::scale])
     brightness, chromaticity = np.log(colour.mean(-1)), colour / colour.sum(-1, keepdims=True)
     turned, brighter = [], []
     for first, second in (

@@ -134,6 +134,7 @@ class ShotPipeline:
         self._loaded: tuple[tuple[int, ...], FramePasses] | None = None
         self._more_techniques = tuple(techniques)
         self._inputs, self._anchor_row = given, 0
+        self._wants_latents = False
         self._chosen_keyframes = tuple(keyframes)
         # both raise for what is missing or does not go together, before anything is made
         self._make_techniques()
@@ -177,6 +178,7 @@ class ShotPipeline:
 
     def iter_latents(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Every frame's clean latents (C, h, w) with its index, as soon as they are there."""
+        self._wants_latents = True
         chosen, looks = self._select_keyframes(()), dict(self._given)
         finished = self._list_finished(chosen)
         for number, (prompt, keyframes) in enumerate(chosen.items()):
@@ -377,6 +379,7 @@ class ShotPipeline:
             light=look.light if look else None,
             keeps_light=anchor is not None,
             joint=joint,
+            wants_latents=self._wants_latents,
             noise_given=self._noise is not None,
             run_context=run_context or self._run_context,
             batch_budget=self._batch_budget,
@@ -488,14 +491,16 @@ class ShotPipeline:
         """Finished pictures of the jointly denoised frames, and the look that they agree on."""
         assert fusion is not None
         decoded = list(self._decode_in_order(latents))
-        pictures = run.finish_surfaces(decoded)
         place, known = self._find_place(prompt, looks), looks.get(prompt)
         plate = place.plate if place is not None else Plate.empty(*self._source.size)
-        for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
-            plate = plate.add_frame(convert_to_image(picture), surface)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
         look = Look(fusion.texture(decoded), run.make_anchor(), plate, names, light=fusion.find_light(decoded))
+        look = self._filler.fill(look)
+        pictures = run.finish_surfaces(decoded, look)
+        for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):
+            plate = plate.add_frame(convert_to_image(picture), surface)
         former = None if place is None else place.surroundings
+        look = replace(look, plate=plate)
         look = replace(look, surroundings=self._around.find_surroundings(keyframes, pictures, look, former))
         laid = self._around.lay_backgrounds(pictures, keyframes, plate, self._around.make_backgrounds(look, keyframes))
         return list(run.finish(laid)), look
@@ -504,7 +509,8 @@ class ShotPipeline:
         """The looks with colours for all of the surface that the shot's frames show; a look that is of this very shot has them."""
         if self._is_finalized or self._method.keyframes is None:
             return dict(looks)
-        return {prompt: self._filler.fill(look) for prompt, look in looks.items()}
+        given = self._given
+        return {prompt: self._filler.fill(look) if look is given.get(prompt) else look for prompt, look in looks.items()}
 
     def _propagate(self, looks: Mapping[str, Look], rows: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made
@@ -534,6 +540,6 @@ class ShotPipeline:
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
         latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
-        pictures = run.finish_surfaces(list(self.decode(latents)))
+        pictures = run.finish_surfaces(list(self.decode(latents)), look)
         laid = self._around.lay_backgrounds(pictures, rows, look.plate, backgrounds)
         return list(latents), list(run.finish(laid))

@@ -27,7 +27,7 @@ LEAVING = 0.6
 #: a step between neighbours that is not longer than this many cells hardly turns
 SAME_FACE = 2.5
 #: doubtful cells take the colours of trusted ones up to this many cells away
-REACH = 12.0
+REACH = 24.0
 #: rounds in which filled cells take on the mean of their neighbours, so that no crease is left where two sources meet
 ROUNDS = 6
 _HALF = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])

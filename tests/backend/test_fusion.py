@@ -114,7 +114,7 @@ def test_corrected_latents_decode_to_one_texture(full_steps):
     passes = samples.passes(4, 64, 8)
     torch.manual_seed(0)
     clean = torch.randn(4, 4, 8, 8) * 0.3
-    fusion = TextureFusion(Fusion(full_steps=full_steps, coarse=1.0, sharpness=0.0))
+    fusion = TextureFusion(Fusion(full_steps=full_steps, coarse=1.0, sharpness=0.0, finish=False))
     context = tiny.context(passes, _upsample, _pool, steps=5)
     context.batch_budget.frames = 2
     fusion.begin(context)
@@ -136,7 +136,7 @@ def test_what_the_auto_encoder_does_not_show_of_the_texture_is_added():
         decoded.append(len(latents))
         return 0.8 * _upsample(latents)
 
-    fusion = TextureFusion(Fusion(full_steps=0, sharpness=0.0))
+    fusion = TextureFusion(Fusion(full_steps=0, sharpness=0.0, finish=False))
     fusion.begin(tiny.context(passes, decode, _pool, steps=2))
     before = decode(clean)
     found = decode(fusion.correct_clean(clean, 0))
@@ -180,8 +180,13 @@ def test_steps_are_chosen_from_the_range():
     chosen.begin(tiny.context(passes, steps=10))
     assert [step for step in range(10) if chosen.is_active(step)] == [2, 3, 5, 7]
     every = TextureFusion(Fusion(full_steps=0))
-    every.begin(tiny.context(passes, steps=4))
+    every.begin(replace(tiny.context(passes, steps=4), wants_latents=True))
     assert all(every.is_active(step) for step in range(4))
+    every.begin(tiny.context(passes, steps=4))
+    assert [step for step in range(4) if every.is_active(step)] == [0, 1, 2], "the last one is finishing"
+    early = TextureFusion(Fusion(until=0.5, full_steps=1, coarse=1.0))
+    early.begin(tiny.context(passes, steps=4))
+    assert early.is_active(1), "which undoes nothing that steps after it have made"
 
 
 def test_the_linear_decoder_can_be_undone():

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import dijkstra  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from latentman.backend.video.correspondence import prepare_surface_frame  # noqa: E402
-from latentman.backend.video.lattice import SurfaceTexture, compute_visibility, unpack_cells  # noqa: E402
+from latentman.backend.video.lattice import LEAST_QUALITY, THIN_WEIGHT, SurfaceTexture, compute_visibility, unpack_cells  # noqa: E402
 from latentman.backend.video.surface_filling import collect_surface_cells, connect_cells, fill_texture  # noqa: E402
 
 SIDE = 0.01
@@ -179,3 +179,24 @@ def test_a_picture_that_is_all_surface_has_no_outline_at_its_border():
     frame = prepare_surface_frame(rest, np.ones((24, 24), np.int64))
     quality = compute_visibility(frame, 0.01).quality.reshape(24, 24)
     assert np.allclose(quality, quality[12, 12], rtol=1e-3)
+
+
+def test_a_thin_part_is_seen_badly_unless_all_is_thin():
+    """A finger four pixels wide at the side of a body; alone it is all there is."""
+    rows, columns = np.mgrid[0:48, 0:48] * 0.01
+    rest = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.float32)
+    body, finger = np.zeros((2, 48, 48), np.int64)
+    body[8:40, 4:28], finger[20:24, 28:44] = 1, 1
+
+    def see(index):
+        seen = compute_visibility(prepare_surface_frame(rest, index), 0.01)
+        quality = np.zeros(48 * 48)
+        quality[seen.pixels] = seen.quality
+        return quality.reshape(48, 48)
+
+    both, alone = see(body | finger), see(finger)
+    assert both[16:32, 10:20].min() > 0.9 and both[20:24, 34:44].max() < LEAST_QUALITY
+    assert alone[20:24, 34:40].max() > LEAST_QUALITY
+    assert both[9:39, 5:27].min() > THIN_WEIGHT * LEAST_QUALITY and both[12, 6] > LEAST_QUALITY, (
+        "a thick part's rim is no thin part"
+    )

@@ -49,6 +49,8 @@ class ClipContext:
     light: Light | None = None
     keeps_light: bool = True
     joint: bool = True
+    #: the clip's latents are what is wanted, not pictures, which are finished
+    wants_latents: bool = False
     #: the caller chose the first noise, instead of a seed
     noise_given: bool = False
     #: progress, warnings for the user, and ``check()``, which raises ``Interrupted`` when the user wants to stop

@@ -18,6 +18,7 @@ from ..edges import weigh_inside
 from ..lattice import SurfaceLattice, SurfaceTexture
 from ..light import Light, apply_gain, fit_light
 from ..linear_decoder import LinearDecoder
+from ..look import Look
 from ..reconciling import Reconciler
 from ..texture_detail import restore_detail
 from .context import ClipContext
@@ -29,6 +30,8 @@ BAND_SIGMA = 5.0
 FINE_SIGMA = 2.0
 #: of a frame's own shading, what counts as much against it as a surface's inside counts for it
 LEAST_TRUST = 0.1
+#: the least brightness, of 1, against which a frame's own shading is measured, and the most that it brightens or darkens
+DARK, MOST_SHADING = 0.05, 2.0
 
 
 class TextureFusion(Technique):
@@ -56,6 +59,9 @@ class TextureFusion(Technique):
         self._last = steps[-1] if len(steps) else -1
         self._full = {steps[-1 - n * len(steps) // count] for n in range(count)} if count else set()
         self._coarse_steps = {n for n in steps if n < round(settings.coarse * context.steps)} - self._full
+        if settings.finish and not context.wants_latents and self._last == context.steps - 1:
+            # finishing does the same once more, in pixels: the auto-encoder would only blur what is finished
+            self._full.discard(self._last)
         self._coarse: SurfaceLattice | None = None
         if self._coarse_steps:
             small = FramePasses(**{name: shrink(array, *context.latent_size) for name, array in passes.arrays().items()})
@@ -169,26 +175,37 @@ class TextureFusion(Technique):
         fused = self.lattice.extract_texture(self._texture(self.lattice, unlit, self.settings.sharpness))
         return self._known_texture.merge(fused) if self._known_texture else fused
 
-    def finish_pictures(self, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Finished pictures (3, H, W) with the detail of the shared texture; their own shading stays in the low band."""
+    def finish_pictures(self, pictures: list[torch.Tensor], look: Look | None = None) -> list[torch.Tensor]:
+        """Finished pictures (3, H, W) with the texture of a look, or without one with their own. Of each its own shading stays: how
+        much darker or brighter it is, coarsely; its hues are the texture's."""
         if not self.settings.finish:
             return pictures
-        gains = self.compute_gains(self.find_light(pictures))
+        gains = self.compute_gains(look.light if look is not None else self.find_light(pictures))
         pictures = _take_light(pictures, gains)
-        texture = self._texture(self.lattice, pictures, self.settings.sharpness)
-        # what each keeps of its own, its light, is not a colour that the others do not have
+        if look is not None:
+            texture = self.lattice.read_textures(look.worn_texture, look.filled)
+        else:
+            texture = self._texture(self.lattice, pictures, self.settings.sharpness)
+        # what each keeps of its own, its shading, is not a colour that the others do not have
         pictures = self._reconcile(self.lattice, pictures)
         out = []
         for n, picture in enumerate(pictures):
             mask = self.lattice.mask(n)
-            shown = apply_gain(self.lattice.render(texture, n, picture), gains[n])
-            picture = apply_gain(picture, gains[n])
-            trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[n])).to(mask.device)[None]
-            # thin parts, which the place behind them tints, keep the texture's colours
-            near = blur(trusted, BAND_SIGMA) + LEAST_TRUST * blur(mask, BAND_SIGMA)
-            shading = blur((picture - shown) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
-            out.append(torch.where(mask > 0, shown + self.settings.shading * shading, picture))
+            shown = self.lattice.render(texture, n, picture)
+            shading = self._find_shading(picture, shown, n)
+            out.append(torch.where(mask > 0, apply_gain(shown, gains[n] * shading), picture))
         return out
+
+    def _find_shading(self, picture: torch.Tensor, shown: torch.Tensor, frame: int) -> torch.Tensor:
+        """(1, H, W) how much brighter a frame's own picture (3, H, W) is than the texture that is shown, coarsely."""
+        mask = self.lattice.mask(frame)
+        trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[frame])).to(mask.device)[None]
+        own, common = ((one.float().mean(0, keepdim=True) + 1) / 2 for one in (picture, shown))
+        # thin parts, which the place behind them tints, keep the texture's brightness
+        near = blur(trusted, BAND_SIGMA) + LEAST_TRUST * blur(mask, BAND_SIGMA)
+        more = blur((own - common) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
+        level = blur(common * mask, BAND_SIGMA) / blur(mask, BAND_SIGMA).clamp(min=1e-4)
+        return (1 + self.settings.shading * more / level.clamp(min=DARK)).clamp(1 / MOST_SHADING, MOST_SHADING)
 
 
 def _take_light(pictures: Iterable[torch.Tensor], gains: Sequence[torch.Tensor]) -> list[torch.Tensor]:
