@@ -152,15 +152,13 @@ class Fusion(msgspec.Struct, frozen=True):
         ),
     ] = 100.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
-    shading: Annotated[
-        float, Setting("Shading", "How much of what a frame's own picture is darker or brighter stays", ge=0, le=10)
-    ] = 0.5
+    shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 0.5
     light: Annotated[
         float,
         Setting(
             "Light",
-            "How much of the light that the model has painted stays where it is while surfaces turn in it; 0 leaves it in the "
-            "texture, which turns with them",
+            "How much of the light that key frames show stays where it is while surfaces turn in it; 0 leaves it in the texture, "
+            "which turns with them",
             ge=0,
             le=1,
         ),

@@ -35,7 +35,7 @@ VIEW_SIGMA, FEATHER_SIGMA = 6.0, 1.0
 #: a part of the surface into which no disc of this radius in pixels fits is thin: a latent mixes it with what lies beside it, and
 #: its pixels count this much less; unless more than this fraction of a frame's surface is thin, which then is small, and there is
 #: nothing better
-THIN, THIN_WEIGHT, MOST_THIN = 3.5, 0.02, 0.2
+THIN, THIN_WEIGHT, MOST_THIN = 4.0, 0.02, 0.2
 #: the least visibility of a pixel, at grazing angles or from far away
 MIN_VISIBILITY = 0.02
 #: frames that represent a whole shot
@@ -125,7 +125,8 @@ def _measure_inside(frame: SurfaceFrame) -> np.ndarray:
 
 def _find_thin(inside: np.ndarray) -> np.ndarray:
     """(H, W) bool: thin parts of the surface, of whose pixels ``inside`` (H, W) says how far they lie within their outline."""
-    thin: np.ndarray = (inside > 0) & (measure_distance(inside > THIN + 0.5) > THIN)
+    # the outline's own pixels are 1 within, and a little farther where it is slanted
+    thin: np.ndarray = (inside > 0) & (measure_distance(inside >= THIN) > THIN - 0.1)
     return thin if thin.sum() <= MOST_THIN * (inside > 0).sum() else np.zeros_like(thin)
 
 
