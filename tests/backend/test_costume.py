@@ -116,11 +116,13 @@ def test_what_is_painted_comes_back_and_all_else_stays_as_it_is():
 
 def test_a_costume_is_a_file_and_a_damaged_one_is_refused():
     charts = _tube()
-    costume = Costume(_texture(charts), charts, "a tin")
+    costume = Costume(_texture(charts), charts, "a tin", unlit=True)
     image = encode_png(make_atlas(costume.texture, charts, 1))
     data = costume.encode({1: image})
     found = Costume.decode(data)
     assert torch.equal(found.texture.values, costume.texture.values) and found.prompt == "a tin"
+    assert found.unlit and found.make_look().light is not None, "it is seen in the light of the shot that it is worn in"
+    assert Costume(costume.texture, charts).make_look().light is None, "one of an earlier version holds its light itself"
     assert (found.charts.rest == charts.rest).all() and found.charts.names == charts.names
     assert read_images(data) == {1: image}
     other = encode_png(np.zeros((256, 256, 4), np.uint8))
@@ -170,7 +172,8 @@ def test_two_costumes_are_joined_in_the_finer_cells():
     one, two = _tube(), _tube(surface=2)
     coarse = Costume(_texture(two), two).resample(0.05)
     assert coarse.side == 0.05 and len(coarse.cells) < len(_texture(two).cells)
-    both = Costume(_texture(one), one).join(Costume(coarse, two))
+    both = Costume(_texture(one), one, unlit=True).join(Costume(coarse, two))
+    assert not both.unlit
     assert both.texture.side == SIDE and set(both.charts.names) == {1, 2}
     assert measure_known(both.texture, both.charts) > 0.999
     rest = next(sample_charts(two, SIDE)).rest

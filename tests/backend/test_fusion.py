@@ -242,6 +242,21 @@ def test_one_frame_and_empty_frames(starter):
     assert _frames(starter, samples.request(1, preset="surface"), empty).shape == (1, 64, 64, 3)
 
 
+def test_a_finished_frame_keeps_half_of_its_own_shading_and_none_of_its_own_hue():
+    """The second of two frames is darker and bluer all over; the texture is the first's."""
+    passes = samples.passes(2, 64, 0)
+    surface = torch.from_numpy(passes.mask > 0)[:, None]
+    colour = torch.tensor([0.6, 0.5, 0.3]).view(3, 1, 1)
+    pictures = [torch.where(surface[0], 2 * colour - 1, -1.0), torch.where(surface[1], 2 * torch.flip(colour, [0]) * 0.6 - 1, -1.0)]
+    lattice = SurfaceLattice(passes, CPU)
+    texture = lattice.extract_texture(lattice.texture(pictures[:1] + pictures[:1], 0.0))
+    fusion = TextureFusion(Fusion(shading=0.5))
+    fusion.begin(replace(tiny.context(passes), joint=False, texture=texture))
+    first, second = ((picture[:, 32, 32] + 1) / 2 for picture in fusion.finish_pictures(pictures))
+    assert torch.allclose(first, colour[:, 0, 0], atol=1e-3)
+    assert torch.allclose(second, 0.8 * colour[:, 0, 0], atol=0.02)
+
+
 def test_shading_may_be_frozen(starter):
     passes = samples.passes(3, 64, 4)
     frozen = msgspec.structs.replace(METHODS["surface"], fusion=Fusion(shading=0.0, sharpness=0.0))
