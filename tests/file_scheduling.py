@@ -1,6 +1,6 @@
 """Spreads the tests over processes by their files, and goes on when a process dies.
 
-The scheduler of pytest-xdist 3.8 gives a dead process's finished files to others again, as files without a test, and these then wait
+The scheduler of pytest-xdist 3.8 gives the finished files of a dead process to others again, as files without a test, which then wait
 for ever; a process that takes another's place is given a single file, and waits as well.
 """
 
