@@ -1,7 +1,7 @@
 """Spreads the tests over processes by their files, and goes on when a process dies.
 
-The scheduler of pytest-xdist 3.8 gives the finished files of a dead process to others again, as files without a test, which then wait
-for ever; a process that takes another's place is given a single file, and waits as well.
+The scheduler of pytest-xdist 3.8 gives the finished files of a dead process to others again, as files without a test, and waits for
+their end for ever; a process that takes another's place is given a single file, and waits as well.
 """
 
 from __future__ import annotations
