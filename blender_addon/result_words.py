@@ -83,9 +83,9 @@ def shorten(text: str, length: int = PROMPT_LENGTH) -> str:
     return words if len(words) <= length else f"{words[: length - 3].rstrip()}..."
 
 
-def write_removal(names: Sequence[str], users: int, frames: int, *, files: bool) -> tuple[str, ...]:
+def write_removal(names: Sequence[str], users: int, frames: int, wearers: Sequence[str] = (), *, files: bool) -> tuple[str, ...]:
     """What *Remove* says before it removes results called ``names`` with ``frames`` frames on disk, which ``users`` strips, nodes
-    and materials show: sentences."""
+    and materials show, and whose costumes the characters ``wearers`` wear: sentences."""
     what = f"'{shorten(names[0], 60)}'" if len(names) == 1 else f"{len(names)} results"
     lines = [f"Remove {what} from the list?"]
     if not files:
@@ -93,6 +93,9 @@ def write_removal(names: Sequence[str], users: int, frames: int, *, files: bool)
         return tuple(lines)
     if frames:
         lines.append(f"{count_frames(frames)} on disk go with it. Undo brings them back until this file is saved and closed.")
+    if wearers:
+        who = f"'{shorten(wearers[0], 60)}' wears" if len(wearers) == 1 else f"{len(wearers)} characters wear"
+        lines.append(f"{who} a costume that is among them and would be gone; Save Costume keeps it as a file.")
     if users:
         lines.append(f"{users} {'place in this file shows' if users == 1 else 'places in this file show'} them and would be empty.")
     return tuple(lines)
