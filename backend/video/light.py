@@ -112,8 +112,8 @@ def _compare_neighbours(picture: torch.Tensor, passes: FramePasses, frame: int) 
     index = passes.surface_index[frame]
     surface = torch.from_numpy(index > 0).to(picture.device)[None]
     scale = max(1, max(index.shape) // _SIZE)
-    harmonics = torch.from_numpy(_compute_harmonics(passes.normal[frame]).astype(np.float32)).to(picture.device).movedim(-1, 0)
-    both = torch.cat([(picture.float() + 1) / 2, harmonics]) * surface
+    turned_as = torch.from_numpy(_compute_harmonics(passes.normal[frame]).astype(np.float32)).to(picture.device).movedim(-1, 0)
+    both = torch.cat([(picture.float() + 1) / 2, turned_as]) * surface
     smooth = blur(both, _SIGMA * scale) / blur(surface.float(), _SIGMA * scale).clamp(min=1e-3)
     values = np.moveaxis(smooth.double().cpu().numpy(), 0, -1)[::scale, ::scale]
     colour, harmonics = values[..., :3].clip(_DARK, 1), values[..., 3:]
