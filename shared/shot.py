@@ -150,7 +150,7 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=1000,
         ),
-    ] = 100.0
+    ] = 400.0
     finish: Annotated[bool, Setting("Lock Detail", "Lock the finished frames' detail to the texture")] = True
     shading: Annotated[float, Setting("Shading", "How much of a frame's own light stays", ge=0, le=10)] = 0.5
     light: Annotated[

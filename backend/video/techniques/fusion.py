@@ -20,7 +20,7 @@ from ..light import Light, apply_gain, fit_light
 from ..linear_decoder import LinearDecoder
 from ..look import Look
 from ..reconciling import Reconciler
-from ..texture_detail import restore_detail
+from ..texture_detail import blend_views, restore_detail
 from .context import ClipContext
 from .technique import Technique
 
@@ -106,7 +106,7 @@ class TextureFusion(Technique):
         fused = None
         if self.context.joint:
             pictures = self._reconcile(lattice, pictures)
-            fused = lattice.texture(pictures, sharpness)
+            fused = blend_views(lattice, pictures, sharpness)
             if lattice is self.lattice:
                 fused = restore_detail(lattice, fused, pictures, sharpness)
         if self._known_texture is None:
