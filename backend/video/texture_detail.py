@@ -1,4 +1,4 @@
-"""Textures of several views: what is coarse comes from all of them, detail from the best, and what spreading it loses is restored."""
+"""Textures of several views: what is coarse comes from all, detail from the best, and what spreading it loses is restored."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from latentman.backend.video.correspondence.background import find_occupied  # n
 from latentman.backend.video.edges import composite_surfaces, estimate_coverage, weigh_inside  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
 from latentman.backend.video.look import HALO  # noqa: E402
-from latentman.backend.video.texture_detail import restore_detail  # noqa: E402
+from latentman.backend.video.texture_detail import blend_views, restore_detail  # noqa: E402
 from latentman.shared.compositing import composite_over, cut_out  # noqa: E402
 from tests import samples  # noqa: E402
 
@@ -134,6 +134,29 @@ def test_a_texture_shows_its_pictures_detail():
 
     assert lose(sharp) < 0.4 * lose(plain)
     assert torch.equal(sharp[:, 3], plain[:, 3]) and float((sharp[:, :3].abs() / sharp[:, 3:].clamp(min=1e-9)).max()) <= 1 + 1e-5
+
+
+def test_views_that_differ_in_brightness_leave_no_seam_and_keep_their_detail():
+    """Two views are equally good but for noise, so that the better one is now one, now the other; the second is brighter all over."""
+    passes = samples.passes(2, 64, 0)
+    x = passes.rest_position[..., 0] / 0.01
+    detail = torch.from_numpy((0.2 * np.sin(1.4 * x) * (passes.mask > 0)).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
+    pictures = [detail[0] - 0.2, detail[1] + 0.2]
+    lattice = SurfaceLattice(passes, torch.device("cpu"))
+    noise = torch.Generator().manual_seed(1)
+    lattice._quality = [quality * (1 + 0.02 * torch.rand(quality.shape, generator=noise)) for quality in lattice._quality]
+    lattice._best = lattice._best * 1.02
+    inside = torch.from_numpy(weigh_inside(passes.mask[0])) == 1
+
+    def show(texture):
+        return lattice.render(texture, 0, pictures[0])[:, inside]
+
+    seams, even = (
+        float((show(one) - detail[0][:, inside]).std())
+        for one in (lattice.texture(pictures, 400.0), blend_views(lattice, pictures, 400.0))
+    )
+    assert even < 0.4 * seams
+    assert float(show(blend_views(lattice, pictures, 400.0)).std()) > 0.8 * float(detail[0][:, inside].std())
 
 
 def test_a_cut_out_character_has_no_fringe_of_its_place():
