@@ -137,7 +137,7 @@ def test_a_texture_shows_its_pictures_detail():
 
 
 def test_views_that_differ_in_brightness_leave_no_seam_and_keep_their_detail():
-    """Two views are equally good but for noise, so that the better one is now one, now the other; the second is brighter all over."""
+    """Two views are equally good but for noise, so that now one is better, now the other; the second is brighter."""
     passes = samples.passes(2, 64, 0)
     x = passes.rest_position[..., 0] / 0.01
     detail = torch.from_numpy((0.2 * np.sin(1.4 * x) * (passes.mask > 0)).astype(np.float32))[:, None].repeat(1, 3, 1, 1)
