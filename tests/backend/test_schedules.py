@@ -60,8 +60,8 @@ def test_each_prompts_frames_are_those_of_a_shot_of_its_own(model, passes):
     first, _ = make_frames(model, make_request(count=3), select_frames(passes, range(3)))
     second, _ = make_frames(model, make_request(count=3, prompt=ROBOT), select_frames(passes, range(3, 6)))
     own = np.concatenate([first, second])
-    # other frames in a batch change the last bits
-    assert np.abs(frames - own).max() <= 2 and np.abs(first - second).max() > 20
+    # other frames in a batch change the last bits, and what no key frame shows well is filled along what all frames show
+    assert np.abs(frames - own).max() <= 8 and np.abs(frames - own).mean() < 0.1 and np.abs(first - second).max() > 20
 
 
 def test_a_place_is_kept_unless_it_is_to_change(model, passes):

@@ -30,6 +30,8 @@ BAND_SIGMA = 5.0
 FINE_SIGMA = 2.0
 #: of a frame's own shading, what counts as much against it as a surface's inside counts for it
 LEAST_TRUST = 0.1
+#: with fewer steps each changes so much that the last is fused in latents, too, or frames would be too far from what they share
+FEW_STEPS = 8
 #: the least brightness, of 1, against which a frame's own shading is measured, and the most that it brightens or darkens
 DARK, MOST_SHADING = 0.05, 2.0
 
@@ -59,7 +61,8 @@ class TextureFusion(Technique):
         self._last = steps[-1] if len(steps) else -1
         self._full = {steps[-1 - n * len(steps) // count] for n in range(count)} if count else set()
         self._coarse_steps = {n for n in steps if n < round(settings.coarse * context.steps)} - self._full
-        if settings.finish and not context.wants_latents and self._last == context.steps - 1:
+        finishes = settings.finish and not context.wants_latents and self._last == context.steps - 1
+        if finishes and len(self._full) > 1 and context.steps >= FEW_STEPS:
             # finishing does the same once more, in pixels: the auto-encoder would only blur what is finished
             self._full.discard(self._last)
         self._coarse: SurfaceLattice | None = None
