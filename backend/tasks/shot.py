@@ -17,9 +17,9 @@ import numpy as np
 from ...shared import logs
 from ...shared.look_file import LookFile, LookScene, decode_look_file
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, Cancelled, Draft, Finished, PassesWanted, SendPasses
+from ...shared.messages import Accepted, ArrivedArrays, Cancelled, Draft, Finished, PassesWanted, SendPasses, WireError
 from ...shared.overview import compute_overview_size
-from ...shared.passes import check_arrays
+from ...shared.passes import check_arrays, compute_most_bytes
 from ...shared.picture_size import Crop
 from ...shared.reference import check_reference
 from ...shared.shot import ShotError, ShotRequest
@@ -143,7 +143,7 @@ class ShotTask(Task):
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def receive_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
+    def receive_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         """Passes have come in."""
         with self._lock:
             self._waiting_passes += 1
@@ -151,7 +151,7 @@ class ShotTask(Task):
         if too_many:
             self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
             return
-        self._inbox.put(lambda: self._add_passes(message, arrays))
+        self._inbox.put(lambda: self._add_passes(message, arrived))
 
     def receive_taken(self) -> None:
         """The client has stored a frame."""
@@ -219,12 +219,19 @@ class ShotTask(Task):
             self._asked += 1
             self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview))
 
-    def _add_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
+    def _add_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         assert self._intake is not None
         with self._lock:
             self._waiting_passes -= 1
         request = self._request
         size = compute_overview_size(request.width, request.height) if message.overview else (request.width, request.height)
+        if arrived.size > compute_most_bytes(*size):
+            # before they are unpacked
+            raise ShotError("passes", f"Passes of {arrived.size} bytes came, more than a frame has; render the passes again.")
+        try:
+            arrays = arrived.read()
+        except WireError as error:
+            raise ShotError(error.code, str(error)) from error
         self._intake.add(message.index, check_arrays(arrays, 1, *size), message.entry, overview=message.overview)
         self._asked -= 1
 
