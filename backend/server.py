@@ -405,13 +405,15 @@ class Server:
     def _reply(self, client: bytes, message: Message) -> None:
         self._send(client, encode(message))
 
-    def _answer(self, client: bytes, parts: Sequence[Buffer]) -> None:
+    def _answer(self, client: bytes, parts: Sequence[Buffer], *, in_stream: bool = False) -> None:
         """Handle one message. One that cannot be handled ends the piece of work that it is about, and nothing else."""
         ticket, self._has_answered = "", True
         try:
             message, arrived = decode_header(parts)
             ticket = getattr(message, "ticket", "")
             if isinstance(message, (OpenSession, Piece, Heard)):
+                if in_stream:
+                    raise WireError("malformed", "A message about the connection does not come in one of its streams.")
                 self._go_on_with_session(client, message, arrived.read())
             elif isinstance(message, SendPasses):
                 # whoever needs them unpacks them
@@ -461,7 +463,7 @@ class Server:
             return
         self._send(session.handle, encode(PieceTaken(stream=message.stream, taken=stream.taken)), is_passing=True)
         for parts in found:
-            self._answer(session.handle, parts)
+            self._answer(session.handle, parts, in_stream=True)
 
     def _refuse(self, client: bytes, ticket: str, error: ShotError) -> None:
         task = self._tasks.get(ticket)
@@ -501,9 +503,7 @@ class Server:
             return GetTask(message.ticket, client, self._outbox, message)
         return ChangeTask(message.ticket, client, self._outbox, message)
 
-    def _pass_on(
-        self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrived: ArrivedArrays | None = None
-    ) -> None:
+    def _pass_on(self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrived: ArrivedArrays | None = None) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
         task = self._tasks.get(message.ticket)
         if task is None or task.client != client or task.state.ended:

@@ -504,9 +504,7 @@ def encode(
     what ``pack`` made of arrays."""
     found = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
     small = {name: data for name, data in (packed or {}).items() if data is not None}
-    specs = tuple(
-        _ArraySpec(name, str(array.dtype), array.shape, len(small.get(name, b""))) for name, array in found.items()
-    )
+    specs = tuple(_ArraySpec(name, str(array.dtype), array.shape, len(small.get(name, b""))) for name, array in found.items())
     parts: list[Any] = [_encoder.encode(_Envelope(PROTOCOL, message, specs))]  # type: ignore[arg-type]
     for name, array in found.items():
         if name in small:

@@ -190,7 +190,13 @@ def _make_passes(rng, dtype, shape):
 
 @pytest.mark.parametrize(
     ("dtype", "shape"),
-    [("float32", (1, 64, 96)), ("float32", (1, 64, 96, 3)), ("float16", (1, 64, 96, 3)), ("uint8", (9000,)), ("uint16", (1, 64, 96))],
+    [
+        ("float32", (1, 64, 96)),
+        ("float32", (1, 64, 96, 3)),
+        ("float16", (1, 64, 96, 3)),
+        ("uint8", (9000,)),
+        ("uint16", (1, 64, 96)),
+    ],
 )
 def test_packed_arrays_are_the_same_to_the_last_bit(dtype, shape):
     rng = np.random.default_rng(3)
