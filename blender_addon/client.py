@@ -76,6 +76,7 @@ class ConnectionInterrupted:
     """The connection broke and is tried again, or, with ``is_over``, is there again; nothing is lost."""
 
     is_over: bool = False
+    reason: str = "The connection to the backend was interrupted; it is tried again."
 
 
 AnyEvent = Event | ConnectionLost | ConnectionInterrupted | Unreadable

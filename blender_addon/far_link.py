@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from ..shared.streams import NUMBER, StreamError, StreamSender
 
 make_stream = StreamSender
 #: stream of passes, and that of everything else, which does not wait for passes
-PASSES, OTHERS = 1, 0
+PASSES: Literal[1] = 1
+OTHERS: Literal[0] = 0
 
 
 class FarLink:
@@ -83,6 +84,7 @@ class FarLink:
         if self._told < self._heard:
             self._told = self._heard
             return messages.encode(messages.Heard(number=self._heard))
+        number: Literal[0, 1]
         for number in (OTHERS, PASSES):
             piece = self._streams[number].next_piece()
             if piece is not None:

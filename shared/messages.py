@@ -104,8 +104,8 @@ class Welcome(Message, frozen=True):
 
 
 class OpenSession(Message, frozen=True):
-    """Client beyond this machine: let us go on where we were if the connection breaks. ``session`` is a name of 128 random bits that
-    nobody else knows. With ``resumes`` it was opened before, and the backend's messages up to the number ``heard`` have come.
+    """Client beyond this machine: let us go on where we were if the connection breaks. ``session`` is a name of 128 random bits
+    that nobody else knows. With ``resumes`` it was opened before, and the backend's messages up to the number ``heard`` have come.
 
     The answer is ``SessionOpen``, or ``Failed`` with the code ``session`` where there is no such session any more.
     """
@@ -122,8 +122,8 @@ class SessionOpen(Message, frozen=True):
 
 
 class Piece(Message, frozen=True):
-    """Client: the array ``piece`` (bytes,) uint8 of a stream, which begins at ``start``. Stream 1 is for passes, and 0 for all other
-    messages, so that these do not wait for passes."""
+    """Client: the array ``piece`` (bytes,) uint8 of a stream, which begins at ``start``. Stream 1 is for passes, and 0 for all
+    other messages, so that these do not wait for passes."""
 
     stream: Literal[0, 1]
     start: Offset

@@ -24,8 +24,8 @@ def pack(array: np.ndarray) -> bytes | None:
 
 
 def unpack(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array (read-only) that ``pack`` made small. Never makes more than the array has; raises ``ValueError`` for what is damaged,
-    or has more or less in it."""
+    """The array (read-only) that ``pack`` made small. Never makes more than the array has; raises ``ValueError`` for what is
+    damaged, or has more or less in it."""
     kind = np.dtype(dtype)
     size = int(np.prod(shape, dtype=object)) * kind.itemsize
     unpacker = zlib.decompressobj()

@@ -79,7 +79,8 @@ class StreamSender:
             self.taken += count
 
     def go_on_from(self, taken: int) -> None:
-        """After a break: the other side has the first ``taken`` bytes. Raises ``StreamError`` when it cannot, or had more before."""
+        """After a break: the other side has the first ``taken`` bytes. Raises ``StreamError`` when it cannot have them, or had more
+        before."""
         if taken < self.taken:
             raise StreamError("The other side has forgotten what it had.")
         self.acknowledge(taken)
@@ -136,8 +137,8 @@ class StreamReceiver:
 
 
 class NumberedOutbox:
-    """Messages the other way, which are small: kept whole until they were heard, and told again after a break. ``waiting_bytes`` are
-    those of what was not heard yet."""
+    """Messages the other way, which are small: kept whole until they were heard, and told again after a break.
+    ``waiting_bytes`` are those of what was not heard yet."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, list[Any], int]] = deque()

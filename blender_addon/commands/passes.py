@@ -178,8 +178,8 @@ def add_command(add_parser: Callable[..., CommandParser]) -> None:
     passes.add_argument(
         "--plain-shadow",
         action="store_true",
-        help="the characters' shadows as the extension's own shots have them: on a plane under the feet, where the scene has a lamp "
-        "and nothing around the characters is shown",
+        help="the characters' shadows as the extension's own shots have them: on a plane under the feet, where the scene has a "
+        "lamp and nothing around the characters is shown",
     )
     passes.add_argument(
         "--part-of",

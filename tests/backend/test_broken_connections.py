@@ -12,8 +12,8 @@ from latentman.backend import sessions as sessions_module  # noqa: E402
 from latentman.blender_addon.client import ConnectionInterrupted, ConnectionLost  # noqa: E402
 from latentman.shared import messages  # noqa: E402
 from latentman.shared.manifest import FrameEntry  # noqa: E402
-from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.overview import shrink_passes  # noqa: E402
+from latentman.shared.passes import FramePasses  # noqa: E402
 from latentman.shared.streams import NUMBER  # noqa: E402
 from latentman.shared.task import TaskState  # noqa: E402
 from tests import samples  # noqa: E402

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from latentman.blender_addon.client import BackendClient, ConnectionLost, Unreadable
+from latentman.blender_addon.client import BackendClient, ConnectionInterrupted, ConnectionLost, Unreadable
 from latentman.shared import curve_keys, messages
 from latentman.shared.library import LibraryFolder, LibraryItem
 from latentman.shared.manifest import FrameEntry
@@ -244,7 +244,7 @@ def _attack_client(figures: Figures, chance: random.Random, samples: list[Parts]
                 event = client.events.get(timeout=0.2)
             except Empty:
                 continue
-            if isinstance(event, Unreadable):
+            if isinstance(event, (ConnectionInterrupted, Unreadable)):
                 continue
             if isinstance(event, ConnectionLost):
                 figures.counts["deaths"] += 1
