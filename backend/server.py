@@ -40,6 +40,7 @@ from ..shared.messages import (
     OpenSession,
     Pair,
     Paired,
+    PassesDigest,
     Piece,
     PieceTaken,
     SendPasses,
@@ -240,7 +241,7 @@ class Server:
         finally:
             self._attempt(closing)
             for task in list(self._tasks.values()):
-                self._attempt(task.cancel)
+                self._attempt(task.leave)
             self._attempt(self._send_last_words)
             # another backend may have the address from now on; the last words still go out, which they would not after unbinding
             self._router.close()
@@ -329,6 +330,7 @@ class Server:
         for task in self._tasks.values():
             if task.client in gone and task.state is TaskState.RUNNING and isinstance(task, ShotTask) and task.awaits_passes:
                 sentence = "The connection was interrupted while others waited for their turn; generate the shot again."
+                task.keep_passes()
                 task.fail(ShotError("connection", sentence))
 
     def _send_last_words(self) -> None:
@@ -489,7 +491,7 @@ class Server:
             self._make_motion(client, message, arrays)
         elif isinstance(message, (ListModels, ShowModels, GetModel, ChangeLibrary)):
             self._start(client, self._make_library_task(client, message))
-        elif isinstance(message, (FrameTaken, Cancel)):
+        elif isinstance(message, (PassesDigest, FrameTaken, Cancel)):
             self._pass_on(client, message)
         else:
             self._reply(client, Failed(code="malformed", message="This message goes from backend to client only."))
@@ -503,7 +505,9 @@ class Server:
             return GetTask(message.ticket, client, self._outbox, message)
         return ChangeTask(message.ticket, client, self._outbox, message)
 
-    def _pass_on(self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrived: ArrivedArrays | None = None) -> None:
+    def _pass_on(
+        self, client: bytes, message: SendPasses | PassesDigest | FrameTaken | Cancel, arrived: ArrivedArrays | None = None
+    ) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
         task = self._tasks.get(message.ticket)
         if task is None or task.client != client or task.state.ended:
@@ -511,6 +515,9 @@ class Server:
                 self._reply(client, Cancelled(ticket=message.ticket))
         elif isinstance(message, Cancel):
             task.cancel()
+        elif isinstance(message, PassesDigest):
+            if isinstance(task, ShotTask):
+                task.receive_digest(message)
         elif isinstance(message, SendPasses):
             if isinstance(task, ShotTask) and arrived is not None:
                 task.receive_passes(message, arrived)
@@ -543,6 +550,7 @@ class Server:
             scene=message.scene,
             drafts=message.drafts,
             priority=message.priority,
+            is_far=self._sessions.get(client) is not None,
         )
         self._start(client, task)
 

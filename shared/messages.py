@@ -213,10 +213,30 @@ class ModelDescribed(Message, frozen=True):
 
 class PassesWanted(Message, frozen=True):
     """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
-    asked for at a time, so that neither side has to hold many."""
+    asked for at a time, so that neither side has to hold many. With ``is_there`` some have come in an earlier try: a
+    ``PassesDigest`` is enough, if they are the same."""
 
     ticket: Name
     index: Index
+    overview: bool = False
+    is_there: bool = False
+
+
+class PassesDigest(Message, frozen=True):
+    """Client: the passes that were asked for have this digest (``shared.frame_digest``). The answer is ``PassesKnown``."""
+
+    ticket: Name
+    index: Index
+    digest: Name
+    overview: bool = False
+
+
+class PassesKnown(Message, frozen=True):
+    """Backend: whether the passes of a ``PassesDigest`` are there; if not, send them."""
+
+    ticket: Name
+    index: Index
+    known: bool
     overview: bool = False
 
 
@@ -407,6 +427,8 @@ AnyMessage = (
     | DescribeModel
     | ModelDescribed
     | PassesWanted
+    | PassesDigest
+    | PassesKnown
     | SendPasses
     | MakeMotion
     | MotionMade

@@ -17,7 +17,18 @@ import numpy as np
 from ...shared import logs
 from ...shared.look_file import LookFile, LookScene, decode_look_file
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, ArrivedArrays, Cancelled, Draft, Finished, PassesWanted, SendPasses, WireError
+from ...shared.messages import (
+    Accepted,
+    ArrivedArrays,
+    Cancelled,
+    Draft,
+    Finished,
+    PassesDigest,
+    PassesKnown,
+    PassesWanted,
+    SendPasses,
+    WireError,
+)
 from ...shared.overview import compute_overview_size
 from ...shared.passes import check_arrays, compute_most_bytes
 from ...shared.picture_size import Crop
@@ -97,17 +108,20 @@ class ShotTask(Task):
         scene: LookScene | None = None,
         drafts: bool = False,
         priority: int = 0,
+        is_far: bool = False,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
         file of the picture that the request names, ``look`` the look's file that the shot is a part of,
         ``costume`` the files of the costume that it makes or wears. ``only_look`` makes a look's file, with ``scene`` in it, and no
         frames; ``drafts`` sends small pictures while frames are made.
-        ``priority`` puts it before others where several wait."""
+        ``priority`` puts it before others where several wait. ``is_far`` says that what need not be sent is worth a question: the
+        client is on another machine."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference, self._look, self._costume = crop, reference, look, dict(costume or {})
         self._only_look, self._scene, self._drafts = only_look, scene, drafts
         self.priority = priority
+        self._is_far, self._keeps_passes = is_far, False
         self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -153,6 +167,16 @@ class ShotTask(Task):
             return
         self._inbox.put(lambda: self._add_passes(message, arrived))
 
+    def receive_digest(self, message: PassesDigest) -> None:
+        """The client says which passes it has."""
+        with self._lock:
+            self._waiting_passes += 1
+            too_many = self._waiting_passes > MOST_WAITING
+        if too_many:
+            self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
+            return
+        self._inbox.put(lambda: self._add_earlier(message))
+
     def receive_taken(self) -> None:
         """The client has stored a frame."""
         with self._lock:
@@ -164,8 +188,17 @@ class ShotTask(Task):
     def forget_client(self) -> None:
         """Without its client a shot whose passes are not complete cannot go on; another is made to its end."""
         if self.awaits_passes:
-            self.cancel()
+            self.leave()
         super().forget_client()
+
+    def leave(self) -> None:
+        """Cancel it for other reasons than its client's wish: what has come of its passes stays for the next try."""
+        self.keep_passes()
+        self.cancel()
+
+    def keep_passes(self) -> None:
+        """Leave what has come of its passes to the next try, if this one comes to no end."""
+        self._keeps_passes = self._is_far
 
     # -- the task's own thread ----------------------------------------------------------------------------------------
 
@@ -188,7 +221,13 @@ class ShotTask(Task):
             if self._look:
                 check_part(self._request, decode_look_file(self._look))
             self._intake = store.receive(
-                self._request, self._header, self._reference, look=self._look, costume=self._costume, on_demand=self._only_look
+                self._request,
+                self._header,
+                self._reference,
+                look=self._look,
+                costume=self._costume,
+                on_demand=self._only_look,
+                owner=self.owner if self._is_far else b"",
             )
             self._costume = {}
             while not self.state.ended:
@@ -208,8 +247,12 @@ class ShotTask(Task):
         finally:
             if self._intake is not None:
                 if not self._intake.complete:
-                    self._intake.fail(GONE)
+                    self._intake.fail(GONE, keeps=self._keeps_passes)
                 self._intake.release()
+                if self._keeps_passes:
+                    from ..jobs.earlier import remove_old_tries
+
+                    remove_old_tries(store.root)
 
     def _request_passes(self) -> None:
         """Ask for passes, as long as not too many are on their way."""
@@ -217,7 +260,8 @@ class ShotTask(Task):
         while self._asked < PASSES_AHEAD and (wanted := self._intake.choose_next()) is not None:
             index, overview = wanted
             self._asked += 1
-            self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview))
+            is_there = self._intake.has_earlier(index, overview=overview)
+            self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview, is_there=is_there))
 
     def _add_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         assert self._intake is not None
@@ -234,6 +278,15 @@ class ShotTask(Task):
             raise ShotError(error.code, str(error)) from error
         self._intake.add(message.index, check_arrays(arrays, 1, *size), message.entry, overview=message.overview)
         self._asked -= 1
+
+    def _add_earlier(self, message: PassesDigest) -> None:
+        assert self._intake is not None
+        with self._lock:
+            self._waiting_passes -= 1
+        known = self._intake.add_earlier(message.index, message.digest, overview=message.overview)
+        if known:
+            self._asked -= 1
+        self.send(PassesKnown(ticket=self.ticket, index=message.index, overview=message.overview, known=known))
 
     def _start_job(self, job: Job, worker: Worker) -> None:
         """The job is known: go on with it, or answer from the disk where it is finished already."""

@@ -28,12 +28,12 @@ class Studio:
         monkeypatch.setattr(client_module, "AGAIN_SECONDS", 0.01)
         monkeypatch.setattr("latentman.backend.server.PING_SECONDS", 0.05)
         self._root, self._patch = tmp_path, monkeypatch
-        clients = {self.become(name).client_public for name in ("other", "user")}
+        self._clients = {self.become(name).client_public for name in ("other", "user")}
         self.become("studio")
-        self.running = RunningServer(tmp_path / "jobs", clients=clients)
+        self.jobs = tmp_path / "jobs"
+        self.running = RunningServer(self.jobs, clients=self._clients)
         #: its public key, and the folder of its jobs
         self.key = curve_keys.load_or_create(zmq.curve_keypair).server_public
-        self.jobs = tmp_path / "jobs"
         self.become("user")
         self._closing = []
 
@@ -60,6 +60,13 @@ class Studio:
         """Close a client at the end, too."""
         self._closing.append(client.close)
         return client
+
+    def start_again(self):
+        """The backend ends, and another one with its jobs starts, at another port."""
+        self.running.close()
+        self.become("studio")
+        self.running = RunningServer(self.jobs, clients=self._clients)
+        self.become("user")
 
     def forget_jobs(self):
         """The next shot is made anew."""

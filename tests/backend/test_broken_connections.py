@@ -11,6 +11,7 @@ pytest.importorskip("bpy")
 from latentman.backend import sessions as sessions_module  # noqa: E402
 from latentman.blender_addon.client import ConnectionInterrupted, ConnectionLost  # noqa: E402
 from latentman.shared import messages  # noqa: E402
+from latentman.shared.frame_digest import digest_frame  # noqa: E402
 from latentman.shared.manifest import FrameEntry  # noqa: E402
 from latentman.shared.overview import shrink_passes  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
@@ -33,7 +34,7 @@ class Talk:
 
     def __init__(self, client, passes) -> None:
         self.client, self._passes, self.heard, self.breaks = client, passes, [], 0
-        self.sent_bytes, self.asked, self.pictures = 0, [], {}
+        self.sent_bytes, self.asked, self.sent, self.pictures = 0, [], [], {}
 
     def submit(self, ticket, request, **options):
         self.client.send(messages.SubmitShot(ticket=ticket, request=request, **options))
@@ -52,7 +53,10 @@ class Talk:
                 self.asked.append((message.ticket, message.index, message.overview))
                 if message.index in withhold and not message.overview:
                     return message
-                self.send(message)
+                self.answer(message)
+            elif isinstance(message, messages.PassesKnown):
+                if not message.known:
+                    self.send(message)
             elif isinstance(message, messages.FrameResult):
                 self.pictures[message.index] = event.arrays["png"]
                 self.client.send(messages.FrameTaken(ticket=message.ticket))
@@ -60,10 +64,20 @@ class Talk:
                 return message
             assert not isinstance(message, (messages.Failed, messages.Cancelled)), message
 
+    def answer(self, wanted):
+        """Send passes, or first their digest where the backend may have them."""
+        if not wanted.is_there:
+            self.send(wanted)
+            return
+        frame = self._passes.select([wanted.index])
+        digest = digest_frame(shrink_passes(frame) if wanted.overview else frame, FrameEntry())
+        self.client.send(messages.PassesDigest(ticket=wanted.ticket, index=wanted.index, digest=digest, overview=wanted.overview))
+
     def send(self, wanted):
         frame = self._passes.select([wanted.index])
         arrays = (shrink_passes(frame) if wanted.overview else frame).arrays()
         self.sent_bytes += sum(array.nbytes for array in arrays.values())
+        self.sent.append((wanted.index, wanted.overview))
         self.client.send(
             messages.SendPasses(ticket=wanted.ticket, index=wanted.index, entry=FrameEntry(), overview=wanted.overview), arrays
         )
@@ -134,7 +148,63 @@ def test_a_client_that_does_not_come_back_is_let_go_of(studio, tiny, monkeypatch
     assert not task.state.ended, "it is waited for"
     monkeypatch.setattr(sessions_module, "KEEP_SECONDS", 0.0)
     studio.wait_until(lambda: task.gone)
-    assert not server._sessions._sessions and not list((studio.jobs / "incoming").iterdir())
+    assert not server._sessions._sessions
+    (left,) = (studio.jobs / "incoming").iterdir()
+    assert (left / "0001.exr").exists(), "what had come is there for the next try"
+
+
+@pytest.mark.parametrize("size", [64, 272])
+def test_a_backend_that_was_started_again_has_what_had_come(studio, tiny, size):
+    """Small frames name their job at the end; large ones have small copies, which name it before."""
+    count = 4
+    passes = samples.passes(count, size, 2)
+    request = samples.request(count, size, model=tiny, preset="surface", steps=1)
+    client, _ = studio.connect()
+    first = Talk(client, passes)
+    first.submit("a", request)
+    last = first.go_on((), withhold={3})
+    studio.wait_until(lambda: client.waiting_bytes == 0)
+    had = set(first.sent)
+    assert last.index == 3 and len(had) >= count - 1
+    studio.start_again()
+    # frame 1 is another one by now, where small copies do not look
+    changed = FramePasses(**{name: array.copy() for name, array in passes.arrays().items()})
+    changed.uv[1, 8, 8] += 0.25
+    again, _ = studio.connect()
+    second = Talk(again, changed)
+    second.submit("b", request)
+    second.go_on(messages.Finished)
+    assert set(second.sent) == {(1, False), (3, False)}, "what is the same is not sent"
+    # nothing is left of the first try
+    studio.wait_until(lambda: not list((studio.jobs / "incoming").iterdir()) and not list(studio.jobs.rglob("try.txt")))
+    # somebody else's try of the same shot is asked for everything that the job's small copies do not say
+    studio.become("other")
+    other, _ = studio.connect()
+    third = Talk(other, passes)
+    third.submit("c", request)
+    third.go_on((), withhold={0})
+    assert all(not message.is_there for message in third.heard if isinstance(message, messages.PassesWanted) and size == 64)
+
+
+def test_passes_are_not_had_by_guessing(studio, tiny):
+    """Who does not have a frame's passes does not get them taken for sent."""
+    passes, request = samples.passes(3, shift=1), samples.request(3, model=tiny)
+    client, _ = studio.connect()
+    first = Talk(client, passes)
+    first.submit("a", request)
+    first.go_on((), withhold={2})
+    studio.wait_until(lambda: client.waiting_bytes == 0)
+    studio.start_again()
+    again, _ = studio.connect()
+    second = Talk(again, passes)
+    second.submit("b", request)
+    wanted = second.go_on((), withhold={0})
+    assert wanted.is_there
+    again.send(messages.PassesDigest(ticket="b", index=0, digest="0" * 32))
+    assert not second.go_on(messages.PassesKnown).known
+    # one that is not there, and one that was not asked for
+    again.send(messages.PassesDigest(ticket="b", index=9, digest="0" * 32))
+    assert second.go_on(messages.Failed).code == "passes"
 
 
 def test_one_that_is_waited_for_does_not_hold_up_others(studio, tiny):
