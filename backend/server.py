@@ -103,6 +103,10 @@ MOST_TASKS = 64
 _NO_SESSION = "The backend does not know this connection any more; generate again: what is finished is kept."
 
 
+#: what goes to the task that it names
+_OfTask = SendPasses | PassesDigest | FrameTaken | Cancel
+
+
 class RefusedToBind(ValueError):
     """The address would open the backend to others; the message says what to do."""
 
@@ -506,7 +510,7 @@ class Server:
         return ChangeTask(message.ticket, client, self._outbox, message)
 
     def _pass_on(
-        self, client: bytes, message: SendPasses | PassesDigest | FrameTaken | Cancel, arrived: ArrivedArrays | None = None
+        self, client: bytes, message: _OfTask, arrived: ArrivedArrays | None = None
     ) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
         task = self._tasks.get(message.ticket)

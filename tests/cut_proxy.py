@@ -12,7 +12,8 @@ class CuttingProxy:
     its ends are cut, or, when it is negative, how many come back before that; connections after those last."""
 
     def __init__(self, target, cuts=()):
-        self._target, self._cuts = target, list(cuts)
+        #: where new connections go
+        self.target, self._cuts = target, list(cuts)
         #: bytes that were handed on, to the backend and back
         self.sent = self.returned = 0
         #: connections that were cut, and those that were made
@@ -57,7 +58,7 @@ class CuttingProxy:
             except OSError:
                 return
             try:
-                far = socket.create_connection(self._target)
+                far = socket.create_connection(self.target)
             except OSError:
                 near.close()
                 continue

@@ -42,9 +42,15 @@ class Studio:
         self._patch.setenv(CONFIG_ENVIRONMENT, str(self._root / name))
         return curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
 
+    @property
+    def address(self):
+        """(host, port) of the backend."""
+        host, _, port = self.running.server.endpoint.removeprefix("tcp://").rpartition(":")
+        return host, int(port)
+
     def open_way(self, *cuts):
         """A proxy before the backend, which the user has paired with there; connections break at ``cuts``."""
-        proxy = CuttingProxy(("127.0.0.1", int(self.running.server.endpoint.rpartition(":")[2])), cuts)
+        proxy = CuttingProxy(self.address, cuts)
         self._closing.append(proxy.close)
         key_entries.add_entry(key_entries.BACKENDS, proxy.endpoint, self.key)
         return proxy
