@@ -333,9 +333,8 @@ class Server:
             return
         for task in self._tasks.values():
             if task.client in gone and task.state is TaskState.RUNNING and isinstance(task, ShotTask) and task.awaits_passes:
-                sentence = "The connection was interrupted while others waited for their turn; generate the shot again."
                 task.keep_passes()
-                task.fail(ShotError("connection", sentence))
+                task.fail(ShotError("connection", "The connection was interrupted while others waited; generate the shot again."))
 
     def _send_last_words(self) -> None:
         """Send what tasks say at their end, as far as they end soon."""
@@ -509,9 +508,7 @@ class Server:
             return GetTask(message.ticket, client, self._outbox, message)
         return ChangeTask(message.ticket, client, self._outbox, message)
 
-    def _pass_on(
-        self, client: bytes, message: _OfTask, arrived: ArrivedArrays | None = None
-    ) -> None:
+    def _pass_on(self, client: bytes, message: _OfTask, arrived: ArrivedArrays | None = None) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
         task = self._tasks.get(message.ticket)
         if task is None or task.client != client or task.state.ended:

@@ -648,19 +648,22 @@ def _slice_parts(specs: Sequence[_ArraySpec], parts: Sequence[Buffer]) -> list[t
     for spec in specs:
         own, start = parts[start : start + spec.parts], start + spec.parts
         size = sum(len(part) for part in own)
-        if size != (spec.packed or spec.size):
-            said = f"packed it needs {spec.packed}" if spec.packed else f"its shape needs {spec.size}"
-            raise WireError("malformed", f"The array '{spec.name}' has {size} bytes, {said}.")
+        if spec.packed and size != spec.packed:
+            raise WireError("malformed", f"The array '{spec.name}' has {size} bytes, not the {spec.packed} that it is packed into.")
+        if not spec.packed and size != spec.size:
+            raise WireError("malformed", f"The array '{spec.name}' has {size} bytes, its shape needs {spec.size}.")
         found.append((spec, own))
     return found
 
 
 def _read_array(spec: _ArraySpec, own: Sequence[Buffer]) -> np.ndarray:
     data = own[0] if len(own) == 1 else b"".join(own)
-    try:
-        if spec.packed:
+    if spec.packed:
+        try:
             return unpack(data, spec.dtype, spec.shape)
+        except ValueError as error:
+            raise WireError("malformed", f"The array '{spec.name}' cannot be unpacked: {error}.") from error
+    try:
         return np.frombuffer(data, spec.dtype).reshape(spec.shape)
-    except ValueError as error:  # also an empty array with sides whose product overflows
-        words = f" ({error})" if spec.packed else ""
-        raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed{words}.") from error
+    except ValueError as error:  # an empty array with sides whose product overflows
+        raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.") from error
