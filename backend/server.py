@@ -333,8 +333,7 @@ class Server:
             return
         for task in self._tasks.values():
             if task.client in gone and task.state is TaskState.RUNNING and isinstance(task, ShotTask) and task.awaits_passes:
-                task.keep_passes()
-                task.fail(ShotError("connection", "The connection was interrupted while others waited; generate the shot again."))
+                task.give_way()
 
     def _send_last_words(self) -> None:
         """Send what tasks say at their end, as far as they end soon."""

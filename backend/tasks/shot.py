@@ -193,12 +193,13 @@ class ShotTask(Task):
 
     def leave(self) -> None:
         """Cancel it for other reasons than its client's wish: what has come of its passes stays for the next try."""
-        self.keep_passes()
+        self._keeps_passes = self._is_far
         self.cancel()
 
-    def keep_passes(self) -> None:
-        """Leave what has come of its passes to the next try, if this one comes to no end."""
+    def give_way(self) -> None:
+        """End it as its client is away, and others wait."""
         self._keeps_passes = self._is_far
+        self.fail(ShotError("connection", "The connection was interrupted while others waited; generate the shot again."))
 
     # -- the task's own thread ----------------------------------------------------------------------------------------
 
