@@ -291,7 +291,7 @@ class Server:
         elif self.pairing is not None and self.pairing.is_own(key):
             self._pair(self.pairing, route, buffers)
         else:
-            self._refuse_forgotten(route if session is None else session.handle)
+            self._refuse_forgotten(route, session)
 
     def _pair(self, pairing: Pairing, client: bytes, parts: Sequence[Buffer]) -> None:
         """Answer one who has the text for pairing and is not known otherwise."""
@@ -309,12 +309,15 @@ class Server:
         except (PairingError, curve_keys.KeysError) as error:
             self._reply(client, Failed(code="pairing", message=clean_words(str(error))))
 
-    def _refuse_forgotten(self, client: bytes) -> None:
+    def _refuse_forgotten(self, route: bytes, session: Session | None) -> None:
         """Answer a client that was let in and has been forgotten since; what it asked for ends."""
+        client = route if session is None else session.handle
         for task in self._tasks.values():
             if task.client == client:
                 task.cancel()
-        self._reply(client, Failed(code="forgotten", message="The backend does not let this machine in any more; pair again."))
+        if session is not None:
+            self._sessions.end(session)
+        self._reply(route, Failed(code="forgotten", message="The backend does not let this machine in any more; pair again."))
 
     def _look_after_tasks(self) -> None:
         self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
@@ -405,6 +408,8 @@ class Server:
         for task in self._tasks.values():
             if not task.state.ended:
                 task.ping()
+        for session in self._sessions.list_connected():
+            self._send_in(session, 0, encode(PieceTaken(stream=0, taken=session.taken[0])))
 
     def _reply(self, client: bytes, message: Message) -> None:
         self._send(client, encode(message))
@@ -445,6 +450,9 @@ class Server:
             self._take_piece(session, message, arrays.get("piece"))
 
     def _open_session(self, route: bytes, message: OpenSession) -> None:
+        left = self._sessions.make_room(self._sender_key) if not message.resumes else None
+        if left is not None:
+            self._forget_client(left.handle)
         session = self._sessions.open(route, self._sender_key, message)
         if session is None:
             self._reply(route, Failed(code="session", message=_NO_SESSION))

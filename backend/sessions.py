@@ -46,6 +46,17 @@ class SessionBook:
         """The session of a connection."""
         return self._routes.get(route)
 
+    def make_room(self, key: bytes) -> Session | None:
+        """Forget the session of a key whose client has been gone for the longest time, where there is no room for another; returns
+        it. A client that comes and goes, such as a command, leaves one each time."""
+        own = [one for one in self._sessions.values() if one.key == key]
+        gone = [one for one in own if one.route is None]
+        if len(own) < MOST_SESSIONS or not gone:
+            return None
+        oldest = min(gone, key=lambda one: one.gone_at)
+        self.end(oldest)
+        return oldest
+
     def open(self, route: bytes, key: bytes, message: OpenSession) -> Session | None:
         """The session that a client of a key asks for over a connection; None for one that is not known any more, is there
         already, or is one too many. A name means nothing with another key: a session is one key's."""
@@ -73,6 +84,10 @@ class SessionBook:
         """Forget a session."""
         self.leave(session, 0.0)
         self._sessions.pop(session.handle, None)
+
+    def list_connected(self) -> list[Session]:
+        """Those with a connection."""
+        return [session for session in self._sessions.values() if session.route is not None]
 
     def list_gone(self) -> list[Session]:
         """Those without a connection."""

@@ -286,3 +286,24 @@ def test_there_are_not_more_sessions_than_anyone_needs(studio, monkeypatch):
     found = [_connect_by_hand(studio, "user").open(letter * 32) for letter in "abc"]
     assert [isinstance(one, messages.SessionOpen) for one in found] == [True, True, False] and found[2].code == "session"
     assert isinstance(_connect_by_hand(studio, "other").open("a" * 32), messages.SessionOpen), "those of others do not count"
+
+
+def test_who_comes_and_goes_finds_room(studio, monkeypatch):
+    """Commands leave a session each."""
+    monkeypatch.setattr(sessions_module, "MOST_SESSIONS", 2)
+    server = studio.running.server
+    for number in range(5):
+        client = _connect_by_hand(studio, "user")
+        assert isinstance(client.open(f"{number:032x}"), messages.SessionOpen)
+        client.close()
+        studio.wait_until(lambda: not server._sessions.list_connected())
+    assert len(server._sessions.list_gone()) == 2
+
+
+def test_a_client_that_is_forgotten_is_told_once(studio, monkeypatch):
+    client = _connect_by_hand(studio, "user")
+    client.open("a" * 32)
+    monkeypatch.setattr(studio.running.server._clients, "knows", lambda key: False)
+    client.send(messages.Heard(number=0))
+    assert client.hear().code == "forgotten" and client.number is None, "what has no number is not answered"
+    assert not studio.running.server._sessions.list_connected()
