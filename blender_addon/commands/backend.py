@@ -73,8 +73,8 @@ def connect(connection: Connection, args: argparse.Namespace, watch: SignalWatch
 
 
 def wait_for_task(connection: Connection, task: Task, watch: SignalWatch, out: console.Console) -> None:
-    """Process events until the task has ended; an interrupted connection is told of. Raises ``Interrupted`` when it was asked to stop, and had been cancelled or had
-    time for that."""
+    """Process events until the task has ended; an interrupted connection is told of. Raises ``Interrupted`` when it was asked to
+    stop, and had been cancelled or had time for that."""
     end, was_interrupted = float("inf"), False
     while not task.done and time.monotonic() < end:
         connection.process_events()
