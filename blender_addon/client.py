@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -327,7 +327,7 @@ class BackendClient:
         if event is not None:
             self.events.put(event)
 
-    def _read(self, parts: list[bytes]) -> Event | None:
+    def _read(self, parts: Sequence[bytes]) -> Event | None:
         """A message. One that cannot be read ends the piece of work that it is about, or all where it names none."""
         try:
             return Event(*messages.decode(parts))

@@ -9,13 +9,13 @@ import queue
 import secrets
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from ..shared import messages
-from ..shared.streams import NUMBER, StreamError, StreamSender
+from ..shared.streams import StreamError, StreamSender, split_number
 
 make_stream = StreamSender
 #: stream of passes, and that of everything else, which does not wait for passes
@@ -99,18 +99,16 @@ class FarLink:
 
     # -- what comes ---------------------------------------------------------------------------------------------------
 
-    def take_number(self, parts: list[bytes]) -> list[bytes]:
+    def take_number(self, parts: Sequence[bytes]) -> Sequence[bytes]:
         """The parts of a message without its number; none of one that came before. Raises ``StreamError`` where one is missing."""
-        if len(parts[0]) != NUMBER.size:
-            return parts  # there is no session yet
-        (number,) = NUMBER.unpack(parts[0])
+        number, parts = split_number(parts)
         if number:
             if number <= self._heard:
                 return []
             if number > self._heard + 1:
                 raise StreamError("A message of the backend is missing.")
             self._heard = number
-        return parts[1:]
+        return parts
 
     def receive(self, message: messages.AnyMessage) -> bool:
         """Take a message about the connection itself; False for others. Raises ``StreamError`` for what cannot be."""

@@ -27,6 +27,13 @@ class StreamError(ValueError):
     """The other side does not keep to the rules."""
 
 
+def split_number(parts: Sequence[Any]) -> tuple[int | None, Sequence[Any]]:
+    """(number, parts) of a backend's message; None for one outside a session, which has none in front."""
+    if not parts or len(parts[0]) != NUMBER.size:
+        return None, parts
+    return int(NUMBER.unpack(parts[0])[0]), parts[1:]
+
+
 class StreamSender:
     """The sending end. ``end`` is the number of bytes that were put in so far, ``taken`` how many the other side has."""
 
