@@ -214,6 +214,7 @@ class Connection:
             self._ending.wait(seconds)
         self._start = None
         self.client, self.process, self.state, self.device = None, None, ConnectionState.OFFLINE, ""
+        self.interrupted = False
         self.profiles.forget()
         self.library.forget()
 

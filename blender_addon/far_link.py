@@ -32,7 +32,7 @@ class FarLink:
         self._queue: queue.SimpleQueue[tuple[messages.Message, dict[str, np.ndarray]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
-        #: (stream, where a message ends in it, bytes of its arrays) of what is on its way
+        #: (stream, where a message ends in it, bytes of its packed arrays) of what is on its way
         self._leaving: deque[tuple[int, int, int]] = deque()
         #: the number of the last message of the backend that has come
         self._heard = self._told = 0
@@ -50,7 +50,7 @@ class FarLink:
 
     @property
     def waiting_bytes(self) -> int:
-        """The bytes of arrays that were given to ``send`` and that the backend has not got yet."""
+        """The bytes that wait for the backend to get them: of arrays, or of what they are packed into by now."""
         with self._lock:
             return self._waiting
 
@@ -74,7 +74,10 @@ class FarLink:
         number = PASSES if isinstance(message, messages.SendPasses) else OTHERS
         stream = self._streams[number]
         stream.put([part.reshape(-1).view(np.uint8).data if isinstance(part, np.ndarray) else part for part in parts])
-        self._leaving.append((number, stream.end, sum(array.nbytes for array in arrays.values())))
+        size = sum(memoryview(part).nbytes for part in parts[1:])
+        self._leaving.append((number, stream.end, size))
+        with self._lock:
+            self._waiting -= sum(array.nbytes for array in arrays.values()) - size
         return True
 
     def next_message(self) -> list[Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import bpy
 import pytest
 
@@ -9,6 +11,7 @@ pytest.importorskip("torch")
 
 from latentman.blender_addon.client import BackendClient
 from latentman.blender_addon.command_line import wait_until
+from latentman.blender_addon.commands.backend import wait_for_task
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared.endpoint import free_port
@@ -38,16 +41,14 @@ def _make(connection, character, folder, count=4):
 def test_a_shot_goes_on_after_each_break(studio, connection, shot_scene, character, tmp_path):
     proxy = studio.open_way(300, -1500, 9001, 20_003, -9001, -6007, -5003)
     connection.connect(proxy.endpoint)
-    said = set()
-
-    def look():
-        said.add(connection.status)
-        return task.done
-
+    said = []
+    out = SimpleNamespace(warn=lambda sentence, code: said.append((code, connection.status)))
+    watch = SimpleNamespace(requested=False, check=lambda: None)
     assert wait_until(connection, lambda: connection.connected, 30)
     task = _make(connection, character, tmp_path / "out")
-    assert wait_until(connection, look, 120) and task.succeeded, task.error
-    assert proxy.broken >= 5 and "connecting again" in said and not connection.error
+    wait_for_task(connection, task, watch, out)
+    assert task.succeeded, task.error
+    assert proxy.broken >= 5 and said[0] == ("connection", "connecting again") and not connection.error
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"{n:04d}.png" for n in range(1, 5)]
     assert wait_until(connection, lambda: not connection.interrupted, 30) and connection.status.startswith("running")
 
