@@ -213,7 +213,7 @@ class ModelDescribed(Message, frozen=True):
 
 class PassesWanted(Message, frozen=True):
     """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
-    asked for at a time, so that neither side has to hold many. With ``is_there`` some have come in an earlier try: a
+    asked for at a time, so that neither side has to hold many. With ``is_there`` some came before: a
     ``PassesDigest`` is enough, if they are the same."""
 
     ticket: Name

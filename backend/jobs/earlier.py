@@ -1,16 +1,17 @@
-"""Passes that came in an earlier try of a shot which did not come to its end: they need not be sent again."""
+"""Passes that a client has sent before for the same request, whether that try came to its end or not: they need not be sent
+again."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from ...shared.files import read_file, write_atomically
+from ...shared.files import write_atomically
 from ...shared.frame_digest import digest_frame
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
@@ -20,11 +21,10 @@ from .in_use import Claim, is_in_use
 from .passes import StoredPasses
 from .requests import INCOMING
 
-#: in a folder of passes on their way: which shot of which client they are of
-TRY = "try.txt"
-_PASSES = "passes"
-#: folders of tries without an end that are kept
-MOST_LEFT = 8
+#: how files end that lie beside passes and say of which shot of which client they are; their names are ``name_try``'s
+TRY = ".try"
+#: folders of tries without an end that are kept, and places that are looked into for one shot
+MOST_LEFT, MOST_PLACES = 8, 3
 
 
 def name_try(owner: bytes, request: ShotRequest, model: str, header: PassesHeader) -> str:
@@ -41,54 +41,42 @@ def name_try(owner: bytes, request: ShotRequest, model: str, header: PassesHeade
 
 
 def mark_try(folder: Path, name: str) -> None:
-    """Write down which try the passes in a folder are of."""
-    write_atomically(folder / TRY, name.encode(), private=True)
+    """Write down which try the passes in a folder are of; a job has the marks of all that had its passes."""
+    write_atomically(folder / f"{name}{TRY}", b"", private=True)
 
 
-def _iter_left(root: Path, *patterns: str) -> Iterator[Path]:
-    """The folders of tries that nobody works on, the newest first."""
+def _sort_by_age(marks: Iterable[Path]) -> list[Path]:
+    """The folders of marks, the newest first."""
     found = []
-    for pattern in patterns:
-        for path in root.glob(f"{pattern}/{TRY}"):
-            with suppress(OSError):
-                found.append((path.stat().st_mtime, path.parent))
-    for _, folder in sorted(found, reverse=True):
-        if not is_in_use(root, _find_name(folder)):
-            yield folder
-
-
-def _find_name(folder: Path) -> str:
-    """What a folder of passes is called where it is said what is in use: a job's passes lie in the job's folder."""
-    return folder.parent.name if folder.name == _PASSES else folder.name
+    for mark in marks:
+        with suppress(OSError):
+            found.append((mark.stat().st_mtime, mark.parent))
+    return [folder for _, folder in sorted(found, reverse=True)]
 
 
 def remove_old_tries(root: Path) -> None:
     """Keep only the newest tries of which nobody knows which job they make."""
-    for number, folder in enumerate(_iter_left(root, f"{INCOMING}/*")):
-        if number >= MOST_LEFT:
-            shutil.rmtree(folder, ignore_errors=True)
+    left = [folder for folder in _sort_by_age((root / INCOMING).glob(f"*/*{TRY}")) if not is_in_use(root, folder.name)]
+    for folder in left[MOST_LEFT:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class EarlierPasses:
-    """Those of one shot: in the folder that the last try has left, and in the job that has the shot's small copies. Nothing is
+    """Those of one shot of one client: what earlier tries have left on the way, and what jobs of the same request have. Nothing is
     taken that cannot be read, or is not what its digest says."""
 
     def __init__(self, root: Path, name: str, request: ShotRequest) -> None:
         """``name`` is the try's."""
         self._request = request
         self._places: list[StoredPasses] = []
-        self._claim: Claim | None = None
-        self._folder: Path | None = None
-        for folder in _iter_left(root, f"{INCOMING}/*", f"*/{_PASSES}"):
-            with suppress(OSError):
-                if read_file(folder / TRY, 100) == name.encode():
-                    self._claim, self._folder = Claim(root, _find_name(folder)), folder
-                    self._places.append(StoredPasses(folder, request))
-                    return
-
-    def add_job(self, folder: Path) -> None:
-        """Look into a job, too."""
-        self._places.append(StoredPasses(folder / _PASSES, self._request))
+        #: what was left on the way, and what says that it is in use
+        self._left: list[tuple[Path, Claim]] = []
+        for folder in _sort_by_age((root / INCOMING).glob(f"*/{name}{TRY}"))[:MOST_PLACES]:
+            if not is_in_use(root, folder.name):
+                self._left.append((folder, Claim(root, folder.name)))
+                self._places.append(StoredPasses(folder, request))
+        for folder in _sort_by_age(root.glob(f"*/passes/{name}{TRY}"))[:MOST_PLACES]:
+            self._places.append(StoredPasses(folder, request))
 
     def has(self, index: int, *, overview: bool) -> bool:
         """Whether passes of a frame are there, or its small copy."""
@@ -107,13 +95,10 @@ class EarlierPasses:
         return None
 
     def release(self, *, remove: bool) -> None:
-        """Nobody works with them any more; ``remove`` also says that nobody will."""
+        """Nobody works with them any more; ``remove`` also says that nobody will with what was left on the way."""
         self._places = []
-        if self._claim is not None and self._folder is not None:
-            if remove and self._folder.name == _PASSES:
-                with suppress(OSError):
-                    (self._folder / TRY).unlink()
-            elif remove:
-                shutil.rmtree(self._folder, ignore_errors=True)
-            self._claim.release()
-            self._claim = None
+        for folder, claim in self._left:
+            if remove:
+                shutil.rmtree(folder, ignore_errors=True)
+            claim.release()
+        self._left = []

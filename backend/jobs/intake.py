@@ -25,7 +25,7 @@ from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..plugins import origin_of
 from ..video.techniques.registry import find_plugins
-from .earlier import TRY, EarlierPasses, mark_try, name_try
+from .earlier import EarlierPasses, mark_try, name_try
 from .in_use import Claim
 from .job import LOOK_FILE, REFERENCE, WORN, Job
 from .passes import StoredPasses
@@ -195,8 +195,6 @@ class PassesIntake:
             if (self._store.root / name).exists():
                 # asked before, perhaps: the full passes will tell
                 self._candidate = name
-                if self._earlier is not None:
-                    self._earlier.add_job(self._store.root / name)
                 return
             self._create(name)
             self._store.streaming.add(name)
@@ -228,8 +226,6 @@ class PassesIntake:
                 self._open_job()
             assert self.job is not None
             self._passes.complete()
-            # from now on the job itself says what is there
-            (self._passes.folder / TRY).unlink(missing_ok=True)
             self._store.streaming.discard(self.job.name)
         # when a job was last asked for says how long it has been of use
         os.utime(self.job.folder / "request.json")
@@ -253,7 +249,6 @@ class PassesIntake:
         # whoever asks for a job knows its request: what is damaged or missing there is written again
         self._describe(folder)
         # the same passes once more: they mend what is missing or damaged there
-        (self._incoming / TRY).unlink(missing_ok=True)
         for path in sorted(self._incoming.rglob("*")):
             if path.is_file():
                 target = folder / "passes" / path.relative_to(self._incoming)
