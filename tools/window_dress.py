@@ -89,8 +89,8 @@ def wear() -> Steps:
     space: Any = get_window_and_view()[1].spaces.active
     yield from press("latentman.as_material")
     space.shading.type = "MATERIAL"
-    # in software this takes most of a minute, and newer versions draw nothing meanwhile
-    yield from wait_seconds(40)
+    # in software this takes a minute and more, and newer versions draw nothing meanwhile
+    yield from wait_seconds(100)
     yield from take_screenshot("31-as-material")
     space.shading.type = "SOLID"
     image = find_image()

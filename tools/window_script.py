@@ -160,8 +160,8 @@ def use_panel() -> Steps:
     space = get_view(get_window_and_view()[1])
     assert space.region_3d is not None
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "MATERIAL", "CAMERA", False
-    # in software this takes most of a minute, and newer versions draw nothing meanwhile
-    yield from wait_seconds(40)
+    # in software this takes a minute and more, and newer versions draw nothing meanwhile
+    yield from wait_seconds(100)
     yield from take_screenshot("6-as-material")
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "SOLID", "PERSP", True
     monitor.phase = "results"
