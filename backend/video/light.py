@@ -34,6 +34,8 @@ _RIDGE = 1e-3
 _LEAST_PAIRS = 400
 #: the darkest that counts, of 1, and the largest logarithm of a gain
 _DARK, _MOST = 0.02, 0.7
+#: no light has coefficients as large
+_LARGEST = 100.0
 #: standard deviation in pixels of the blur of a gain: what is finer belongs to the texture
 _GAIN_SIGMA = 1.5
 
@@ -59,7 +61,7 @@ class Light:
     @classmethod
     def from_array(cls, array: np.ndarray) -> Light:
         """Of coefficients in a file. Raises ``ValueError`` for what are none."""
-        if array.shape != (8,) or array.dtype != np.float64 or not np.isfinite(array).all():
+        if array.shape != (8,) or array.dtype != np.float64 or not (np.abs(array) < _LARGEST).all():
             raise ValueError("its light is damaged")
         return cls(array)
 
@@ -113,8 +115,8 @@ def _compare_neighbours(picture: torch.Tensor, passes: FramePasses, frame: int) 
     surface = torch.from_numpy(index > 0).to(picture.device)[None]
     scale = max(1, max(index.shape) // _SIZE)
     turned_as = torch.from_numpy(_compute_harmonics(passes.normal[frame]).astype(np.float32)).to(picture.device).movedim(-1, 0)
-    both = torch.cat([(picture.float() + 1) / 2, turned_as]) * surface
-    smooth = blur(both, _SIGMA * scale) / blur(surface.float(), _SIGMA * scale).clamp(min=1e-3)
+    stacked = torch.cat([(picture.float() + 1) / 2, turned_as]) * surface
+    smooth = blur(stacked, _SIGMA * scale) / blur(surface.float(), _SIGMA * scale).clamp(min=1e-3)
     values = np.moveaxis(smooth.double().cpu().numpy(), 0, -1)[::scale, ::scale]
     colour, harmonics = values[..., :3].clip(_DARK, 1), values[..., 3:]
     index, rest = index[::scale, ::scale], passes.rest_position[frame, ::scale, ::scale].astype(np.float64)
