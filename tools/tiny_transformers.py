@@ -176,8 +176,9 @@ def _make_t5(words: int, width: int) -> T5EncoderModel:
     return T5EncoderModel(T5Config(vocab_size=words, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
 
 
-def write_flux(root: Path) -> None:
-    """A FLUX.1 that is told the guidance (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
+def write_flux(root: Path, *, schnell: bool = False) -> None:
+    """A FLUX.1 that is told the guidance, or is distilled to few steps (``base``), and the union ControlNet of the former
+    (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
     words = _make_clip_config(len(clip))
@@ -188,10 +189,9 @@ def write_flux(root: Path) -> None:
         joint_attention_dim=16,
         pooled_projection_dim=16,
         axes_dims_rope=(4, 6, 6),
-        guidance_embeds=True,
     )
-    transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1, **shape)
-    control = FluxControlNetModel(num_layers=1, num_single_layers=1, num_mode=10, **shape)
+    transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=not schnell, **shape)
+    control = FluxControlNetModel(num_layers=1, num_single_layers=1, num_mode=10, guidance_embeds=True, **shape)
     _stir(control, "controlnet_blocks", "controlnet_single_blocks", "controlnet_x_embedder")
     _stir(transformer, *ATTENTION)
     control.save_pretrained(root / "control")
@@ -202,7 +202,7 @@ def write_flux(root: Path) -> None:
         text_encoder_2=_make_t5(len(t5), 16),
         tokenizer_2=t5,
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0 if schnell else 3.0, use_dynamic_shifting=not schnell),
     ).save_pretrained(root / "base")
 
 

@@ -44,6 +44,12 @@ class FamilyLayout:
     distilled: tuple[int, float]
     #: pixels along the sides of the pictures that it was trained with
     side: int = 1024
+    #: those that were distilled in a way of their own, a key of ``names.DISTILLED``: steps, guidance
+    further: tuple[tuple[str, tuple[int, float]], ...] = ()
+
+    def get_usual(self, distilled: str = "") -> tuple[int, float]:
+        """(steps, guidance) that suit a model that was ``distilled``, a key of ``names.DISTILLED``, or was not."""
+        return dict(self.further).get(distilled, self.distilled) if distilled else self.usual
 
 
 #: the families of transformers; Stable Diffusion and SDXL are told apart by their UNet's configuration
@@ -87,6 +93,8 @@ LAYOUTS = (
         ("depth", "openpose"),
         (28, 3.5),
         (8, 3.5),
+        # it never learned what guidance does, neither as a number nor as a second pass
+        further=(("schnell", (4, 1.0)),),
     ),
     FamilyLayout(
         "sd3",

@@ -27,7 +27,8 @@ from .shared_keys import share_all
 if TYPE_CHECKING:
     from .image_model import ImageModel
 
-_MOST_TOKENS = 512
+#: tokens that T5 gives, and those for models that were distilled to few steps and are not told the guidance
+_MOST_TOKENS, _MOST_FOR_FEW_STEPS = 512, 256
 #: the numbers that the published union ControlNets give to the kinds of pictures
 _MODES = {"depth": 2, "openpose": 4}
 
@@ -61,7 +62,7 @@ class Flux(FlowFamily):
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
-        return _MOST_TOKENS
+        return _MOST_FOR_FEW_STEPS if model.distilled and not self.takes_guidance_scale(model) else _MOST_TOKENS
 
     def count_tokens(self, model: ImageModel, text: str) -> int:
         """Those of the second text encoder; the first one sees the whole only as one vector."""
@@ -69,7 +70,8 @@ class Flux(FlowFamily):
 
     def encode_one(self, model: ImageModel, text: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See ``FlowFamily``."""
-        embeddings, pooled, _ = model.pipeline.encode_prompt(text, None, device=model.device, max_sequence_length=_MOST_TOKENS)
+        most = self.get_most_tokens(model)
+        embeddings, pooled, _ = model.pipeline.encode_prompt(text, None, device=model.device, max_sequence_length=most)
         return embeddings[0], {"pooled": pooled[0]}
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
@@ -83,6 +85,8 @@ class Flux(FlowFamily):
         if given.controls:
             first = len(given.controls[0]) if given.is_guided else 0
             control = model.controlnet
+            # most are made for the model that is told the guidance, and serve others, too
+            told = scale if self.takes_guidance_scale(model) else torch.full_like(scale, self.layout.usual[1])
             mode = None
             if control.union:
                 mode = torch.full((count - first, 1), _MODES[model.controls[0]], device=batch.device)
@@ -93,7 +97,7 @@ class Flux(FlowFamily):
                     controlnet_mode=mode,
                     conditioning_scale=shape_strength(given.strengths[0], first),
                     timestep=time[first:],
-                    guidance=scale[first:] if control.config.guidance_embeds else None,
+                    guidance=told[first:] if control.config.guidance_embeds else None,
                     pooled_projections=given.added["pooled"][first:],
                     encoder_hidden_states=given.embeddings[first:],
                     return_dict=False,

@@ -348,7 +348,7 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     """How a base model likes to be run. ``steps`` and ``size`` are what the file says, 0 for nothing."""
     layout = next((one for one in LAYOUTS if one.name == family), None)
     if layout is not None:
-        count, guidance = layout.distilled if distilled else layout.usual
+        count, guidance = layout.get_usual(distilled)
         # steps of flow matching have no spacing to choose
         return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
     usual = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024, "sdxl_refiner": 1024}
@@ -356,7 +356,7 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     spacing = "trailing" if zero or distilled else "leading"
     if not distilled:
         return Recommendation(size, 30, 5.0 if family == "sdxl" else 7.5, "ddim", spacing)
-    counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4}
+    counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4, "schnell": 4}
     schedulers = {"lcm": "lcm", "tcd": "tcd", "hyper": "tcd", "dmd": "lcm"}
     # Turbo's own size is that of 2.1, whatever it is made of
     size = 512 if distilled == "turbo" and family == "sd2" else size

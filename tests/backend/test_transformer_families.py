@@ -27,6 +27,7 @@ from latentman.backend.metrics.rivals.settings import TextToVideoZero
 from latentman.backend.models.families import FAMILIES, family_of_layout
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.flow_family import pack
+from latentman.backend.models.flow_profiles import describe_layout
 from latentman.backend.models.flow_schedules import compute_shift
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.loading import load
@@ -77,7 +78,9 @@ ARGUMENTS: dict[str, Callable[[torch.Tensor, float], dict[str, Any]]] = {
 }
 
 
-def _run_diffusers(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+def _run_diffusers(
+    model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float, **more: Any
+) -> np.ndarray:
     """(H, W, 3) in [0, 1] of diffusers' own pipeline."""
     with pytest.MonkeyPatch.context() as patch:
         # some draw what they see of the control picture at random; here it is the middle of that
@@ -91,6 +94,7 @@ def _run_diffusers(model: ImageModel, prompt: str, picture: torch.Tensor, noise:
             controlnet_conditioning_scale=0.8,
             output_type="np",
             **ARGUMENTS[model.family.layout.name](noise, guidance),
+            **more,
         )
     return made.images[0]
 
@@ -348,6 +352,49 @@ def test_it_is_recognised(case, capsys):
     assert f"a ControlNet for {layout.title}" in capsys.readouterr().out
     need = describe_plan(str(case.root / "base"), LoadOptions(device="cpu"), (64, 64))
     assert "to denoise" in need[0]
+
+
+def test_schnell_is_recognised_and_run_as_it_was_distilled(tmp_path):
+    """By its configuration: few steps, no guidance, and the shorter text; its ControlNet is told the guidance that it knows."""
+    tiny_transformers.write_flux(tmp_path, schnell=True)
+    model = load(f"{tmp_path / 'base'}|{tmp_path / 'control'}", CPU)
+    profile = model.profile
+    assert (profile.distilled, profile.steps, profile.guidance_scale) == ("schnell", 4, 1.0)
+    assert {profile.origins[name] for name in ("distilled", "steps", "guidance_scale")} == {"configuration"}
+    noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(3))
+    request = _request(1, preset="per_frame", control_scale=0.8)
+    (ours,) = _make(model, request, count=1, noise=noise)
+    picture = torch.from_numpy(PASSES.depth[0]).expand(1, 3, -1, -1) * 2 - 1
+    theirs = _run_diffusers(model, request.text.prompt, picture, noise, 3.5, max_sequence_length=256)
+    assert _difference(ours, np.round(theirs * 255)) <= 1
+    context = RunContext()
+    _make(model, _request(1, preset="per_frame", guidance_scale=4.0), context, count=1)
+    assert any("was distilled to few steps (schnell)" in sentence for sentence in context.warnings)
+
+
+@pytest.mark.parametrize(
+    "family, denoiser, scheduler, name, found",
+    [
+        ("flux", {"guidance_embeds": False}, {"use_dynamic_shifting": False}, "copy", ("schnell", 4, 1.0)),
+        # trained back: two passes, as many steps as others
+        ("flux", {"guidance_embeds": False}, {"use_dynamic_shifting": True}, "flux-dev-de-distill", ("", 28, 3.5)),
+        ("flux", {"guidance_embeds": True}, {"use_dynamic_shifting": True}, "FLUX.1-dev", ("", 28, 3.5)),
+        # it is told the guidance whatever its steps are
+        ("flux", {"guidance_embeds": True}, {"use_dynamic_shifting": True}, "merged-dev-schnell", ("schnell", 4, 3.5)),
+        ("flux", {}, {}, "FLUX.1-schnell", ("schnell", 4, 1.0)),
+        ("qwen_image", {}, dict(use_dynamic_shifting=True, base_shift=1.1, max_shift=1.1), "copy", ("lightning", 8, 1.0)),
+        ("qwen_image", {}, dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9), "copy", ("", 50, 4.0)),
+        ("qwen_image", {}, dict(use_dynamic_shifting=True), "copy", ("", 50, 4.0)),
+        ("z_image", {}, {}, "Z-Image-Turbo", ("turbo", 8, 1.0)),
+        ("z_image", {}, {}, "Z-Image-Turbo-dedistilled", ("", 50, 5.0)),
+        ("sd3", {}, {}, "stable-diffusion-3.5-large-turbo", ("turbo", 4, 1.0)),
+    ],
+)
+def test_what_says_that_a_model_was_distilled(family, denoiser, scheduler, name, found):
+    """Its name, or how its network and its scheduler are configured."""
+    layout = next(layout for layout in LAYOUTS if layout.name == family)
+    values, _ = describe_layout(layout, denoiser, scheduler, name)
+    assert (values["distilled"], values["steps"], values["guidance_scale"]) == found
 
 
 def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
