@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .family_layouts import FamilyLayout
-from .names import find_distillation, find_steps
+from .family_layouts import FamilyLayout, sees_picture
+from .names import find_distillation, find_steps, is_undistilled
 from .origins import CONFIGURATION, NAME
-from .recognition import recommend
+from .recognition import SEEING, recommend
 
 
 def find_flow_distillation(
@@ -43,14 +43,16 @@ def describe_layout(
     and the model's name; and what says that it was distilled, empty where nothing does."""
     distilled, place = find_flow_distillation(layout, denoiser, scheduler, name)
     advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, 0)
-    guidance = advice.guidance_scale
-    if denoiser.get("guidance_embeds"):
+    steps, guidance = advice.steps, advice.guidance_scale
+    if sees_picture(layout, denoiser) and not distilled:
+        steps, guidance = SEEING
+    elif denoiser.get("guidance_embeds"):
         # it is told the guidance, whatever its steps are
         guidance = layout.usual[1]
     return {
         "width": advice.size,
         "height": advice.size,
-        "steps": advice.steps,
+        "steps": steps,
         "guidance_scale": guidance,
         "scheduler": advice.scheduler,
         "spacing": advice.spacing,
@@ -59,3 +61,16 @@ def describe_layout(
         "zero_terminal_snr": False,
         "distilled": distilled,
     }, place
+
+
+def fit_schedule(
+    layout: FamilyLayout, denoiser: Mapping[str, Any], own: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What is to be changed in the scheduler of a folder for a ``denoiser`` that is from a file of a ``name``, and a sentence that
+    says so; ``own`` is the configuration of the folder's denoiser. FLUX.1's two kinds have other steps."""
+    told = bool(denoiser.get("guidance_embeds"))
+    if layout.name != "flux" or told == bool(own.get("guidance_embeds")) or (not told and is_undistilled(name)):
+        return {}, ()
+    kind = "dev" if told else "schnell"
+    sentence = f"The steps are those of {layout.title}-{kind}, which the file is; those of its folder are for the other kind."
+    return {"use_dynamic_shifting": told, "shift": 3.0 if told else 1.0}, (sentence,)

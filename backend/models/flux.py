@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import FluxControlNetModel, FluxControlNetPipeline
+from diffusers import DiffusionPipeline, FluxControlNetModel, FluxControlNetPipeline
 
 from ...shared.shot import ShotError
 from .adapter import NetworkInput
+from .family_layouts import sees_picture
 from .flow_family import (
     META,
     FlowFamily,
@@ -42,8 +43,24 @@ class Flux(FlowFamily):
     controlnet_class = FluxControlNetModel
     fitting = ("in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim", "pooled_projection_dim")
 
+    def has_pipeline(self, pipeline: DiffusionPipeline) -> bool:
+        """Also one whose transformer sees the picture itself."""
+        if super().has_pipeline(pipeline):
+            return True
+        return self.has_networks(pipeline.components) and self.sees_controls(pipeline.transformer.config)
+
+    def sees_controls(self, config: Mapping[str, Any]) -> bool:
+        """See ``Family``."""
+        return sees_picture(self.layout, config)
+
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
+        if self.sees_controls(base):
+            if controls:
+                raise ShotError(
+                    "model", f"The {self.title} sees the picture for depth itself; leave the ControlNet out of its name."
+                )
+            return
         if base.get("in_channels", 64) != 4 * self.layout.channels:
             raise ShotError(
                 "model",
@@ -82,7 +99,9 @@ class Flux(FlowFamily):
         scale = batch.new_full((count,), given.guidance_scale, dtype=torch.float32)
         places: dict[str, Any] = dict(img_ids=_list_places(size, batch), txt_ids=batch.new_zeros(given.embeddings.shape[1], 3))
         added: tuple[Any, Any] = (None, None)
-        if given.controls:
+        if self.sees_controls(model.denoiser.config):
+            batch = torch.cat([batch, self._show(given, batch)], 2)
+        elif given.controls:
             first = len(given.controls[0]) if given.is_guided else 0
             control = model.controlnet
             # most are made for the model that is told the guidance, and serve others, too
@@ -117,6 +136,14 @@ class Flux(FlowFamily):
         )[0]
         return unpack(output, size)
 
+    def _show(self, given: NetworkInput, batch: torch.Tensor) -> torch.Tensor:
+        """What the transformer sees of the pictures: all of it, or nothing where their strength is 0."""
+        if not given.controls:
+            return torch.zeros_like(batch)
+        seen = pack(repeat_runs(given.controls[0], len(batch))).to(batch.dtype)
+        strength = shape_strength(given.strengths[0])
+        return torch.where(torch.as_tensor(strength, device=seen.device) != 0, seen, 0)
+
     def attend_to_first_frame(
         self, model: ImageModel, networks: Sequence[Any], groups: int, size: tuple[int, int], *, guided: bool, held: bool
     ) -> AbstractContextManager[None]:
@@ -135,6 +162,8 @@ class Flux(FlowFamily):
     def run_empty(self, transformer: Any, controls: Sequence[Any], latents: torch.Tensor) -> None:
         """See ``FlowFamily``."""
         batch = pack(latents)
+        if self.sees_controls(transformer.config):
+            batch = torch.cat([batch, batch], 2)
         text = batch.new_empty(1, _MOST_TOKENS, transformer.config.joint_attention_dim)
         options: dict[str, Any] = dict(
             hidden_states=batch,

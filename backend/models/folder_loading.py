@@ -14,7 +14,7 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import find_layout
 from .folder_reading import TITLES, TOKENIZER_FILES, check_pipeline_folder, check_vae_config, check_weights, read_config, read_index
-from .hub_cache import NETWORKS
+from .hub_cache import DENOISERS, NETWORKS
 from .network_loading import RESIDUE
 from .tokenizers import END, make_clip_tokenizer
 
@@ -90,7 +90,11 @@ def load_pipeline_folder(
     ``load_network_folder`` does."""
     index, parts = read_index(folder), dict(added)
     warnings = check_pipeline_folder(
-        folder, half=prefers_half(dtype), has_other_control="controlnet" in added, has_other_vae="vae" in added
+        folder,
+        half=prefers_half(dtype),
+        has_other_control="controlnet" in added,
+        has_other_vae="vae" in added,
+        has_other_denoiser=any(part in added for part in DENOISERS),
     )
     for name in NETWORKS:
         kind = find_class(index.get(name), folder / name) if name not in parts else None

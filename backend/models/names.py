@@ -47,9 +47,14 @@ def split_words(text: str) -> list[str]:
     return [*(part.lower() for part in parts), *pieces]
 
 
+def is_undistilled(name: str) -> bool:
+    """Whether a name says that a distillation was trained away again."""
+    return bool(_UNDONE.search(name.lower()))
+
+
 def find_distillation(name: str) -> str:
     """A key of ``DISTILLED``, empty when the name says nothing of it, or that it was undone."""
-    if _UNDONE.search(name.lower()):
+    if is_undistilled(name):
         return ""
     words = split_words(name)
     for kind, known in DISTILLED.items():

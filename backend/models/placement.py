@@ -12,12 +12,14 @@ from ...shared.load_options import LoadOptions
 from ...shared.machine import write_size
 from .devices import choose_device, choose_dtype, choose_family_dtype, measure_free
 from .families import family_of_layout
-from .folder_reading import find_layout_of_folder
 from .image_model import ImageModel
 from .memory_need import MemoryNeed, estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
-from .registry import ModelSource, find_model
+from .recognition import inspect_model_file
+from .registry import ModelSource, add_parts, find_model
+from .transformer_parts import find_layout_of_base
+from .usual_controls import sees_depth
 from .vae_precision import choose_vae_dtype
 
 
@@ -52,14 +54,15 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
     of a size (width, height), and how it would be placed. Raises ``ShotError``, ``OSError`` and ``ValueError``."""
     device = choose_device(options.device)
     dtype = choose_dtype(options, device)
-    layout = find_layout_of_folder(Path(base)) if Path(base).is_dir() else None
+    layout = find_layout_of_base(ModelSource(base))
     if layout is not None:
         dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
     # a kind of model without a usual ControlNet is described without one
-    source = ModelSource(base) if layout is not None else find_model(base)
+    source = add_parts(ModelSource(base)) if layout is not None else find_model(base)
     here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
     need = _estimate_need(replace(source, controls=here), dtype, size)
-    lacks = "" if any(name.startswith("controlnet") for name in need.weights) else " without its ControlNet, which is not here yet,"
+    is_whole = any(name.startswith("controlnet") for name in need.weights) or _sees_depth(Path(base))
+    lacks = "" if is_whole else " without its ControlNet, which is not here yet,"
     title, precision = base.rpartition("/")[2], str(dtype).removeprefix("torch.")
     said = [
         f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; a frame of {size[0]}x{size[1]} takes "
@@ -70,6 +73,10 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
         return said
     plan = plan_memory(need, free, gpu=device.type != "cpu", offload=options.offload, name=title)
     return [*said, plan.sentence or f"All of it fits into the {write_size(free)} that are free on {device}."]
+
+
+def _sees_depth(base: Path) -> bool:
+    return sees_depth(base) if base.is_dir() else inspect_model_file(base).variant == "depth"
 
 
 def plan_again(model: ImageModel, options: LoadOptions, size: tuple[int, int]) -> ImageModel:

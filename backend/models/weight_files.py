@@ -156,8 +156,22 @@ def _explain_other(start: bytes) -> str:
     if text.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS and not the model itself; fetch it with git lfs pull, or download the file"
     if start.startswith(b"GGUF"):
-        return "is a GGUF file, which is not supported; choose the model's .safetensors file"
+        return f"is a GGUF file{_name_gguf(start)}, which is not supported; choose the .safetensors file of the same model"
     return ""
+
+
+def _name_gguf(start: bytes) -> str:
+    """What a GGUF file says of its network at its beginning, empty where it says nothing."""
+    key = b"general.architecture"
+    # behind mark, version and two counts come names and their values: each name behind its length, then 4 bytes with the kind of
+    # the value, 8 for a text, which is behind its length as well
+    at = 24
+    if start[at : at + 8 + len(key)] != len(key).to_bytes(8, "little") + key:
+        return ""
+    at += 8 + len(key)
+    length = int.from_bytes(start[at + 4 : at + 12], "little")
+    name = start[at + 12 : at + 12 + min(length, 64)].decode("ascii", "replace")
+    return f" of {shorten(name)}" if start[at : at + 4] == b"\x08\0\0\0" and name.isprintable() and name else ""
 
 
 class _Entry(msgspec.Struct):

@@ -20,6 +20,7 @@ from accelerate import cpu_offload_with_hook
 from accelerate.hooks import CpuOffload
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from safetensors.torch import load_file, save_file
 
 from latentman.backend.__main__ import main
 from latentman.backend.metrics.rivals.making import make_frames
@@ -48,11 +49,13 @@ from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import PRESETS, Sampling, ShotError, with_schedule
 from tests import samples
 from tests.backend import tiny
-from tools import tiny_transformers
+from tools import tiny_transformers, transformer_layouts
 
 CPU = torch.device("cpu")
 PASSES = samples.passes(4, 64)
 NAMES = [layout.name for layout in LAYOUTS]
+#: what is said of ControlNets is asked of those with one
+with_controlnet = pytest.mark.parametrize("case", NAMES, indirect=True)
 #: latents, whose values are around 1, that are the same but for the last bits, and such that are not
 SAME, OTHER = 2e-4, 2e-3
 
@@ -74,6 +77,7 @@ ARGUMENTS: dict[str, Callable[[torch.Tensor, float], dict[str, Any]]] = {
         negative_prompt="" if guidance > 1 else None, true_cfg_scale=guidance, latents=pack(noise)
     ),
     "flux": lambda noise, guidance: dict(guidance_scale=guidance, control_mode=2, latents=pack(noise)),
+    "flux_depth": lambda noise, guidance: dict(guidance_scale=guidance, latents=pack(noise)),
     "sd3": lambda noise, guidance: dict(negative_prompt="", guidance_scale=guidance, latents=noise),
 }
 
@@ -91,19 +95,19 @@ def _run_diffusers(
             width=64,
             num_inference_steps=3,
             control_image=picture,
-            controlnet_conditioning_scale=0.8,
             output_type="np",
-            **ARGUMENTS[model.family.layout.name](noise, guidance),
+            **(dict(controlnet_conditioning_scale=0.8) if model.controlnets else {}),
+            **ARGUMENTS[model.family.layout.name if model.controlnets else "flux_depth"](noise, guidance),
             **more,
         )
     return made.images[0]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[*NAMES, "flux_depth"])
 def case(request, tmp_path_factory) -> Case:
     root = tmp_path_factory.mktemp(request.param)
     getattr(tiny_transformers, f"write_{request.param}")(root)
-    name = f"{root / 'base'}|{root / 'control'}"
+    name = str(root / "base") if request.param == "flux_depth" else f"{root / 'base'}|{root / 'control'}"
     return Case(root, name, load(name, CPU))
 
 
@@ -232,7 +236,8 @@ def test_prompts_change_within_a_shot(case):
     """At once with every preset, and as a mix where words can be mixed, or pictures are; so do the strengths of the control."""
     request = _request(preset="per_frame")
     plain = _make_latents(case.model, request)
-    told = _make_latents(case.model, with_schedule(request, make_schedule([(3, "a dog")], [1.0, 0.3, 1.0, 1.0])))
+    weak = 0.3 if case.model.controlnets else 0.0
+    told = _make_latents(case.model, with_schedule(request, make_schedule([(3, "a dog")], [1.0, weak, 1.0, 1.0])))
     differences = [_difference(one, other) for one, other in zip(plain, told, strict=True)]
     assert differences[0] < SAME and min(differences[1:]) > OTHER
     blend = make_schedule([(3, "a dog")], prompt_blend=2)
@@ -270,6 +275,7 @@ def test_a_network_that_lends_layers_is_there_in_time(monkeypatch):
     assert brought == [network]
 
 
+@with_controlnet
 def test_other_schedulers_are_refused(case):
     """One sentence for a scheduler or a spacing that the family has not, before and after loading."""
     for name in ("ddim", "dpm++", "unipc", "lcm"):
@@ -283,6 +289,7 @@ def test_other_schedulers_are_refused(case):
     check_model(case.name, 64, 64, Sampling(steps=3, scheduler="euler"))
 
 
+@with_controlnet
 def test_what_it_cannot_do_is_a_sentence(case):
     """Sizes, parts and settings of other families."""
     title, name = case.model.family.title, case.name
@@ -312,6 +319,7 @@ def test_what_it_cannot_do_is_a_sentence(case):
     assert any("its end was left out" in sentence for sentence in long.warnings)
 
 
+@with_controlnet
 def test_another_precision_than_was_asked_for_is_said(case):
     """Float16 cannot hold what it computes."""
     model = load(case.name, CPU, LoadOptions(dtype="float16"))
@@ -320,12 +328,14 @@ def test_another_precision_than_was_asked_for_is_said(case):
     assert said in model.warnings and said not in case.model.warnings
 
 
+@with_controlnet
 def test_rivals_are_not_for_it(case):
     """They are written for UNets; refused before anything is made."""
     with pytest.raises(ShotError, match="The rivals are made for Stable Diffusion and SDXL"):
         make_frames(TextToVideoZero(), case.model, _request(1, preset="per_frame"), PASSES.select([0]), RunContext())
 
 
+@with_controlnet
 def test_parts_of_two_families_are_refused(case, tmp_path):
     """Before anything is loaded, and where it is."""
     tiny.write_sd(tmp_path)
@@ -339,6 +349,7 @@ def test_parts_of_two_families_are_refused(case, tmp_path):
                 ask(name, 64, 64)
 
 
+@with_controlnet
 def test_it_is_recognised(case, capsys):
     """By its parts, with how it likes to be run and whether it fits."""
     profile = find_profile(case.name)
@@ -397,6 +408,7 @@ def test_what_says_that_a_model_was_distilled(family, denoiser, scheduler, name,
     assert (values["distilled"], values["steps"], values["guidance_scale"]) == found
 
 
+@with_controlnet
 def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
     """What follows from that is the family's own; what flow matching does not know is refused, not passed over."""
     monkeypatch.setenv("LATENTMAN_CONFIG", str(tmp_path))
@@ -413,9 +425,39 @@ def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
         check_model(case.name, 64, 64, Sampling(steps=3))
 
 
+def test_what_sees_the_picture_itself_takes_no_controlnet(tmp_path, capsys):
+    """Its strength is all or nothing, it has settings of its own, and so it is in a file."""
+    tiny_transformers.write_flux_depth(tmp_path)
+    base, control = tmp_path / "base", tmp_path / "control"
+    profile = find_profile(str(base))
+    assert (profile.family, profile.steps, profile.guidance_scale, profile.distilled) == ("flux", 30, 10.0, "")
+    for ask in (check_model, lambda name, *_: load(name, CPU)):
+        with pytest.raises(ShotError, match="sees the picture for depth itself; leave the ControlNet out"):
+            ask(f"{base}|depth={control}", 64, 64)
+    check_model(str(base), 64, 64, Sampling(steps=3))
+    assert main(["models", "inspect", str(base), "--memory", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "takes no ControlNet" in said and "not here yet" not in said
+    model, context = load(str(base), CPU), RunContext()
+    whole = _make_latents(model, _request(1, preset="per_frame"), 1)
+    half = ShotPipeline(model, _request(1, preset="per_frame", control_scale=0.5), PASSES.select([0]), context).latents().numpy()
+    assert np.array_equal(whole, half) and any("a strength other than 0 counts as 1" in one for one in context.warnings)
+    file = tmp_path / "flux1-depth-dev.safetensors"
+    state = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
+    save_file(transformer_layouts.to_original("flux", state), file)
+    check_model(str(file), 64, 64)
+    assert find_profile(str(file)).guidance_scale == 10.0
+    assert np.allclose(_make_latents(load(str(file), CPU), _request(1, preset="per_frame"), 1), whole, atol=1e-4)
+    canny = file.rename(tmp_path / "flux1-canny-dev.safetensors")
+    with pytest.raises(ShotError, match="a picture for canny; choose one that sees depth"):
+        check_model(str(canny), 64, 64)
+    assert main(["models", "inspect", str(canny)]) == 1
+
+
 # no model of one kind of diffusion is ever run as another
 
 
+@with_controlnet
 def test_a_flow_model_is_never_run_as_another_kind(case):
     """Its schedulers make no other line; those of other kinds make none for it."""
     family, flow = case.model.family, FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -475,4 +517,4 @@ def test_the_table_says_what_is_asserted():
     lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
     head = lines.index("| | " + " | ".join(COLUMNS) + " |")
     rows = [f"| {layout.title} | " + " | ".join(["yes"] * len(COLUMNS)) + " |" for layout in LAYOUTS]
-    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(ARGUMENTS) == set(NAMES)
+    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(ARGUMENTS) == {*NAMES, "flux_depth"}
