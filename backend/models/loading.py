@@ -27,6 +27,7 @@ from .loras import add_loras
 from .memory_plan import ROOMY
 from .placement import make_plan, place
 from .profiles import find_profile, list_scheduler_changes
+from .quantization import Quantization, choose_quantization
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 from .transformer_files import load_control_file, load_transformer_file, read_base_config
@@ -57,12 +58,15 @@ def load(
         check_extras(layout, source)
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
+        quantization = choose_quantization(options, layout, device, dtype)
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
-        loaded = _load_pipeline(source, layout, dtype)
+        loaded = _load_pipeline(source, layout, dtype, quantization)
         pipeline, warnings = loaded.pipeline, loaded.warnings
         if layout is not None and dtype != asked and options.dtype != "auto":
             precision = str(dtype).removeprefix("torch.")
             warnings += (f"{layout.title} does not keep to what float16 can hold; it computes in {precision}.",)
+        if quantization is not None:
+            warnings += (quantization.sentence,)
         if source.are_parts_found:
             warnings += (f"All but the transformer is from {source.parts}.",)
         if source.is_control_usual:
@@ -108,7 +112,9 @@ def load(
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-            if all(weights.ndim < 5 for weights in part.parameters()):
+            if all(type(weights) is torch.nn.Parameter for weights in part.parameters()) and all(
+                weights.ndim < 5 for weights in part.parameters()
+            ):
                 # convolutions are nearly twice as quick in this layout
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
@@ -162,26 +168,28 @@ class _Loaded:
     distilled: str = ""
 
 
-def _load_transformer(source: ModelSource, layout: FamilyLayout, dtype: torch.dtype) -> _Loaded:
+def _load_transformer(source: ModelSource, layout: FamilyLayout, dtype: torch.dtype, quantization: Quantization | None) -> _Loaded:
     """A file with a transformer alone, with all else from a folder."""
     parts, own = Path(source.parts), read_base_config(Path(source.parts))
-    transformer, file, warnings = load_transformer_file(Path(source.base), parts, dtype)
+    transformer, file, warnings = load_transformer_file(Path(source.base), parts, dtype, quantization)
     kind = FluxControlPipeline if sees_picture(layout, transformer.config) else family_of_layout(layout).pipeline_class
     loaded = [_load_controlnet(kind, control, dtype, layout, transformer.config) for kind, control in source.controls]
     check_same_kind(layout, [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)])
     added = {TRANSFORMER: transformer} | ({"controlnet": loaded[0].network} if loaded else {})
-    pipeline, said = load_pipeline_folder(parts, kind, dtype, added)
+    pipeline, said = load_pipeline_folder(parts, kind, dtype, added, quantization)
     changes, more = fit_schedule(layout, transformer.config, own, file.file)
     pipeline.scheduler.register_to_config(**changes)
     warnings += said + more + tuple(warning for found in loaded for warning in found.warnings)
     return _Loaded(pipeline, warnings, file.distilled)
 
 
-def _load_pipeline(source: ModelSource, layout: FamilyLayout | None, dtype: torch.dtype) -> _Loaded:
+def _load_pipeline(
+    source: ModelSource, layout: FamilyLayout | None, dtype: torch.dtype, quantization: Quantization | None
+) -> _Loaded:
     if layout is not None and is_weight_file(source.base):
-        return _load_transformer(source, layout, dtype)
+        return _load_transformer(source, layout, dtype, quantization)
     if not source.controls:
-        return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}))
+        return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}, quantization))
     checkpoint = None
     if is_weight_file(source.base):
         checkpoint = load_checkpoint_file(Path(source.base), dtype, has_other_vae=bool(source.vae))
@@ -193,7 +201,7 @@ def _load_pipeline(source: ModelSource, layout: FamilyLayout | None, dtype: torc
     configs = [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)]
     check_same_kind(layout, configs)
     if checkpoint is None:
-        pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added)
+        pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added, quantization)
         return _Loaded(pipeline, said + warnings)
     fitted = [(kind, network.config) for (kind, _), network in zip(source.controls, networks, strict=True)]
     check_fit(checkpoint.parts["unet"].config, fitted)

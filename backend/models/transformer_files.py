@@ -19,6 +19,7 @@ from .folder_reading import TITLES, read_config
 from .network_loading import load_network, make_tensor, name_left_over
 from .networks import NetworkPlan, TensorSource
 from .plans import list_shapes, open_model_file
+from .quantization import Quantization
 from .recognition import FAMILIES, ModelFile
 from .transformer_plans import (
     BESIDE_SCALES,
@@ -51,10 +52,15 @@ def plan_transformer_file(path: Path, parts: Path) -> tuple[WeightFile, ModelFil
     return file, found, inner, _keep_known(plan, getattr(diffusers, inner.layout.denoiser))
 
 
-def load_transformer_file(path: Path, parts: Path, dtype: torch.dtype) -> tuple[Any, ModelFile, tuple[str, ...]]:
+def load_transformer_file(
+    path: Path, parts: Path, dtype: torch.dtype, quantization: Quantization | None = None
+) -> tuple[Any, ModelFile, tuple[str, ...]]:
     """A transformer from its file, what the file is, and sentences about what was guessed or left out. Raises ``ShotError``."""
     file, found, inner, plan = plan_transformer_file(path, parts)
     network, used = load_network(getattr(diffusers, inner.layout.denoiser), plan, file, TITLES[TRANSFORMER], dtype)
+    if quantization is not None:
+        # diffusers' way from a file leaves such weights as they are, and says nothing
+        quantization.quantize(network)
     # what is not the transformer's was told of when the file was recognised
     used |= {
         name for name in file.tensors if not name.startswith(inner.prefix) or name.endswith((*BESIDE_SCALES, "norm_final.weight"))

@@ -24,6 +24,8 @@ from latentman.backend.__main__ import main
 from latentman.backend.models.families import family_of_layout
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.image_model import ImageModel
+from latentman.backend.models.library.inspection import Inspected, inspect_candidate
+from latentman.backend.models.library.scanning import Candidate
 from latentman.backend.models.loading import load
 from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.preflight import check_model
@@ -444,3 +446,21 @@ def test_controlnets_of_another_kind_are_refused(flux, tmp_path):
             ask(f"{flux.base}|depth={path}", 64, 64)
         with pytest.raises(ShotError, match="a ControlNet for Z-Image; name a model of that kind"):
             ask(f"{tmp_path / 'sd' / 'base'}|depth={path}", 64, 64)
+
+
+def test_the_library_offers_them(place):
+    """A transformer as a base where all else lies near, its ControlNet for depth, as a file and as a folder."""
+
+    def look(path: Path) -> Inspected:
+        return inspect_candidate(Candidate(path, 0, "", path.is_dir()))
+
+    path = place.write("alone.safetensors", place.state)
+    found = look(path)
+    assert (found.kind, found.family, found.problem) == ("checkpoint", place.family, "")
+    away = place.root / "alone.safetensors"
+    path.rename(away)
+    assert "parts=" in look(away).problem
+    away.unlink()
+    for control in (place.write("my-union.safetensors", place.control_state), place.control):
+        found = look(control)
+        assert (found.kind, found.family, found.control, found.problem) == ("controlnet", place.family, "depth", "")
