@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: average width of a character in pixels
 CHARACTER_WIDTH = 7.5
+#: a region that is narrower, in pixels of small letters, shows the words of one button in a row
+NARROW = 230
 
 
 def draw_sentence(
@@ -29,13 +31,23 @@ def draw_words(
 ) -> None:
     """Draw what somebody has written, such as a prompt, wrapped in the same way and as it is."""
     region_width = context.region.width if context.region else 0
-    # without a window Blender has no scale
-    scale = (context.preferences.system.ui_scale if context.preferences else 0.0) or 1.0
-    width = max(20, int(region_width / scale / CHARACTER_WIDTH) - 6 - margin)
+    width = max(20, int(region_width / get_ui_scale(context) / CHARACTER_WIDTH) - 6 - margin)
     column = layout.column(align=True)
     column.scale_y = 0.8
     for n, line in enumerate(wrap(text, width)):
         column.label(text=line, translate=False, icon=icon if n == 0 else "BLANK1")
+
+
+def make_row(layout: bpy.types.UILayout, context: bpy.types.Context) -> bpy.types.UILayout:
+    """A row for buttons with words; below each other where the region is too narrow for the words beside each other."""
+    region_width = context.region.width if context.region else 0
+    is_narrow = 0 < region_width < NARROW * get_ui_scale(context)
+    return layout.column(align=True) if is_narrow else layout.row(align=True)
+
+
+def get_ui_scale(context: bpy.types.Context) -> float:
+    """How large the window's letters are; without a window Blender has no scale."""
+    return (context.preferences.system.ui_scale if context.preferences else 0.0) or 1.0
 
 
 def draw_text(layout: bpy.types.UILayout, text: str, icon: IconItems = "NONE") -> None:

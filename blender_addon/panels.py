@@ -25,7 +25,7 @@ from .look_drawing import PromptKeysPanel, draw_presets, draw_prompt
 from .motion.keying import Keying
 from .motion_words import explain_words, list_new
 from .operators.generate import PREVIEW_IMAGE
-from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, make_row, set_properties
 from .passes.camera import find_marker_camera
 from .passes.render_set import BODIES
 from .passes.simulations import find_dependencies
@@ -156,7 +156,7 @@ class CharacterPanel(SidebarPanel):
             sentence = explain_instances(get_scene(context).objects)
         if sentence:
             draw_sentence(layout, context, sentence)
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         row.operator("latentman.add_mannequin", icon="OUTLINER_OB_ARMATURE")
         row.operator("latentman.load_smpl", icon="FILE_FOLDER")
 
@@ -179,7 +179,7 @@ class RigPanel(SidebarPanel):
         armature, layout = properties.get_settings(context).find_armature(), get_layout(self)
         if armature is None:
             return
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         row.operator("latentman.set_height", icon="FULLSCREEN_ENTER")
         row.operator("latentman.fit_skeleton", icon="BONE_DATA")
         keys = next((keys for o in find_character_meshes(armature) if (keys := get_mesh(o).shape_keys)), None)
@@ -245,17 +245,17 @@ class MotionPanel(SidebarPanel):
             words = explain_words(settings.motion.text)
         for sentence in words:
             draw_sentence(layout, context, sentence, "ERROR")
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         for name, label in (("seconds", ""), ("seed", "Seed"), ("variants", "Takes")):
             row.prop(settings.motion, name, text=label, text_ctxt=CONTEXT)
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         for name in ("loop", "in_place"):
             row.prop(settings.motion, name, toggle=True)
         task = connection.motion_task
         if task and not task.done:
             draw_task(layout, context, task)
         else:
-            row = layout.row(align=True)
+            row = make_row(layout, context)
             row.scale_y = 1.2
             row.operator("latentman.make_motion", icon="ARMATURE_DATA")
             row.operator("latentman.import_motion", icon="IMPORT")
@@ -509,11 +509,11 @@ class GeneratePanel(SidebarPanel):
         active = context.active_object
         if active is not None and hangs_on(active, settings.character):
             layout.prop(active, "latentman_is_prop", text=tr(f"{active.name} is only a prop"), translate=False)
-        row = layout.row()
+        row = make_row(layout, context)
         row.prop(settings, "use_scene_range")
         row.prop(settings, "only_changed", text="Only Changed", text_ctxt=CONTEXT)
         if not settings.use_scene_range:
-            row = layout.row(align=True)
+            row = make_row(layout, context)
             row.prop(settings, "frame_start")
             row.prop(settings, "frame_end")
             row.prop(settings, "frame_step")
@@ -543,7 +543,7 @@ class GeneratePanel(SidebarPanel):
                 layout.template_icon(live.icon, scale=8.0)
             layout.operator("latentman.watch", icon="WINDOW")
         else:
-            row = layout.row(align=True)
+            row = make_row(layout, context)
             row.scale_y = 1.3
             row.operator("latentman.preview_frame", icon="IMAGE_DATA")
             row.operator("latentman.generate", icon="RENDER_ANIMATION")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, draw_words, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, draw_words, make_row, set_properties
 from .queue.book import book, works_elsewhere
 from .queue.row_list import find_active_row, find_list, find_row
 from .queue.rows import Row, RowState, describe_frames, summarise, write_count
@@ -150,7 +150,7 @@ class QueuePanel(SidebarPanel):
         set_properties(column.operator("latentman.queue_move", text="", icon="TRIA_DOWN"), direction="DOWN")
         column.separator()
         column.operator("latentman.queue_pause_row", text="", icon="PAUSE")
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         if runner.is_going:
             row.operator("latentman.queue_pause", text="Pause", text_ctxt=CONTEXT, icon="PAUSE")
         else:

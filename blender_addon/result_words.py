@@ -39,14 +39,15 @@ def describe_date(created: str, now: datetime | None = None) -> str:
 def describe_frames(count: int, total: int, made: int = 0, kept: int = 0, *, partial: bool = False) -> str:
     """``8 frames: 1 new, 7 kept``, ``8 frames``, or ``5 of 8 frames: stopped early``."""
     if partial:
-        whole = f" of {total}" if total > count else ""
-        return f"{count}{whole} {_count_word(total or count)}: stopped early"
-    text = f"{count} {_count_word(count)}"
+        whole = f"{count} of {total} frames" if total > count else count_frames(count)
+        return f"{whole}: stopped early"
+    text = count_frames(count)
     return f"{text}: {made} new, {kept} kept" if kept and made + kept == count else text
 
 
-def _count_word(count: int) -> str:
-    return "frame" if count == 1 else "frames"
+def count_frames(count: int) -> str:
+    """``1 frame``, ``8 frames``."""
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def describe_steadiness(hmse: float) -> str:
@@ -82,18 +83,19 @@ def shorten(text: str, length: int = PROMPT_LENGTH) -> str:
     return words if len(words) <= length else f"{words[: length - 3].rstrip()}..."
 
 
-def write_removal(names: Sequence[str], users: int, frames: int, *, files: bool) -> tuple[str, ...]:
+def write_removal(names: Sequence[str], users: int, frames: int, wearers: Sequence[str] = (), *, files: bool) -> tuple[str, ...]:
     """What *Remove* says before it removes results called ``names`` with ``frames`` frames on disk, which ``users`` strips, nodes
-    and materials show: sentences."""
+    and materials show, and whose costumes the characters ``wearers`` wear: sentences."""
     what = f"'{shorten(names[0], 60)}'" if len(names) == 1 else f"{len(names)} results"
     lines = [f"Remove {what} from the list?"]
     if not files:
         lines.append("The files stay where they are.")
         return tuple(lines)
     if frames:
-        lines.append(
-            f"{frames} {_count_word(frames)} on disk go with it. Undo brings them back until this file is saved and closed."
-        )
+        lines.append(f"{count_frames(frames)} on disk go with it. Undo brings them back until this file is saved and closed.")
+    if wearers:
+        who = f"'{shorten(wearers[0], 60)}' wears" if len(wearers) == 1 else f"{len(wearers)} characters wear"
+        lines.append(f"{who} a costume that is among them and would be gone; Save Costume keeps it as a file.")
     if users:
         lines.append(f"{users} {'place in this file shows' if users == 1 else 'places in this file show'} them and would be empty.")
     return tuple(lines)

@@ -17,7 +17,7 @@ from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .library_panel import shorten_path
 from .look import find_dressed, shows_texture
-from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, draw_words, set_properties
+from .panel_base import SidebarPanel, draw_name, draw_sentence, draw_text, draw_words, make_row, set_properties
 from .paths import get_result_folder
 from .result_properties import LatentManResult, get_scene_of, is_partial, make_shot_key
 from .result_shelf import shelf
@@ -149,14 +149,14 @@ def draw_facts(layout: bpy.types.UILayout, context: bpy.types.Context, result: L
         draw_sentence(layout, context, f"Only {state.frames} of the {result.count} frames are on disk.", "ERROR")
 
 
-def draw_history_buttons(layout: bpy.types.UILayout) -> None:
+def draw_history_buttons(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The buttons that a result has in the panel and in the sequencer."""
     # in a row of its own: beside another button its words are cut off
     layout.operator("latentman.restore_settings", icon="LOOP_BACK")
     row = layout.row(align=True)
     row.operator("latentman.make_again", icon="FILE_REFRESH")
     set_properties(row.operator("latentman.make_again", text="", icon="ADD"), new_seed=True)
-    row = layout.row(align=True)
+    row = make_row(layout, context)
     row.operator("latentman.open_folder", text="Folder", text_ctxt=CONTEXT, icon="FILE_FOLDER")
     row.operator("latentman.copy_prompt", text="Prompt", text_ctxt=CONTEXT, icon="COPYDOWN")
     row.operator("latentman.copy_seed", text="Seed", text_ctxt=CONTEXT, icon="COPYDOWN")
@@ -220,20 +220,21 @@ class ResultPanel(SidebarPanel):
         if result is None:
             return
         draw_facts(layout, context, result)
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         row.scale_y = 1.2
         row.operator("latentman.play_result", icon="PLAY", depress=is_shown(result))
         row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         draw_viewer(layout)
-        row = layout.row(align=True)
-        row.operator("latentman.to_sequencer", icon="SEQUENCE")
-        row.operator("latentman.show_in_sequencer", text="", icon="VIEWZOOM")
+        row = make_row(layout, context)
+        pair = row.row(align=True)
+        pair.operator("latentman.to_sequencer", icon="SEQUENCE")
+        pair.operator("latentman.show_in_sequencer", text="", icon="VIEWZOOM")
         row.operator("latentman.to_compositor", icon="NODE_COMPOSITING")
-        row = layout.row(align=True)
+        row = make_row(layout, context)
         set_properties(row.operator("latentman.to_sequencer", text="As Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")
         row.operator("latentman.keep_look", icon="LOCKED")
         _draw_material(layout, settings, result)
-        draw_history_buttons(layout)
+        draw_history_buttons(layout, context)
         draw_fetch(layout, context)
 
 

@@ -11,7 +11,7 @@ from .compat import get_sequencer_scene
 from .connection import connection
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
-from .panel_base import draw_name, draw_sentence, draw_text, draw_words, set_properties
+from .panel_base import draw_name, draw_sentence, draw_text, draw_words, make_row, set_properties
 from .properties import get_scene_settings
 from .result_properties import LatentManResult, get_scene_of
 from .result_words import describe_steadiness, shorten
@@ -68,8 +68,8 @@ class StripPanel(bpy.types.Panel):
         if task and not task.done:
             draw_task(layout, context, task)
         draw_error(layout, context, Place.SHOT)
-        draw_history_buttons(layout)
-        row = layout.row(align=True)
+        draw_history_buttons(layout, context)
+        row = make_row(layout, context)
         row.operator("latentman.play_result", icon="PLAY")
         row.operator_menu_enum("latentman.compare_results", "other", text="Compare", text_ctxt=CONTEXT, icon="SPLIT_VERTICAL")
         layout.operator("latentman.choose_strip_result", icon="RESTRICT_SELECT_OFF")
@@ -111,7 +111,7 @@ def _draw_add(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         return
     column = layout.column(align=True)
     draw_name(column, tr_filled("Chosen: {}", shorten(result.name, 40)))
-    row = column.row(align=True)
+    row = make_row(column, context)
     row.operator("latentman.to_sequencer", text="Add Images", text_ctxt=CONTEXT, icon="SEQUENCE")
     set_properties(row.operator("latentman.to_sequencer", text="Add Movie", text_ctxt=CONTEXT, icon="FILE_MOVIE"), kind="MOVIE")
 

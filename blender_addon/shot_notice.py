@@ -29,8 +29,8 @@ def write_notice(count: int, total: int, made: int, kept: int, seconds: float) -
         return f"Stopped: {count} of {total} frames are kept"
     # short, as the line has buttons beside it: "a few seconds" is cut off
     time = write_duration(seconds) if seconds >= 10 else f"{round(seconds)} s"
-    spent = f", in {time}" if seconds >= 1 else ""
-    return f"Done: {describe_frames(count, total, made, kept)}{spent}"
+    frames = describe_frames(count, total, made, kept)
+    return f"Done: {frames}, in {time}" if seconds >= 1 else f"Done: {frames}"
 
 
 notice = Notice()

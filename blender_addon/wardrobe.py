@@ -112,6 +112,12 @@ def wear(character: bpy.types.Object, path: Path, prompt: str, output: str = "")
     set_kept_look(character, make_stored_path(path, output), prompt)
 
 
+def list_wearers(folder: Path) -> list[str]:
+    """The names of the characters whose costume is in a result's folder."""
+    worn = {character.name: get_kept_look(character)[0] for character in bpy.data.objects}
+    return sorted(name for name, kept in worn.items() if is_costume(kept) and resolve(kept).is_relative_to(folder))
+
+
 def find_textures(folder: Path, bodies: list[bpy.types.Object]) -> dict[bpy.types.Object, Path]:
     """The image of each body in a result's folder: its own, where its surfaces have one each, else the character's."""
     try:

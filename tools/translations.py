@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import json
 import re
 import sys
@@ -69,7 +70,7 @@ LEFT_OUT = (
 )
 #: calls whose texts are for the log, for a pattern or for a program
 _SILENT = re.compile(
-    r"(logger|logging|re|struct|subprocess)\.|.*(add_argument|ArgumentParser|getLogger|_pattern|cast|TypeVar|overload)$"
+    r"(logger|logging|re|struct|subprocess|threading)\.|.*(add_argument|ArgumentParser|getLogger|_pattern|cast|TypeVar|overload)$"
 )
 #: properties of calls and classes that hold identifiers
 _IDENTIFIERS = frozenset(("icon", "bl_idname", "bl_category", "bl_space_type", "bl_region_type", "subtype", "options", "encoding"))
@@ -78,13 +79,11 @@ WORDS = {
     "blender_addon/connection.py": ("connecting", "running", "starting", "loading"),
     "blender_addon/shot_progress.py": ("cancelling", "decoding", "denoising", "matching", "measuring"),
     "shared/task.py": ("queued", "preparing", "failed", "finished", "cancelled"),
-    "blender_addon/result_words.py": ("flickers", "steady", "frame", "frames"),
-    "blender_addon/operators/result_list.py": ("result", "results"),
+    "blender_addon/result_words.py": ("flickers", "steady"),
     "backend/models/library/verifying.py": ("intact", "damaged", "missing", "unknown"),
     "backend/models/library/fit.py": ("machine",),
     "blender_addon/motion/source_shape.py": ("legs", "arms"),
     "blender_addon/motion/source_bones.py": ("thigh", "shin", "foot", "collar", "head", "neck", "spine"),
-    "blender_addon/time_estimate.py": ("about", "roughly"),
     "blender_addon/set_up/state.py": (
         "checking",
         "installing",
@@ -117,6 +116,13 @@ def _find_left_out(tree: ast.Module) -> set[ast.AST]:
             leave_out(node.annotation)
         if isinstance(node, ast.JoinedStr):
             found.update(value for value in node.values if isinstance(value, ast.Constant))
+            # said as parts of the whole
+            found.update(
+                part
+                for value in node.values
+                if isinstance(value, ast.FormattedValue) and _list_alternatives(value) != ["{}"]
+                for part in ast.walk(value)
+            )
         if isinstance(node, ast.Call):
             if _SILENT.match(ast.unparse(node.func)):
                 leave_out(node)
@@ -142,6 +148,9 @@ def _is_message(text: str) -> bool:
         return False
     if " " in plain:
         return len(re.findall(r"[A-Za-z]{2,}", plain)) >= 1
+    # a word beside what is filled in, such as "seed {}"
+    if "{}" in text and re.search(r"(^| )([a-z]{2,}:?|[sh])( |$)", text.strip(", ")):
+        return True
     return bool(re.fullmatch(r"[A-Z][a-z]+(-[A-Za-z]+)?(:|\.\.\.)?", plain))
 
 
@@ -151,13 +160,22 @@ def read_source(text: str) -> Iterator[str]:
     left_out = _find_left_out(tree)
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr)) and node not in left_out]
     for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
-        found = None
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found = re.sub(r"\{\w*\}", "{}", node.value)
-        elif isinstance(node, ast.JoinedStr):
-            found = "".join(str(value.value) if isinstance(value, ast.Constant) else "{}" for value in node.values)
-        if found is not None and _is_message(found):
-            yield found.strip()
+        if isinstance(node, ast.JoinedStr):
+            texts = ["".join(parts) for parts in itertools.product(*map(_list_alternatives, node.values))]
+        else:
+            texts = [re.sub(r"\{\w*\}", "{}", node.value)] if isinstance(node.value, str) else []
+        yield from (text.strip() for text in texts if _is_message(text))
+
+
+def _list_alternatives(value: ast.expr) -> list[str]:
+    """What a part of an f-string may be: a place, but for one that is filled with either of two texts."""
+    if isinstance(value, ast.Constant):
+        return [str(value.value)]
+    if isinstance(value, ast.FormattedValue) and isinstance(value.value, ast.IfExp):
+        ends = (value.value.body, value.value.orelse)
+        if all(isinstance(end, ast.Constant) and isinstance(end.value, str) for end in ends):
+            return [str(end.value) for end in ends if isinstance(end, ast.Constant)]
+    return ["{}"]
 
 
 def read_exceptions() -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from tools.window_actions import (
     wait_seconds,
     wait_until,
 )
-from tools.window_buttons import find_top, get_sidebar, press, press_at, press_until
+from tools.window_buttons import TURNS, find_top, get_sidebar, press, press_at, press_until, turn_wheel
 from tools.window_shots import check_panel_is_free, get_current_scene, get_settings, monitor, press_ctrl_z_and_wait, set_up_shot
 
 #: seeds of the shots as they are queued; the fourth is of the second scene
@@ -33,6 +33,8 @@ ENDS = ("done", "failed", "cancelled", "partial")
 PROP = "Prop"
 #: pixels between two rows of a list, and from the top of the button beside it into the first
 ROW, INTO_LIST = 20, 15
+#: pixels at a region's lower edge that are no row: there it is resized
+FROM_EDGE = 30
 
 
 def get_module(name: str) -> Any:
@@ -82,8 +84,14 @@ def choose_row(place: int) -> Steps:
     sidebar = get_sidebar()
     manager: Any = get_window_manager()
     # the button beside the list's first row
-    _, y = yield from find_top("latentman.queue_remove", sidebar)
-    yield from press_at(sidebar, sidebar.region.x + sidebar.region.width // 3, y - INTO_LIST - ROW * place)
+    _, top = yield from find_top("latentman.queue_remove", sidebar)
+    y = top - INTO_LIST - ROW * place
+    if y < sidebar.region.y + FROM_EDGE:
+        yield from turn_wheel(sidebar, TURNS)
+        _, top = yield from find_top("latentman.queue_remove", sidebar)
+        y = top - INTO_LIST - ROW * place
+    assert y >= sidebar.region.y + FROM_EDGE, f"row {place} of the queue is out of sight"
+    yield from press_at(sidebar, sidebar.region.x + sidebar.region.width // 3, y)
     yield from wait_until(lambda: manager.latentman_queue.active == place, f"row {place} of the queue to be chosen")
 
 

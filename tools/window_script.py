@@ -35,6 +35,7 @@ from tools.window_actions import (
     wait_until,
 )
 from tools.window_assets import use_assets
+from tools.window_dress import use_costumes
 from tools.window_first_clip import make_first_clip
 from tools.window_models import use_models
 from tools.window_names import FIRST_CLIP, SET_UP
@@ -140,9 +141,10 @@ def use_panel() -> Steps:
     monitor.phase = "generating"
     count = len(get_settings().results)
     # Make Motion may have given the scene the motion's range
-    get_current_scene().frame_start, get_current_scene().frame_end = 1, 4
-    click("latentman.generate")
     yield from play_meanwhile()
+    get_current_scene().frame_start, get_current_scene().frame_end = 1, 4
+    monitor.phase = "generating"
+    click("latentman.generate")
     yield from wait_until(lambda: get_connection().shot_task.stage == "denoising", "the first step")
     yield from take_screenshot("5-generating")
     yield from wait_until(lambda: get_connection().shot_task.done, "the frames")
@@ -158,8 +160,8 @@ def use_panel() -> Steps:
     space = get_view(get_window_and_view()[1])
     assert space.region_3d is not None
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "MATERIAL", "CAMERA", False
-    # in software this takes most of a minute, and newer versions draw nothing meanwhile
-    yield from wait_seconds(40)
+    # in software this takes a minute and more, and newer versions draw nothing meanwhile
+    yield from wait_seconds(100)
     yield from take_screenshot("6-as-material")
     space.shading.type, space.region_3d.view_perspective, space.overlay.show_overlays = "SOLID", "PERSP", True
     monitor.phase = "results"
@@ -171,8 +173,10 @@ def use_panel() -> Steps:
 
 
 def play_meanwhile() -> Steps:
-    """Play the animation while passes are rendered: it goes on."""
+    """Play the animation while passes of a longer shot are rendered: it goes on."""
     scene, seen = get_current_scene(), set()
+    scene.frame_start, scene.frame_end = 1, 60
+    click("latentman.generate")
     window, area, _ = get_window_and_view()
     monitor.phase = "playing while passes are rendered"
     with bpy.context.temp_override(window=window, area=area):
@@ -183,7 +187,10 @@ def play_meanwhile() -> Steps:
         yield None
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.screen.animation_cancel()
-    monitor.phase = "generating"
+    if not shot.done:
+        click("latentman.cancel")
+        yield from wait_until(lambda: shot.done, "the longer shot to be cancelled")
+    assert shot.cancelled, shot.error
     assert len(seen) > 3, f"only the frames {sorted(seen)} were shown while passes were rendered"
 
 
@@ -551,6 +558,8 @@ def look_at_appearances() -> Steps:
     view.ui_scale = 1.5
     yield from show("large")
     view.ui_scale = 1.0
+    # the sidebar's width follows
+    yield from wait_seconds(2)
     yield from _drag_sidebar(-90)
     yield from show("narrow")
     yield from _drag_sidebar(200)
@@ -632,6 +641,7 @@ PARTS: dict[str, Callable[[], Steps]] = {
     "queue": use_queue,
     "sequencer": use_sequencer,
     "models": use_models,
+    "costumes": use_costumes,
     "save": save_file,
 }
 #: the parts that begin with nothing but the zip, and are run alone

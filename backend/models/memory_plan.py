@@ -81,6 +81,7 @@ def _describe(need: MemoryNeed, free: int, way: str, tiling: bool, frames: int, 
     if tiling:
         done.append("frames are decoded in tiles")
     if frames < MOST_FRAMES:
-        done.append(f"{frames} frame{'s' if frames > 1 else ''} at a time go{'' if frames > 1 else 'es'} through the networks")
+        single = "1 frame at a time goes through the networks"
+        done.append(single if frames == 1 else f"{frames} frames at a time go through the networks")
     where = "on the GPU" if gpu else "in memory"
     return f"The model takes {write_size(need.resident)} and there are {write_size(free)} free {where}: {', '.join(done)}."

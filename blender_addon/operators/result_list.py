@@ -28,6 +28,7 @@ from ..tasks.frames_folder import MAX_REPORT, REPORT, list_frames
 from ..translation import tr
 from ..translation.wrapping import wrap
 from ..typed_access import OperatorResult, get_layout
+from ..wardrobe import list_wearers
 from .dialogs import FolderDialog
 from .polls import NeedsResult
 from .reports import report, report_with_warnings
@@ -180,7 +181,7 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         """Ask, with what it means."""
         if context.window_manager is None:
             return {"CANCELLED"}
-        self._counts: dict[str, tuple[int, int]] = {}
+        self._counts: dict[str, tuple[int, int, list[str]]] = {}
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH)
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -195,7 +196,9 @@ class RemoveResult(NeedsResult, bpy.types.Operator):
         if self.which not in self._counts:
             # found out once: the dialog is drawn many times
             folders = {get_result_folder(result) for result in chosen}
-            self._counts[self.which] = sum(map(count_places, folders)), sum(len(list_frames(folder)) for folder in folders)
+            wearers = sorted({name for folder in folders for name in list_wearers(folder)})
+            frames = sum(len(list_frames(folder)) for folder in folders)
+            self._counts[self.which] = sum(map(count_places, folders)), frames, wearers
         for sentence in write_removal([result.name for result in chosen], *self._counts[self.which], files=self.files):
             for line in wrap(tr(sentence), int(DIALOG_WIDTH / CHARACTER_WIDTH)):
                 draw_name(layout, line)

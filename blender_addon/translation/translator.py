@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
 
 from .wrapping import is_wide
@@ -39,6 +39,17 @@ def fill(message: str, values: tuple[str, ...]) -> str:
         return values[int(match[1]) - 1 if match[1] else next(order, len(values))]
 
     return _PLACE.sub(take, message)
+
+
+def _is_name(value: str) -> bool:
+    """Whether what is filled in looks like a name: a bone or a camera may be called what a label is called."""
+    return value[:1].isupper() and " " not in value
+
+
+def _translate_part(part: str, translate: Callable[[str], str | None], is_list: bool) -> str | None:
+    """A part of a text; in a list a word of which nothing is known is a name, such as a device's."""
+    found = translate(part)
+    return part if found is None and is_list and " " not in part else found
 
 
 class Template:
@@ -89,6 +100,7 @@ class Translator:
         self._endings = [found for found in self._templates if found.message.startswith((",", "and ", "(", "with "))]
         self._filled = {found.message: messages[found.message] for found in self._templates}
         self._translate = lru_cache(maxsize=1024)(self._translate_anew)
+        self._translate_whole = lru_cache(maxsize=4096)(self._translate_whole_anew)
 
     def translate(self, text: str) -> str:
         """The text in the language; as it is where the catalogue does not have all of it."""
@@ -100,22 +112,64 @@ class Translator:
         return fill(self._filled.get(message) or self._exact.get(message, message), values)
 
     def _translate_anew(self, text: str) -> str | None:
+        if len(text) > _LONGEST:
+            return self._exact.get(text)
+        whole = self._translate_whole(text)
+        if whole is not None:
+            return whole
+        core = text.strip()
+        if core != text:
+            found = self._translate(core)
+            return None if found is None else text.replace(core, found)
+        for template, values in self._match(text):
+            if self._is_sure(template, values):
+                return fill(self._filled[template.message], self._translate_values(template, values))
+        return self._translate_parts(text, self._translate) or self._translate_said_of_name(text)
+
+    def _translate_whole_anew(self, text: str) -> str | None:
+        """A text of which everything is known, but for names in quotation marks."""
         if not any(character.isalpha() for character in text):
             return text
         exact = self._exact.get(text)
         if exact is not None:
             return exact
-        if len(text) > _LONGEST:
+        if text.strip() != text:
             return None
-        core = text.strip()
-        if core != text:
-            found = self._translate(core)
-            return None if found is None else text.replace(core, found)
+        for template, values in self._match(text):
+            known = [
+                value if quoted else self._translate_known(value) for value, quoted in zip(values, template.quoted, strict=True)
+            ]
+            if None not in known:
+                return fill(self._filled[template.message], tuple(str(value) for value in known))
+        return self._translate_parts(text, self._translate_whole) or self._translate_capitalised(text)
+
+    def _match(self, text: str) -> Iterator[tuple[Template, tuple[str, ...]]]:
+        """The templates that a text may be, those first that say most, with what is filled in."""
         for template in self._templates:
             values = template.match(text)
-            if values is not None and self._is_sure(template, values):
-                return fill(self._filled[template.message], self._translate_values(template, values))
-        return self._translate_parts(text) or self._translate_said_of_name(text)
+            if values is not None:
+                yield template, values
+
+    def _translate_known(self, value: str) -> str | None:
+        """What is filled in, if all of it is known: also a text with one of the endings that others add to it."""
+        if _is_name(value):
+            return None
+        found = self._translate_whole(value)
+        if found is not None:
+            return found
+        for template in self._endings:
+            ending = template.match_end(value)
+            if ending is None:
+                continue
+            head, *values = map(self._translate_whole, (ending[0].rstrip(), *ending[1]))
+            if head is not None and None not in values:
+                return head + fill(self._filled[template.message], tuple(str(found) for found in values))
+        return None
+
+    def _translate_capitalised(self, text: str) -> str | None:
+        """A message that begins a line, such as "Very steady"."""
+        found = self._exact.get(text[:1].lower() + text[1:]) if text[:1].isupper() else None
+        return None if found is None else found[:1].upper() + found[1:]
 
     def _is_sure(self, template: Template, values: tuple[str, ...]) -> bool:
         """Whether a text is a template's, and not by chance like it."""
@@ -130,8 +184,7 @@ class Translator:
 
     def _translate_value(self, value: str) -> str:
         """What is filled in: a name stays, a sentence or a word of the extension is translated."""
-        # a bone or a camera may be called what a label is called
-        if value[:1].isupper() and " " not in value:
+        if _is_name(value):
             return value
         found = self._translate(value)
         if found is not None:
@@ -142,26 +195,21 @@ class Translator:
                 return ending[0] + fill(self._filled[template.message], self._translate_values(template, ending[1]))
         return value
 
-    def _translate_parts(self, text: str) -> str | None:
+    def _translate_parts(self, text: str, translate: Callable[[str], str | None]) -> str | None:
         """A text of several that stand by themselves, if every one of them is known."""
         joints = list(_JOINTS.finditer(text))
         for joint in joints if len(joints) <= _MOST_JOINTS else ():
             is_list = joint[0] == " · "
-            head = self._translate_part(text[: joint.start()], is_list)
-            tail = None if head is None else self._translate_part(text[joint.end() :], is_list)
+            head = _translate_part(text[: joint.start()], translate, is_list)
+            tail = None if head is None else _translate_part(text[joint.end() :], translate, is_list)
             if head is not None and tail is not None:
                 return head + joint[0] + tail
         # a sentence may end without its full stop, and a list's item with one
         if text.endswith("."):
-            found = self._exact.get(text[:-1])
-            return None if found is None else found + ("。" if is_wide(found[-1]) else ".")
-        found = self._exact.get(f"{text}.")
-        return None if found is None else found.rstrip(".。")
-
-    def _translate_part(self, part: str, is_list: bool) -> str | None:
-        """A part of a text; in a list a word of which nothing is known is a name, such as a device's."""
-        found = self._translate(part)
-        return part if found is None and is_list and " " not in part else found
+            alone = self._exact.get(text[:-1])
+            return None if alone is None else alone + ("。" if is_wide(alone[-1]) else ".")
+        sentence = self._exact.get(f"{text}.")
+        return None if sentence is None else sentence.rstrip(".。")
 
     def _translate_said_of_name(self, text: str) -> str | None:
         """What is said of something by its name, as in "'hand.L' is too far from the joint above it"."""

@@ -20,6 +20,7 @@ from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.paths import get_result_folder, resolve
 from latentman.blender_addon.rigging.characters import add_character
 from latentman.blender_addon.tasks.dress import DressTask
+from latentman.blender_addon.wardrobe import list_wearers
 from latentman.shared.costume_files import read_charts, read_images
 
 
@@ -105,6 +106,8 @@ def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_
     # is not packed
     _paint(image, stripes)
     image.pack()
+    # a neighbour of the folder, and one that keeps the look of a job
+    assert list_wearers(folder) == [character.name] and not list_wearers(folder / "look2") and not list_wearers(tmp_path / "x")
     target = tmp_path / "knight.costume"
     assert bpy.ops.latentman.save_costume(filepath=str(target)) == {"FINISHED"}
     # one with another surface is refused in a sentence, keeps what it had, and leaves nothing on the disk

@@ -138,6 +138,10 @@ def test_partial_shots_dates_and_removal_in_words():
     assert describe_date("", now) == "" == describe_date("long ago", now)
     assert "stay where they are" in write_removal(["x"], 3, 8, files=False)[1]
     lines = write_removal(["x", "y"], 1, 8, files=True)
+    worn = write_removal(["x"], 0, 8, ["Anna"], files=True)
+    assert worn[2].startswith("'Anna' wears a costume") and "Save Costume" in worn[2]
+    assert write_removal(["x"], 0, 0, ["Anna", "Ben"], files=True)[1].startswith("2 characters wear a costume")
+    assert not any("costume" in line for line in write_removal(["x"], 0, 8, ["Anna"], files=False))
     assert lines[0] == "Remove 2 results from the list?" and "8 frames" in lines[1] and "1 place in this file shows" in lines[2]
 
 

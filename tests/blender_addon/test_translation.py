@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import bpy
 import pytest
 
+from latentman.blender_addon import result_words
 from latentman.blender_addon.properties import LatentManSettings
 from latentman.blender_addon.result_properties import LatentManResult
+from latentman.blender_addon.shot_notice import write_notice
+from latentman.blender_addon.time_estimate import write_duration, write_time_left
 from latentman.blender_addon.translation import CONTEXT, language
 from latentman.blender_addon.translation.language import CATALOGUES, LOCALES
 from latentman.blender_addon.translation.po_file import CatalogueError, read_messages
@@ -207,13 +212,71 @@ def test_a_catalogue_has_every_text_with_its_places(locale):
     assert find_faults(locale, messages, translations) == []
 
 
+def list_put_together() -> list[str]:
+    """Texts that the panels put together from words, numbers and other texts, in all their shapes."""
+    rates = [
+        result_words.describe_consistency(hmse, others) for hmse in (5, 50, 100, 500) for others in ([], [70], [7, 8], [1, 600])
+    ]
+    notices = [
+        write_notice(*counts, seconds)
+        for counts in ((1, 1, 1, 0), (8, 8, 1, 7), (3, 8, 3, 0), (1, 1, 0, 1))
+        for seconds in (0, 4, 40, 300, 9000, 36000)
+    ]
+    frames = [result_words.describe_frames(*counts) for counts in ((1, 1), (8, 8), (8, 8, 1, 7))]
+    stopped = [result_words.describe_frames(count, total, partial=True) for count, total in ((1, 1), (1, 2), (5, 8), (8, 8))]
+    removals = [
+        sentence
+        for names in (["starter"], ["starter", "starter"])
+        for users in (0, 1, 2)
+        for sentence in result_words.write_removal(names, users, 1 + users, files=users > 0)
+    ]
+    now = datetime(2026, 5, 2, 12, tzinfo=UTC)
+    dates = [result_words.describe_date((now - timedelta(days=days)).isoformat(), now) for days in (0, 1)]
+    lists = [f"{one} · 256x144 · {date}" for one in (*frames, *stopped) for date in dates]
+    left = [f"denoising · 4 frames · {write_time_left(seconds)}" for seconds in (3, 20, 100, 4000, 7200)]
+    return [
+        *rates,
+        *notices,
+        *removals,
+        *lists,
+        *left,
+        *map(write_duration, (1, 30, 500, 5000, 7200)),
+        "Surface · starter · seed 0",
+    ]
+
+
+@pytest.mark.parametrize("locale", ["ja", "zh_HANS"])
+def test_texts_that_are_put_together_are_in_one_language(locale):
+    translator = Translator(read_messages((CATALOGUES / f"{locale}.po").read_text(encoding="utf-8")))
+    mixed = {text: translator.translate(text) for text in list_put_together() if text}
+    # the one word that is a name
+    mixed = {text: found for text, found in mixed.items() if re.search("[A-Za-z]{2,}|[sh]( |$)", re.sub("starter|x144", "", found))}
+    assert not mixed
+
+
+def test_german_has_what_the_others_have():
+    translator = Translator(read_messages((CATALOGUES / "de.po").read_text(encoding="utf-8")))
+    same = [text for text in list_put_together() if text and translator.translate(text) == text]
+    # units are the same
+    assert all(re.fullmatch(r"(\d+ (s|min|h) ?)+", text) for text in same), same
+
+
 def test_messages_are_collected_from_the_source():
     source = (
         'def f(x):\n    """A docstring."""\n    logger.info("Not shown to anybody")\n    g(icon="FILE_FOLDER", text="Open it")\n'
         '    raise E(f"There is no {x!r:>5} in {x}; choose another.")\n    re.compile("some pattern here")\n'
         '    k["a key here"] = "Seed"\n'
+        "    h(f'seed {x}', f'{x} s', f'{x} px', f'{x}{x} {x}', f'frame_{x}', f'tcp://{x}', f'{x / y:.0f} MB')\n"
+        '    h(f\'{"about" if x else "roughly"} {x}\', f\'{x} frame{"" if x == 1 else "s"} left\')\n'
+        "    threading.Thread(name=f'worker {x}')\n"
     )
-    assert list(read_source(source)) == ["Open it", "There is no {} in {}; choose another.", "Seed"]
+    assert list(read_source(source)) == [
+        "Open it",
+        "There is no {} in {}; choose another.",
+        "Seed",
+        *("seed {}", "{} s", "{} px"),
+        *("about {}", "roughly {}", "{} frame left", "{} frames left"),
+    ]
     assert has_the_places("{} of {}", "{2} / {1}") and has_the_places("{} of {}", "{}/{}") and not has_the_places("{} of {}", "{}")
     assert has_the_places("{} frame{} left", "{1} Bilder") and not has_the_places("{} frame{} left", "{2} Bilder")
     assert not has_the_places("{} of {}", "{1} of {1}") and not has_the_places("plain", "{}") and not has_the_places("{}", "{2}")
