@@ -24,7 +24,7 @@ from .recognition import ModelFile, recognise
 from .settings_command import add_command, write_profile, write_settings
 from .transformer_parts import find_layout_of_file, find_parts
 from .usual_controls import find_family_of_folder
-from .weight_files import read_weight_file
+from .weight_files import GGUF, read_weight_file
 
 
 def add_commands(commands: Any) -> None:
@@ -126,6 +126,14 @@ def _name_parts(path: Path, found: ModelFile) -> ModelFile:
     """A transformer alone, with a sentence about where all else is, or how it is named."""
     layout = find_layout_of_file(path)
     assert layout is not None
+    if found.format == GGUF:
+        # imported late: without it the command takes a moment
+        from .transformer_files import check_library
+
+        try:
+            check_library(read_weight_file(path))
+        except ShotError as error:
+            found = msgspec.structs.replace(found, warnings=(*found.warnings, str(error)))
     try:
         said = f"All else is taken from {find_parts(path, layout)}."
     except ShotError as error:

@@ -13,17 +13,18 @@ from ...shared.machine import write_size
 from ...shared.shot import ShotError
 from .devices import choose_device, choose_dtype, choose_family_dtype, measure_free
 from .families import family_of_layout
-from .family_layouts import FamilyLayout
+from .family_layouts import TRANSFORMER, FamilyLayout
 from .image_model import ImageModel
 from .memory_need import MemoryNeed, estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
 from .quantization import choose_quantization, count_bits
 from .recognition import inspect_model_file
-from .registry import ModelSource, add_parts, find_model
+from .registry import ModelSource, add_parts, find_model, is_weight_file
 from .transformer_parts import find_layout_of_base
 from .usual_controls import sees_depth
 from .vae_precision import choose_vae_dtype
+from .weight_files import GGUF
 
 
 def make_plan(
@@ -49,6 +50,10 @@ def make_plan(
 def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int], bits: float | None = None) -> MemoryNeed:
     networks = list_networks(source)
     is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
+    if is_weight_file(source.base) and (file := inspect_model_file(Path(source.base))).format == GGUF:
+        # its weights stay as they are in the file
+        need = estimate_need(networks, *size, dtype)
+        return replace(need, weights={**need.weights, TRANSFORMER: file.size})
     return estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), bits)
 
 
@@ -91,7 +96,8 @@ def _describe_gpus(source: ModelSource, size: tuple[int, int], layout: FamilyLay
     fits_half = layout is None or family_of_layout(layout).fits_float16
     dtype = torch.float16 if fits_half else torch.bfloat16
     said = []
-    for weights in ("auto",) if layout is None else ("auto", "8bit", "4bit"):
+    is_held = is_weight_file(source.base) and inspect_model_file(Path(source.base)).format == GGUF
+    for weights in ("auto",) if layout is None or is_held else ("auto", "8bit", "4bit"):
         need = _estimate_need(source, dtype, size, count_bits(LoadOptions(weights=weights)))
         found: dict[str, list[int]] = {}
         for gigabytes in _GPUS:

@@ -34,7 +34,7 @@ from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_own_scheduler
-from .transformer_files import plan_control_file, plan_transformer_file, read_base_config
+from .transformer_files import check_library, plan_control_file, plan_transformer_file, read_base_config
 from .transformer_parts import find_layout_of_file
 
 
@@ -180,7 +180,8 @@ def _read_transformer(source: ModelSource) -> _Base:
             layout, _read_config(source.parts, TITLES[TRANSFORMER], TRANSFORMER), _read_config(source.parts, "auto-encoder", "vae")
         )
     check_pipeline_folder(parts, half=False, has_other_control=True, has_other_denoiser=True)
-    *_, plan = plan_transformer_file(Path(source.base), parts)
+    file, *_, plan = plan_transformer_file(Path(source.base), parts)
+    check_library(file)
     return _Base(layout, plan.config, read_config(parts / "vae", "auto-encoder"))
 
 

@@ -19,7 +19,7 @@ from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps, is_undistilled
 from .transformer_plans import SCALES, find_transformer, find_transformer_control
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
-from .weight_files import WeightFile, read_weight_file
+from .weight_files import GGUF, WeightFile, read_weight_file
 
 FAMILIES = {
     "sd1": "Stable Diffusion 1.x",
@@ -189,8 +189,14 @@ def recognise(file: WeightFile) -> ModelFile:
         )
     precisions = Counter[str]()
     for raw in file.tensors.values():
+        if file.format == GGUF:
+            precisions[raw.kind] += raw.count
         if raw.kind in _PRECISIONS:
             precisions[_PRECISIONS[raw.kind]] += raw.count
+    if not found.problem and file.format == GGUF and found.kind != "transformer":
+        found = msgspec.structs.replace(
+            found, problem="Of GGUF files only transformers alone are read; choose the .safetensors file."
+        )
     if not found.problem and any(_is_quantized(name, raw.count, found.kind) for name, raw in file.tensors.items()):
         problem = "Its weights are quantized, which is not supported; choose the file in float16, bfloat16 or float32."
         found = msgspec.structs.replace(found, problem=problem)

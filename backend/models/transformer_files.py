@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from .transformer_plans import (
     plan_transformer,
     plan_transformer_control,
 )
-from .weight_files import WeightFile
+from .weight_files import GGUF, WeightFile
 
 #: what the weights of a file may be called that are multiplied by one number each
 _FORMATS = ("float8_e4m3fn", "float8_e5m2")
@@ -57,6 +58,8 @@ def load_transformer_file(
 ) -> tuple[Any, ModelFile, tuple[str, ...]]:
     """A transformer from its file, what the file is, and sentences about what was guessed or left out. Raises ``ShotError``."""
     file, found, inner, plan = plan_transformer_file(path, parts)
+    if file.format == GGUF:
+        return _load_gguf(file, inner, plan, parts, dtype, quantization), found, (*found.guesses, *found.warnings)
     network, used = load_network(getattr(diffusers, inner.layout.denoiser), plan, file, TITLES[TRANSFORMER], dtype)
     if quantization is not None:
         # diffusers' way from a file leaves such weights as they are, and says nothing
@@ -66,6 +69,48 @@ def load_transformer_file(
         name for name in file.tensors if not name.startswith(inner.prefix) or name.endswith((*BESIDE_SCALES, "norm_final.weight"))
     }
     return network, found, (*found.guesses, *found.warnings, *name_left_over(file, used))
+
+
+def check_library(file: WeightFile) -> None:
+    """``ShotError`` for a file that a library of its own reads which is not installed."""
+    if file.format == GGUF and find_spec("gguf") is None:
+        raise ShotError(
+            "model",
+            f"To read {file.path.name}, the package gguf is needed, which is not installed; install it into the backend's "
+            "environment, or choose the .safetensors file.",
+        )
+
+
+def _load_gguf(
+    file: WeightFile,
+    inner: FoundTransformer,
+    plan: NetworkPlan,
+    parts: Path,
+    dtype: torch.dtype,
+    quantization: Quantization | None,
+) -> Any:
+    """A transformer whose weights stay as a GGUF file has them, and are unpacked where they are at work. Raises ``ShotError``."""
+    if quantization is not None:
+        raise ShotError("memory", f"The weights in {file.path.name} are held in fewer bits already; leave the weights at auto.")
+    check_library(file)
+    kind = getattr(diffusers, inner.layout.denoiser)
+    network = kind.from_single_file(
+        str(file.path),
+        config=str(parts),
+        subfolder=TRANSFORMER,
+        dtype=dtype,
+        local_files_only=True,
+        quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),
+        **plan.config,
+    )
+    lacking = [name for name, weights in network.named_parameters() if weights.is_meta]
+    if lacking:
+        raise ShotError(
+            "model",
+            f"The file {file.path.name} lacks {len(lacking)} of the weights of its transformer, such as '{shorten(lacking[0])}'; "
+            "download it again.",
+        )
+    return network
 
 
 def plan_control_file(path: Path, layout: FamilyLayout, base: Mapping[str, Any]) -> tuple[WeightFile, ModelFile, NetworkPlan]:

@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from diffusers.loaders import single_file_utils
 from safetensors.torch import load_file, save_file
 
 from latentman.backend.__main__ import main
+from latentman.backend.models import transformer_files
 from latentman.backend.models.families import family_of_layout
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.image_model import ImageModel
@@ -30,6 +32,7 @@ from latentman.backend.models.loading import load
 from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
+from latentman.backend.models.quantization import Quantization
 from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.registry import find_model, fingerprint
 from latentman.backend.models.transformer_files import load_transformer_file
@@ -237,17 +240,82 @@ def test_other_quantizations_are_refused(flux):
             check_model(f"{path}|depth={flux.control}", 64, 64)
 
 
-def test_files_of_gguf_are_called_by_their_name(tmp_path, capsys):
-    """With what they hold."""
-    key, value = b"general.architecture", b"flux"
-    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
-    head += struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
-    for content, said in ((head, "a GGUF file of flux"), (head[:30], "a GGUF file"), (b"GGUF", "a GGUF file")):
-        path = tmp_path / "flux1-dev-Q4_K_S.gguf"
-        path.write_bytes(content)
-        assert main(["models", "inspect", str(path)]) == 1
-        told = capsys.readouterr().err
-        assert said in told and "choose the .safetensors file" in told
+def write_gguf(path: Path, state: State, architecture: str = "flux") -> Path:
+    """A GGUF file with the matrices in blocks of 32 numbers of 8 bits, where they can be, as converters write them."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(state), 3)
+    head += text("general.architecture") + struct.pack("<I", 8) + text(architecture)
+    # values of other kinds are passed over
+    head += text("general.file_type") + struct.pack("<II", 4, 7)
+    head += text("some.names") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("bc")
+    body = b""
+    for name, value in state.items():
+        value = value.float()
+        is_held = value.ndim == 2 and value.shape[1] % 32 == 0 and ("blocks" in name or "layers" in name)
+        head += text(name) + struct.pack("<I", value.ndim) + struct.pack(f"<{value.ndim}Q", *reversed(value.shape))
+        head += struct.pack("<IQ", 8 if is_held else 0, len(body))
+        if is_held:
+            rows = value.reshape(-1, 32)
+            scales = (rows.abs().amax(1, keepdim=True) / 127).half()
+            numbers = (rows / scales.float().clamp(min=1e-12)).round().clamp(-127, 127).to(torch.int8)
+            data = np.concatenate([scales.numpy().view(np.uint8), numbers.numpy().view(np.uint8)], 1).tobytes()
+        else:
+            data = value.contiguous().numpy().tobytes()
+        body += data + bytes(-len(data) % 32)
+    path.write_bytes(head + bytes(-len(head) % 32) + body)
+    return path
+
+
+def test_files_of_gguf_are_recognised(place, capsys):
+    """With how they hold weights, and what they take; without the package for them they are refused before anything is loaded."""
+    path = write_gguf(place.files / "a.gguf", transformer_layouts.to_original(place.family, place.state))
+    layout = next(layout for layout in LAYOUTS if layout.name == place.family)
+    assert main(["models", "inspect", str(path), "--memory", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert f"the transformer alone of {layout.title}" in said and "file: gguf" in said and "weights of 8 bits" not in said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transformer_files, "find_spec", lambda name: object())
+        check_model(f"{path}|depth={place.control}", 64, 64)
+        patch.setattr(transformer_files, "find_spec", lambda name: None)
+        for ask in (check_model, lambda name, *_: load(name, CPU)):
+            with pytest.raises(ShotError, match="the package gguf is needed, which is not installed"):
+                ask(f"{path}|depth={place.control}", 64, 64)
+        assert main(["models", "inspect", str(path)]) == 0
+        assert "the package gguf is needed" in capsys.readouterr().out
+    with pytest.raises(ShotError, match="held in fewer bits already"):
+        load_transformer_file(path, place.base, torch.float32, Quantization("torchao", 8.0, torch.float32))
+    path.unlink()
+
+
+def test_damaged_and_other_files_of_gguf_are_refused(flux, tmp_path):
+    path = write_gguf(tmp_path / "a.gguf", flux.state)
+    whole = path.read_bytes()
+    for n, content in enumerate((whole[:4], whole[:30], whole[:500], whole[:4] + b"\xff" * 40, b"GGUF" + bytes(60))):
+        broken = tmp_path / f"broken{n}.gguf"
+        broken.write_bytes(content)
+        with pytest.raises(ShotError, match="cannot be read as weights"):
+            inspect_model_file(broken)
+    words = write_gguf(tmp_path / "b.gguf", {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.ones(2, 2)}, "t5")
+    assert inspect_model_file(words).problem
+    control = write_gguf(tmp_path / "c.gguf", flux.control_state)
+    assert "only transformers alone are read" in inspect_model_file(control).problem
+
+
+@pytest.mark.skipif(find_spec("gguf") is None, reason="gguf is not installed")
+def test_files_of_gguf_are_loaded(place):
+    """To nearly the same weights; diffusers reads FLUX.1 in its own width alone."""
+    if place.family == "flux":
+        pytest.skip("diffusers knows FLUX.1's own width alone")
+    path = write_gguf(place.files / "a.gguf", transformer_layouts.to_original(place.family, place.state))
+    model, whole = load(f"{path}|depth={place.control}", CPU), load(f"{place.base}|depth={place.control}", CPU)
+    assert any(type(weights).__name__ == "GGUFParameter" for weights in model.denoiser.parameters())
+    request = samples.request(1, preset="per_frame", steps=2, guidance_scale=1.0)
+    one, other = (ShotPipeline(each, request, PASSES, RunContext()).latents() for each in (model, whole))
+    assert float((one - other).std()) < 0.1 * float(other.std())
+    path.unlink()
 
 
 def test_it_is_recognised(place, capsys):
