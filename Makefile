@@ -13,10 +13,11 @@ QUICK := tests/shared \
 	$(patsubst %,tests/backend/test_%.py,correspondence exports jobs launch method video) \
 	$(patsubst %,tests/blender_addon/test_%.py,body_files character motion motion_edit motion_files operators passes rigs)
 
-# what the other versions of Blender are tried with: all but the numbers of motion files and the processes of the backend and of the
-# command line, which no version changes
-OTHER_VERSIONS := tests/blender_addon tests/shared $(patsubst %,--ignore=tests/blender_addon/test_%.py, \
-	backend_process client command_line hostile_files motion_guesses motion_sources skeleton_guesses)
+# what the other versions of Blender are tried with: all but files whose outcome no version changes, such as the numbers of motion
+# files, translations, and processes of the backend and of the command line; make test-slow tries these, too
+UNCHANGED := assembling backend_process bvh client command_line farm far_backend hostile_files motion_guesses motion_sources \
+	motion_text reference_shots remote_render ring set_up skeleton_guesses translation trunk
+OTHER_VERSIONS := tests/blender_addon $(patsubst %,--ignore=tests/blender_addon/test_%.py,$(UNCHANGED))
 
 .PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs docs-pictures lock audit torture extension release lint clean
 
@@ -57,7 +58,7 @@ test: lint setup-blender42
 	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV42)/bin/python -m pytest $(PARALLEL) $(OTHER_VERSIONS)
 ifneq ($(PYTHON313),)
 	$(MAKE) setup-blender52
-	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest $(PARALLEL) $(OTHER_VERSIONS)
+	LATENTMAN_PYTHON=$(abspath $(RUN)) $(VENV52)/bin/python -m pytest $(PARALLEL) $(OTHER_VERSIONS) tests/shared
 else
 	@echo "No Python 3.13 here: the add-on's tests on Blender 5.2 were left out."
 endif

@@ -22,6 +22,7 @@ from ..shared.invitation import PairingError
 from ..shared.messages import (
     MAX_PART_BYTES,
     AnyMessage,
+    ArrivedArrays,
     Buffer,
     Cancel,
     Cancelled,
@@ -31,19 +32,26 @@ from ..shared.messages import (
     FetchJob,
     FrameTaken,
     GetModel,
+    Heard,
     Hello,
     ListModels,
     MakeMotion,
     Message,
+    OpenSession,
     Pair,
     Paired,
+    PassesDigest,
+    Piece,
+    PieceTaken,
     SendPasses,
+    SessionOpen,
     ShowModels,
     SubmitShot,
     Welcome,
     WireError,
     clean_words,
     decode,
+    decode_header,
     encode,
     receive_parts,
 )
@@ -51,11 +59,14 @@ from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
 from ..shared.reference import MAX_BYTES, check_reference
 from ..shared.shot import ShotError, check_request
+from ..shared.streams import NUMBER, StreamError
+from ..shared.task import TaskState
 from ..shared.version import VERSION
 from .clients import ClientList
 from .jobs.requests import remove_stale_incoming
 from .models.registry import PRESETS
 from .pairing import Pairing
+from .sessions import PREFIX, Session, SessionBook
 from .tasks.describe import DescribeTask
 from .tasks.fetch import FetchTask
 from .tasks.library import ChangeTask, GetTask, ListTask, ShowTask
@@ -87,6 +98,13 @@ LAST_WORDS_SECONDS = 1.0
 LINGER_MILLISECONDS = 500
 #: pieces of work that are not at their end yet; more are refused
 MOST_TASKS = 64
+
+
+_NO_SESSION = "The backend does not know this connection any more; generate again: what is finished is kept."
+
+
+#: what goes to the task that it names
+_OfTask = SendPasses | PassesDigest | FrameTaken | Cancel
 
 
 class RefusedToBind(ValueError):
@@ -189,6 +207,8 @@ class Server:
         #: what is loaded while clients are answered already
         self.loader = ResourceLoader(lambda: make(jobs))
         self._outbox, self._worker = Outbox(self._context), Worker(self.loader)
+        #: clients on other machines, whose connections may break
+        self._sessions = SessionBook()
         #: clients to be told of the device, in their order
         self._untold: dict[bytes, None] = {}
         self._has_answered = self._has_told = False
@@ -225,7 +245,7 @@ class Server:
         finally:
             self._attempt(closing)
             for task in list(self._tasks.values()):
-                self._attempt(task.cancel)
+                self._attempt(task.leave)
             self._attempt(self._send_last_words)
             # another backend may have the address from now on; the last words still go out, which they would not after unbinding
             self._router.close()
@@ -248,8 +268,8 @@ class Server:
             self._stopping.wait(PAUSE_SECONDS)
 
     def _send_waiting(self) -> None:
-        for client, parts in self._outbox.take():
-            self._send(client, parts)
+        for client, parts, is_passing in self._outbox.take():
+            self._send(client, parts, is_passing=is_passing)
 
     def _receive(self) -> None:
         """Take one message, if there is one, and answer it."""
@@ -258,14 +278,20 @@ class Server:
         # passes are large: their buffers are used as they came in
         sender, *parts = receive_parts(self._router)
         buffers = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
-        key = _find_key(sender)
+        key, route = _find_key(sender), sender.bytes
+        if route.startswith(PREFIX):
+            return  # a connection that calls itself by the name of a session
+        session = self._sessions.find(route)
         if self._clients.knows(key):
             self._sender_key = key
-            self._answer(sender.bytes, buffers)
+            if session is None:
+                self._answer(route, buffers)
+            else:
+                self._answer(session.handle, buffers)
         elif self.pairing is not None and self.pairing.is_own(key):
-            self._pair(self.pairing, sender.bytes, buffers)
+            self._pair(self.pairing, route, buffers)
         else:
-            self._refuse_forgotten(sender.bytes)
+            self._refuse_forgotten(route, session)
 
     def _pair(self, pairing: Pairing, client: bytes, parts: Sequence[Buffer]) -> None:
         """Answer one who has the text for pairing and is not known otherwise."""
@@ -283,18 +309,34 @@ class Server:
         except (PairingError, curve_keys.KeysError) as error:
             self._reply(client, Failed(code="pairing", message=clean_words(str(error))))
 
-    def _refuse_forgotten(self, client: bytes) -> None:
+    def _refuse_forgotten(self, route: bytes, session: Session | None) -> None:
         """Answer a client that was let in and has been forgotten since; what it asked for ends."""
+        client = route if session is None else session.handle
         for task in self._tasks.values():
             if task.client == client:
                 task.cancel()
-        self._reply(client, Failed(code="forgotten", message="The backend does not let this machine in any more; pair again."))
+        if session is not None:
+            self._sessions.end(session)
+        self._reply(route, Failed(code="forgotten", message="The backend does not let this machine in any more; pair again."))
 
     def _look_after_tasks(self) -> None:
         self._tasks = {ticket: task for ticket, task in self._tasks.items() if not task.gone}
+        self._look_after_sessions()
         if time.monotonic() > self._pinged + PING_SECONDS:
             self._pinged = time.monotonic()
             self._ping()
+
+    def _look_after_sessions(self) -> None:
+        """Let go of clients that do not come back, and of what holds up others meanwhile."""
+        for session in self._sessions.take_expired(time.monotonic()):
+            logger.info("a client that was interrupted did not come back")
+            self._forget_client(session.handle)
+        gone = {session.handle for session in self._sessions.list_gone()}
+        if not gone or not self._worker.has_waiting:
+            return
+        for task in self._tasks.values():
+            if task.client in gone and task.state is TaskState.RUNNING and isinstance(task, ShotTask) and task.awaits_passes:
+                task.give_way()
 
     def _send_last_words(self) -> None:
         """Send what tasks say at their end, as far as they end soon."""
@@ -329,40 +371,111 @@ class Server:
         if not self._has_told and len(self._untold) < MOST_TOLD:
             self._untold[client] = None
 
-    def _send(self, client: bytes, parts: list[Any]) -> None:
+    def _send(self, client: bytes, parts: list[Any], *, is_passing: bool = False) -> None:
+        """Send a message. One for a client that was interrupted waits for it, unless it is about what will have passed by then."""
+        session = self._sessions.get(client)
+        if session is None:
+            # what is for a session that has been forgotten is for nobody
+            if not client.startswith(PREFIX) and not self._send_over(client, parts):
+                self._forget_client(client)
+            return
+        self._send_in(session, 0 if is_passing else session.outbox.add(parts), parts)
+
+    def _send_in(self, session: Session, number: int, parts: list[Any]) -> None:
+        """Send a message of a session if it has a connection."""
+        if session.route is not None and not self._send_over(session.route, [NUMBER.pack(number), *parts]):
+            logger.info("the connection to a client is interrupted")
+            self._sessions.leave(session, time.monotonic())
+
+    def _send_over(self, route: bytes, parts: list[Any]) -> bool:
+        """Send over a connection; False when it is gone."""
         try:
-            self._router.send_multipart([client, *parts], copy=False)
+            self._router.send_multipart([route, *parts], copy=False)
         except zmq.ZMQError as error:
-            if error.errno != errno.EHOSTUNREACH:
-                # a message that cannot be sent is that client's loss, not everybody's
-                logger.exception("a message could not be sent")
-                return
-            for task in self._tasks.values():
-                if task.client == client:
-                    logger.info("the client of %s is gone", task.ticket)
-                    task.forget_client()
+            if error.errno == errno.EHOSTUNREACH:
+                return False
+            # a message that cannot be sent is that client's loss, not everybody's
+            logger.exception("a message could not be sent")
+        return True
+
+    def _forget_client(self, client: bytes) -> None:
+        for task in self._tasks.values():
+            if task.client == client:
+                logger.info("the client of %s is gone", task.ticket)
+                task.forget_client()
 
     def _ping(self) -> None:
         for task in self._tasks.values():
             if not task.state.ended:
                 task.ping()
+        for session in self._sessions.list_connected():
+            self._send_in(session, 0, encode(PieceTaken(stream=0, taken=session.taken[0])))
 
     def _reply(self, client: bytes, message: Message) -> None:
         self._send(client, encode(message))
 
-    def _answer(self, client: bytes, parts: Sequence[Buffer]) -> None:
+    def _answer(self, client: bytes, parts: Sequence[Buffer], *, in_stream: bool = False) -> None:
         """Handle one message. One that cannot be handled ends the piece of work that it is about, and nothing else."""
         ticket, self._has_answered = "", True
         try:
-            message, arrays = decode(parts)
+            message, arrived = decode_header(parts)
             ticket = getattr(message, "ticket", "")
-            self._dispatch(client, message, arrays)
+            if isinstance(message, (OpenSession, Piece, Heard)):
+                if in_stream:
+                    raise WireError("malformed", "A message about the connection does not come in one of its streams.")
+                self._go_on_with_session(client, message, arrived.read())
+            elif isinstance(message, SendPasses):
+                # whoever needs them unpacks them
+                self._pass_on(client, message, arrived)
+            else:
+                self._dispatch(client, message, arrived.read())
         except WireError as error:
             self._refuse(client, error.ticket, ShotError(error.code, str(error)))
         except Exception:
             logger.exception("a message could not be handled")
             sentence = f"The backend could not handle a message; why is in its log {logs.find_own()}"
             self._refuse(client, ticket, ShotError("internal", sentence))
+
+    def _go_on_with_session(self, client: bytes, message: OpenSession | Piece | Heard, arrays: dict[str, np.ndarray]) -> None:
+        session = self._sessions.get(client)
+        if isinstance(message, OpenSession):
+            if session is None:
+                self._open_session(client, message)
+            return
+        if session is None:
+            self._reply(client, Failed(code="session", message=_NO_SESSION))
+        elif isinstance(message, Heard):
+            session.outbox.forget(message.number)
+        else:
+            self._take_piece(session, message, arrays.get("piece"))
+
+    def _open_session(self, route: bytes, message: OpenSession) -> None:
+        left = self._sessions.make_room(self._sender_key) if not message.resumes else None
+        if left is not None:
+            self._forget_client(left.handle)
+        session = self._sessions.open(route, self._sender_key, message)
+        if session is None:
+            self._reply(route, Failed(code="session", message=_NO_SESSION))
+            return
+        self._send_in(session, 0, encode(SessionOpen(taken=session.taken)))
+        for number, parts in session.outbox.list_kept():
+            self._send_in(session, number, parts)
+
+    def _take_piece(self, session: Session, message: Piece, piece: np.ndarray | None) -> None:
+        if piece is None or piece.dtype != np.uint8 or piece.ndim != 1:
+            raise WireError("malformed", "The message lacks the piece that it announces.")
+        stream = session.streams[message.stream]
+        try:
+            found = stream.add(message.start, piece.data)
+        except StreamError as error:
+            # nobody can tell where the next message begins
+            self._send(session.handle, encode(Failed(code="session", message=clean_words(str(error)))), is_passing=True)
+            self._forget_client(session.handle)
+            self._sessions.end(session)
+            return
+        self._send(session.handle, encode(PieceTaken(stream=message.stream, taken=stream.taken)), is_passing=True)
+        for parts in found:
+            self._answer(session.handle, parts, in_stream=True)
 
     def _refuse(self, client: bytes, ticket: str, error: ShotError) -> None:
         task = self._tasks.get(ticket)
@@ -388,8 +501,8 @@ class Server:
             self._make_motion(client, message, arrays)
         elif isinstance(message, (ListModels, ShowModels, GetModel, ChangeLibrary)):
             self._start(client, self._make_library_task(client, message))
-        elif isinstance(message, (SendPasses, FrameTaken, Cancel)):
-            self._pass_on(client, message, arrays)
+        elif isinstance(message, (PassesDigest, FrameTaken, Cancel)):
+            self._pass_on(client, message)
         else:
             self._reply(client, Failed(code="malformed", message="This message goes from backend to client only."))
 
@@ -402,7 +515,7 @@ class Server:
             return GetTask(message.ticket, client, self._outbox, message)
         return ChangeTask(message.ticket, client, self._outbox, message)
 
-    def _pass_on(self, client: bytes, message: SendPasses | FrameTaken | Cancel, arrays: dict[str, np.ndarray]) -> None:
+    def _pass_on(self, client: bytes, message: _OfTask, arrived: ArrivedArrays | None = None) -> None:
         """To the task that a message names; what comes after its end needs no answer, but for a cancel."""
         task = self._tasks.get(message.ticket)
         if task is None or task.client != client or task.state.ended:
@@ -410,9 +523,12 @@ class Server:
                 self._reply(client, Cancelled(ticket=message.ticket))
         elif isinstance(message, Cancel):
             task.cancel()
-        elif isinstance(message, SendPasses):
+        elif isinstance(message, PassesDigest):
             if isinstance(task, ShotTask):
-                task.receive_passes(message, arrays)
+                task.receive_digest(message)
+        elif isinstance(message, SendPasses):
+            if isinstance(task, ShotTask) and arrived is not None:
+                task.receive_passes(message, arrived)
         elif isinstance(task, (ShotTask, FetchTask)):
             task.receive_taken()
 
@@ -442,6 +558,7 @@ class Server:
             scene=message.scene,
             drafts=message.drafts,
             priority=message.priority,
+            is_far=self._sessions.get(client) is not None,
         )
         self._start(client, task)
 

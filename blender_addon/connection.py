@@ -23,7 +23,7 @@ from ..shared.model_profile import ModelProfile
 from ..shared.shot import ShotError
 from . import model_library, model_profiles, undo_steps
 from .backend_process import BackendProcess
-from .client import BackendClient, ConnectionLost, Event, Unreadable
+from .client import BackendClient, ConnectionInterrupted, ConnectionLost, Event, Unreadable
 from .error_places import Check, ErrorBoard, Place
 from .library_book import LibraryBook
 from .library_book import book as library_book
@@ -92,6 +92,8 @@ class Connection:
         self.library = library or LibraryBook()
         #: the backend's device, once it is known; a backend that has just started is connected before
         self.device = ""
+        #: whether the connection broke and is tried again
+        self.interrupted = False
         #: the errors that the boxes of the panel show
         self.errors = ErrorBoard()
         self._errors_checked = 0.0
@@ -122,7 +124,9 @@ class Connection:
     @property
     def status(self) -> str:
         """The state as the panel shows it."""
-        return f"{self.state.value} · {self.device or 'loading'}" if self.connected else self.state.value
+        if not self.connected:
+            return self.state.value
+        return "connecting again" if self.interrupted else f"{self.state.value} · {self.device or 'loading'}"
 
     @property
     def busy(self) -> bool:
@@ -195,7 +199,7 @@ class Connection:
             self.client.close()
         self.profiles.forget()
         self.library.forget()
-        self.error, self.client, self.state = "", client, ConnectionState.CONNECTING
+        self.error, self.client, self.state, self.interrupted = "", client, ConnectionState.CONNECTING, False
 
     def stop(self, seconds: float = 0.0) -> None:
         """Disconnect from the backend, and end its process if this session started it. Waits for its end for so many seconds; by
@@ -210,6 +214,7 @@ class Connection:
             self._ending.wait(seconds)
         self._start = None
         self.client, self.process, self.state, self.device = None, None, ConnectionState.OFFLINE, ""
+        self.interrupted = False
         self.profiles.forget()
         self.library.forget()
 
@@ -345,6 +350,10 @@ class Connection:
             event = self.client.events.get()
             if isinstance(event, ConnectionLost):
                 self._on_connection_lost(self._explain_loss(event.reason))
+            elif isinstance(event, ConnectionInterrupted):
+                self.interrupted = not event.is_over
+                logger.info("The connection %s", "goes on" if event.is_over else "is interrupted")
+                self.redraw()
             elif isinstance(event, Unreadable):
                 # it may have been what any of them waits for
                 self.error = event.reason

@@ -1,12 +1,14 @@
 """What goes over the wire: one typed header, then raw array buffers, as ZeroMQ message parts.
 
-Every header carries the protocol version. Nothing is ever unpickled.
+Every header carries the protocol version. Nothing is ever unpickled. Over a connection that other machines see, arrays are packed
+(``shared.packing``), and messages travel as streams that outlive a break (``shared.streams``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -29,6 +31,7 @@ from .manifest import FrameEntry, PassesHeader
 from .model_profile import ModelProfile
 from .motion import MAX_FPS
 from .motion_request import MotionRequest
+from .packing import pack, unpack
 from .picture_size import Crop
 from .png import is_intact_png, read_png_size
 from .shot import MAX_FRAMES, ShotRequest
@@ -64,6 +67,8 @@ Index = Annotated[int, msgspec.Meta(ge=0, le=MAX_FRAMES)]
 Priority = Annotated[int, msgspec.Meta(ge=-100, le=100)]
 #: of steps and the like
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+#: bytes of a stream, messages of a session
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 #: a message part as it lies in memory
 Buffer = bytes | memoryview
 
@@ -96,6 +101,46 @@ class Welcome(Message, frozen=True):
     version: Name
     device: Words
     models: Annotated[tuple[Words, ...], msgspec.Meta(max_length=1000)]
+
+
+class OpenSession(Message, frozen=True):
+    """Client beyond this machine: let us go on where we were if the connection breaks. ``session`` is a name of 128 random bits
+    that nobody else knows. With ``resumes`` it was opened before, and the backend's messages up to the number ``heard`` have come.
+
+    The answer is ``SessionOpen``, or ``Failed`` with the code ``session`` where there is no such session any more.
+    """
+
+    session: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    resumes: bool = False
+    heard: Offset = 0
+
+
+class SessionOpen(Message, frozen=True):
+    """Backend: the session is open, and so many bytes of each of the client's streams (``shared.streams``) have come."""
+
+    taken: tuple[Offset, Offset]
+
+
+class Piece(Message, frozen=True):
+    """Client: the array ``piece`` (bytes,) uint8 of a stream, which begins at ``start``. Stream 1 is for passes, and 0 for all
+    other messages, so that these do not wait for passes."""
+
+    stream: Literal[0, 1]
+    start: Offset
+
+
+class PieceTaken(Message, frozen=True):
+    """Backend: so many bytes of a stream have come."""
+
+    stream: Literal[0, 1]
+    taken: Offset
+
+
+class Heard(Message, frozen=True):
+    """Client: the backend's messages up to this number have come. In a session each has its number in front, as a part of eight
+    bytes; those that need not be told again have 0."""
+
+    number: Offset
 
 
 class Pair(Message, frozen=True):
@@ -168,10 +213,30 @@ class ModelDescribed(Message, frozen=True):
 
 class PassesWanted(Message, frozen=True):
     """Backend: send the passes of the frame at ``index`` of the request, or its small copy (``shared.overview``). Only a few are
-    asked for at a time, so that neither side has to hold many."""
+    asked for at a time, so that neither side has to hold many. With ``is_there`` some came before: a
+    ``PassesDigest`` is enough, if they are the same."""
 
     ticket: Name
     index: Index
+    overview: bool = False
+    is_there: bool = False
+
+
+class PassesDigest(Message, frozen=True):
+    """Client: the passes that were asked for have this digest (``shared.frame_digest``). The answer is ``PassesKnown``."""
+
+    ticket: Name
+    index: Index
+    digest: Name
+    overview: bool = False
+
+
+class PassesKnown(Message, frozen=True):
+    """Backend: whether the passes of a ``PassesDigest`` are there; if not, send them."""
+
+    ticket: Name
+    index: Index
+    known: bool
     overview: bool = False
 
 
@@ -350,6 +415,11 @@ class Failed(Message, frozen=True):
 AnyMessage = (
     Hello
     | Welcome
+    | OpenSession
+    | SessionOpen
+    | Piece
+    | PieceTaken
+    | Heard
     | Pair
     | Paired
     | SubmitShot
@@ -357,6 +427,8 @@ AnyMessage = (
     | DescribeModel
     | ModelDescribed
     | PassesWanted
+    | PassesDigest
+    | PassesKnown
     | SendPasses
     | MakeMotion
     | MotionMade
@@ -384,6 +456,8 @@ class _ArraySpec(msgspec.Struct, frozen=True):
     name: FileName
     dtype: Name
     shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)], ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+    #: bytes that it is packed into, 0 where it is not
+    packed: Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)] = 0
 
     @property
     def size(self) -> int:
@@ -393,7 +467,7 @@ class _ArraySpec(msgspec.Struct, frozen=True):
     @property
     def parts(self) -> int:
         """How many message parts carry it; an empty array has one, too."""
-        return max(1, -(-self.size // PART_BYTES))
+        return max(1, -(-(self.packed or self.size) // PART_BYTES))
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -445,18 +519,31 @@ def read_previews(message: ModelPreviews, arrays: Mapping[str, np.ndarray]) -> d
     return found
 
 
-def encode(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> list[Any]:
-    """The message parts for ``send_multipart``: header, then every array's bytes in parts of at most ``PART_BYTES``."""
+def encode(
+    message: Message, arrays: Mapping[str, np.ndarray] | None = None, packed: Mapping[str, bytes | None] | None = None
+) -> list[Any]:
+    """The message parts for ``send_multipart``: header, then every array's bytes in parts of at most ``PART_BYTES``. ``packed`` are
+    what ``pack`` made of arrays."""
     found = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
-    specs = tuple(_ArraySpec(name, str(array.dtype), array.shape) for name, array in found.items())
+    small = {name: data for name, data in (packed or {}).items() if data is not None}
+    specs = tuple(_ArraySpec(name, str(array.dtype), array.shape, len(small.get(name, b""))) for name, array in found.items())
     parts: list[Any] = [_encoder.encode(_Envelope(PROTOCOL, message, specs))]  # type: ignore[arg-type]
-    for array in found.values():
-        if array.nbytes <= PART_BYTES:
+    for name, array in found.items():
+        if name in small:
+            whole = memoryview(small[name])
+            parts += [whole[start : start + PART_BYTES] for start in range(0, len(whole), PART_BYTES)]
+        elif array.nbytes <= PART_BYTES:
             parts.append(array)
         else:
             data = array.reshape(-1).view(np.uint8)
             parts += [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
     return parts
+
+
+def encode_packed(message: Message, arrays: Mapping[str, np.ndarray] | None = None) -> list[Any]:
+    """As ``encode``, with arrays packed where that makes them smaller."""
+    found = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+    return encode(message, found, {name: pack(array) for name, array in found.items()})
 
 
 def receive_parts(socket: Any) -> list[Any]:
@@ -477,8 +564,23 @@ def receive_parts(socket: Any) -> list[Any]:
     return parts
 
 
+@dataclass(frozen=True)
+class ArrivedArrays:
+    """The arrays of a message, not unpacked yet. ``size`` is their bytes as they will be."""
+
+    size: int
+    #: the arrays, read-only; those of one part are views of it. Raises ``WireError``
+    read: Callable[[], dict[str, np.ndarray]]
+
+
 def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
-    """A message and its arrays, read-only; those of one part are views of it.
+    """A message and its arrays, read-only; those of one part are views of it. Raises ``WireError`` as ``decode_header``."""
+    message, arrived = decode_header(parts)
+    return message, arrived.read()
+
+
+def decode_header(parts: Sequence[Buffer]) -> tuple[AnyMessage, ArrivedArrays]:
+    """A message, and its arrays for whoever has the time to unpack them.
 
     Nothing that a message claims is used before it has been compared with the bytes that came. Raises ``WireError`` with the
     code ``protocol`` for another version and ``malformed`` for anything unreadable.
@@ -502,11 +604,26 @@ def decode(parts: Sequence[Buffer]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
     except _UNREADABLE as error:
         reason = f"The message does not fit the protocol: {clean_words(str(error))[:200].rstrip('.')}."
         raise WireError("malformed", reason, _read_ticket(parts[0])) from error
+    ticket = getattr(envelope.body, "ticket", "")
     try:
-        return envelope.body, _read_arrays(envelope.arrays, parts[1:])
+        sliced = _slice_parts(envelope.arrays, parts[1:])
     except WireError as error:
-        error.ticket = getattr(envelope.body, "ticket", "")
+        error.ticket = ticket
         raise
+
+    def read() -> dict[str, np.ndarray]:
+        try:
+            return {spec.name: _read_array(spec, own) for spec, own in sliced}
+        except WireError as error:
+            error.ticket = ticket
+            raise
+
+    arrived = ArrivedArrays(sum(spec.size for spec in envelope.arrays), read)
+    if not any(spec.packed for spec in envelope.arrays):
+        # what there is to find is found at once
+        arrays = read()
+        arrived = ArrivedArrays(arrived.size, lambda: arrays)
+    return envelope.body, arrived
 
 
 def _read_ticket(header: Buffer) -> str:
@@ -517,24 +634,36 @@ def _read_ticket(header: Buffer) -> str:
         return ""
 
 
-def _read_arrays(specs: Sequence[_ArraySpec], parts: Sequence[Buffer]) -> dict[str, np.ndarray]:
-    if any(spec.dtype not in ALLOWED_DTYPES for spec in specs) or sum(spec.size for spec in specs) > MAX_BYTES:
+def _slice_parts(specs: Sequence[_ArraySpec], parts: Sequence[Buffer]) -> list[tuple[_ArraySpec, Sequence[Buffer]]]:
+    """Each array with its own parts, whose bytes are as many as it claims."""
+    if any(spec.dtype not in ALLOWED_DTYPES for spec in specs) or sum(max(spec.size, spec.packed) for spec in specs) > MAX_BYTES:
         raise WireError("malformed", "The message has arrays of a kind or size that is not allowed.")
     if len({spec.name for spec in specs}) != len(specs):
         raise WireError("malformed", "The message has two arrays of one name.")
     wanted = sum(spec.parts for spec in specs)
     if len(parts) != wanted:
         raise WireError("malformed", f"The message announces {wanted} parts of arrays but carries {len(parts)}.")
-    arrays: dict[str, np.ndarray] = {}
+    found = []
     start = 0
     for spec in specs:
         own, start = parts[start : start + spec.parts], start + spec.parts
         size = sum(len(part) for part in own)
-        if size != spec.size:
+        if spec.packed and size != spec.packed:
+            raise WireError("malformed", f"The array '{spec.name}' has {size} bytes, not the {spec.packed} that it is packed into.")
+        if not spec.packed and size != spec.size:
             raise WireError("malformed", f"The array '{spec.name}' has {size} bytes, its shape needs {spec.size}.")
-        data = own[0] if len(own) == 1 else b"".join(own)
+        found.append((spec, own))
+    return found
+
+
+def _read_array(spec: _ArraySpec, own: Sequence[Buffer]) -> np.ndarray:
+    data = own[0] if len(own) == 1 else b"".join(own)
+    if spec.packed:
         try:
-            arrays[spec.name] = np.frombuffer(data, spec.dtype).reshape(spec.shape)
-        except ValueError as error:  # an empty array with sides whose product overflows
-            raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.") from error
-    return arrays
+            return unpack(data, spec.dtype, spec.shape)
+        except ValueError as error:
+            raise WireError("malformed", f"The array '{spec.name}' cannot be unpacked: {error}.") from error
+    try:
+        return np.frombuffer(data, spec.dtype).reshape(spec.shape)
+    except ValueError as error:  # an empty array with sides whose product overflows
+        raise WireError("malformed", f"The array '{spec.name}' has a layout that is not allowed.") from error

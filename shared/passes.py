@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,12 @@ def join_frames(clips: Sequence[FramePasses]) -> FramePasses:
     found = [clip.arrays() for clip in clips]
     names = [name for name in found[0] if all(name in arrays for arrays in found)]
     return FramePasses(**{name: np.concatenate([arrays[name] for arrays in found]) for name in names})
+
+
+def compute_most_bytes(width: int, height: int) -> int:
+    """The bytes of a frame with all passes that there are."""
+    layouts = (PASS_LAYOUT | EXTRA_LAYOUT).values()
+    return width * height * sum(np.dtype(dtype).itemsize * math.prod(trailing) for dtype, trailing in layouts)
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], frames: int, width: int, height: int) -> FramePasses:

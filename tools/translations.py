@@ -58,7 +58,6 @@ LEFT_OUT = (
     "backend/metrics/*/*",
     "backend/models/caller_options.py",
     "backend/pipeline_calls/*",
-    "backend/server.py",
     "shared/arguments.py",
     "shared/console.py",
     "shared/environment_variables.py",

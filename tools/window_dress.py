@@ -46,6 +46,9 @@ def find_image() -> bpy.types.Image:
 def complete_prompt() -> Steps:
     """*Complete Prompt* adds words, and Ctrl+Z takes them back."""
     get_settings().prompt = OPEN_PROMPT
+    with bpy.context.temp_override(window=get_window_and_view()[0]):
+        # as when it is typed
+        bpy.ops.ed.undo_push(message="Prompt")
     yield from wait_seconds(1)
     yield from press("latentman.complete_prompt", picture="31-open-prompt")
     completed = get_settings().prompt

@@ -13,9 +13,10 @@ from typing import Protocol
 import msgspec
 
 from ...shared.files import make_private_folder, write_atomically
+from ...shared.frame_digest import digest_frame
 from ...shared.manifest import FrameEntry, PassesHeader
-from ...shared.overview import needs_overview
-from ...shared.passes import FramePasses
+from ...shared.overview import compute_overview_size, needs_overview
+from ...shared.passes import FramePasses, check_arrays
 from ...shared.passes_folder import OVERVIEW
 from ...shared.shot import ShotError, ShotRequest, describe_method, describe_request
 from ...shared.task import new_ticket
@@ -24,9 +25,10 @@ from ..models.prompts.named_loras import name_model
 from ..models.registry import fingerprint
 from ..plugins import origin_of
 from ..video.techniques.registry import find_plugins
+from .earlier import EarlierPasses, mark_try, name_try
 from .in_use import Claim
 from .job import LOOK_FILE, REFERENCE, WORN, Job
-from .passes import StoredPasses, digest_frame
+from .passes import StoredPasses
 from .requests import INCOMING
 
 
@@ -75,10 +77,12 @@ class PassesIntake:
         look: bytes = b"",
         costume: Mapping[str, bytes] | None = None,
         on_demand: bool = False,
+        owner: bytes = b"",
     ) -> None:
         """``reference`` is the file of the picture that the request names, ``look`` that of the look that it is a part of,
         ``costume`` those of the costume that it makes or wears.
-        ``on_demand`` asks for all small copies, and of the frames only for those that somebody waits for."""
+        ``on_demand`` asks for all small copies, and of the frames only for those that somebody waits for. ``owner`` is the key of
+        the client, who can go on with an earlier try of its own; b"" for none."""
         self._reference, self._look, self._on_demand = reference, look, on_demand
         self._costume = dict(costume or {})
         self._store, self._request, self._header = store, request, header
@@ -93,10 +97,16 @@ class PassesIntake:
         self._digests: list[str | None] = [None] * count
         self._unasked = {True: list(range(len(self._overviews))), False: list(range(count))}
         self._candidate = ""
+        self._earlier: EarlierPasses | None = None
+        self._keeps = False
         #: the job, as soon as it is known
         self.job: Job | None = None
         try:
             self._passes.begin(header)
+            if owner:
+                name = name_try(owner, request, self._model, header)
+                self._earlier = EarlierPasses(store.root, name, request)
+                mark_try(self._incoming, name)
         except (OSError, ShotError):
             shutil.rmtree(self._incoming, ignore_errors=True)
             self.release()
@@ -123,11 +133,31 @@ class PassesIntake:
         self._unasked[False].remove(urgent)
         return urgent, False
 
-    def add(self, index: int, passes: FramePasses, entry: FrameEntry, *, overview: bool = False) -> None:
-        """Store a frame. Raises ``ShotError`` for one that was not asked for, ``OSError`` when the disk does not take it."""
+    def has_earlier(self, index: int, *, overview: bool) -> bool:
+        """Whether passes of a frame came in an earlier try; they may be others."""
+        return self._earlier is not None and self._earlier.has(index, overview=overview)
+
+    def add_earlier(self, index: int, digest: str, *, overview: bool) -> bool:
+        """Take a frame from an earlier try; False where those passes are not there. Raises as ``add``."""
+        self._check_asked(index, overview=overview)
+        found = self._earlier.find(index, digest, overview=overview) if self._earlier is not None else None
+        if found is None:
+            return False
+        size = self._request.width, self._request.height
+        passes = check_arrays(found[0].arrays(), 1, *(compute_overview_size(*size) if overview else size))
+        self.add(index, passes, found[1], overview=overview)
+        return True
+
+    def _check_asked(self, index: int, *, overview: bool) -> list[str | None]:
+        """The digests that a frame's belongs into. Raises ``ShotError`` for one that was not asked for."""
         digests = self._overviews if overview else self._digests
         if not 0 <= index < len(digests) or digests[index] is not None or index in self._unasked[overview]:
             raise ShotError("passes", f"The passes of frame {index} were sent without being asked for; generate the shot again.")
+        return digests
+
+    def add(self, index: int, passes: FramePasses, entry: FrameEntry, *, overview: bool = False) -> None:
+        """Store a frame. Raises ``ShotError`` for one that was not asked for, ``OSError`` when the disk does not take it."""
+        digests = self._check_asked(index, overview=overview)
         if not overview and self.job is not None and self._passes.has(index):
             stored = self._passes.digest(index)
             if stored != digest_frame(passes, entry):
@@ -140,15 +170,19 @@ class PassesIntake:
 
     def release(self) -> None:
         """Nobody works on the passes or on their job any more: from now on the job may be removed as an unused one."""
+        if self._earlier is not None:
+            self._earlier.release(remove=self.complete or not self._keeps)
         for claim in self._claims:
             claim.release()
 
-    def fail(self, sentence: str) -> None:
-        """No more passes will come."""
+    def fail(self, sentence: str, *, keeps: bool = False) -> None:
+        """No more passes will come; ``keeps`` leaves those that have come to the next try."""
         if self.job is not None:
             self._store.streaming.discard(self.job.name)
         self._passes.fail(sentence)
-        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._keeps = keeps and self._earlier is not None
+        if not self._keeps:
+            shutil.rmtree(self._incoming, ignore_errors=True)
 
     def _name(self, digests: list[str | None], base: str = "") -> str:
         request, method = describe_request(self._request), describe_method(self._request.get_method())

@@ -7,15 +7,14 @@ The manifest ``passes.json`` is written when all frames are there.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from ...shared.files import make_private_folder, read_file, write_atomically
+from ...shared.frame_digest import digest_frame
 from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
 from ...shared.overview import needs_overview, shrink_passes
 from ...shared.passes import FramePasses
@@ -32,15 +31,6 @@ class StoredFrame(msgspec.Struct, frozen=True):
 
     digest: str
     entry: FrameEntry
-
-
-def digest_frame(passes: FramePasses, entry: FrameEntry) -> str:
-    """Another text for other passes (1, H, W, ...) or another entry."""
-    digest = hashlib.blake2b(msgspec.json.encode(entry), digest_size=16)
-    for name, array in passes.arrays().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _encode_readable(value: msgspec.Struct) -> bytes:
@@ -176,6 +166,10 @@ class StoredPasses:
     def digest(self, index: int, *, overview: bool = False) -> str:
         """The digest of a stored frame."""
         return self._read_entry(index, overview=overview).digest
+
+    def read(self, index: int, *, overview: bool = False) -> FramePasses:
+        """The passes (1, H, W, ...) of a frame that is stored, or its small copy. Raises ``ShotError``."""
+        return self._read(self._path(index, overview=overview))
 
     def _read(self, path: Path) -> FramePasses:
         try:

@@ -43,6 +43,7 @@ class JobStore:
         look: bytes = b"",
         costume: Mapping[str, bytes] | None = None,
         on_demand: bool = False,
+        owner: bytes = b"",
     ) -> PassesIntake:
         """Begin to take a shot's passes; what the request leaves to its model is put in. The other arguments are those of
         ``PassesIntake``.
@@ -53,7 +54,7 @@ class JobStore:
         check_reference(request, reference)
         check_files(request, costume or {})
         request = msgspec.structs.replace(complete_request(request), manifest=None)
-        return PassesIntake(self, request, header, reference, look=look, costume=costume, on_demand=on_demand)
+        return PassesIntake(self, request, header, reference, look=look, costume=costume, on_demand=on_demand, owner=owner)
 
     def open(
         self,

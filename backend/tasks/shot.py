@@ -17,9 +17,20 @@ import numpy as np
 from ...shared import logs
 from ...shared.look_file import LookFile, LookScene, decode_look_file
 from ...shared.manifest import PassesHeader
-from ...shared.messages import Accepted, Cancelled, Draft, Finished, PassesWanted, SendPasses
+from ...shared.messages import (
+    Accepted,
+    ArrivedArrays,
+    Cancelled,
+    Draft,
+    Finished,
+    PassesDigest,
+    PassesKnown,
+    PassesWanted,
+    SendPasses,
+    WireError,
+)
 from ...shared.overview import compute_overview_size
-from ...shared.passes import check_arrays
+from ...shared.passes import check_arrays, compute_most_bytes
 from ...shared.picture_size import Crop
 from ...shared.reference import check_reference
 from ...shared.shot import ShotError, ShotRequest
@@ -97,17 +108,20 @@ class ShotTask(Task):
         scene: LookScene | None = None,
         drafts: bool = False,
         priority: int = 0,
+        is_far: bool = False,
     ) -> None:
         """``transparent`` cuts the characters out of the frames that are sent, ``crop`` sends a part of each; ``reference`` is the
         file of the picture that the request names, ``look`` the look's file that the shot is a part of,
         ``costume`` the files of the costume that it makes or wears. ``only_look`` makes a look's file, with ``scene`` in it, and no
         frames; ``drafts`` sends small pictures while frames are made.
-        ``priority`` puts it before others where several wait."""
+        ``priority`` puts it before others where several wait. ``is_far`` says that what need not be sent is worth a question: the
+        client is on another machine."""
         super().__init__(ticket, client, outbox)
         self._request, self._header, self._transparent = request, header, transparent
         self._crop, self._reference, self._look, self._costume = crop, reference, look, dict(costume or {})
         self._only_look, self._scene, self._drafts = only_look, scene, drafts
         self.priority = priority
+        self._is_far, self._keeps_passes = is_far, False
         self._made_look = b""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._intake: PassesIntake | None = None
@@ -143,7 +157,7 @@ class ShotTask(Task):
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def receive_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
+    def receive_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         """Passes have come in."""
         with self._lock:
             self._waiting_passes += 1
@@ -151,7 +165,17 @@ class ShotTask(Task):
         if too_many:
             self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
             return
-        self._inbox.put(lambda: self._add_passes(message, arrays))
+        self._inbox.put(lambda: self._add_passes(message, arrived))
+
+    def receive_digest(self, message: PassesDigest) -> None:
+        """The client says which passes it has."""
+        with self._lock:
+            self._waiting_passes += 1
+            too_many = self._waiting_passes > MOST_WAITING
+        if too_many:
+            self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
+            return
+        self._inbox.put(lambda: self._add_earlier(message))
 
     def receive_taken(self) -> None:
         """The client has stored a frame."""
@@ -164,8 +188,18 @@ class ShotTask(Task):
     def forget_client(self) -> None:
         """Without its client a shot whose passes are not complete cannot go on; another is made to its end."""
         if self.awaits_passes:
-            self.cancel()
+            self.leave()
         super().forget_client()
+
+    def leave(self) -> None:
+        """Cancel it for other reasons than its client's wish: what has come of its passes stays for the next try."""
+        self._keeps_passes = self._is_far
+        self.cancel()
+
+    def give_way(self) -> None:
+        """End it as its client is away, and others wait."""
+        self._keeps_passes = self._is_far
+        self.fail(ShotError("connection", "The connection was interrupted while others waited; generate the shot again."))
 
     # -- the task's own thread ----------------------------------------------------------------------------------------
 
@@ -188,7 +222,13 @@ class ShotTask(Task):
             if self._look:
                 check_part(self._request, decode_look_file(self._look))
             self._intake = store.receive(
-                self._request, self._header, self._reference, look=self._look, costume=self._costume, on_demand=self._only_look
+                self._request,
+                self._header,
+                self._reference,
+                look=self._look,
+                costume=self._costume,
+                on_demand=self._only_look,
+                owner=self.owner if self._is_far else b"",
             )
             self._costume = {}
             while not self.state.ended:
@@ -208,8 +248,12 @@ class ShotTask(Task):
         finally:
             if self._intake is not None:
                 if not self._intake.complete:
-                    self._intake.fail(GONE)
+                    self._intake.fail(GONE, keeps=self._keeps_passes)
                 self._intake.release()
+                if self._keeps_passes:
+                    from ..jobs.earlier import remove_old_tries
+
+                    remove_old_tries(store.root)
 
     def _request_passes(self) -> None:
         """Ask for passes, as long as not too many are on their way."""
@@ -217,16 +261,33 @@ class ShotTask(Task):
         while self._asked < PASSES_AHEAD and (wanted := self._intake.choose_next()) is not None:
             index, overview = wanted
             self._asked += 1
-            self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview))
+            is_there = self._intake.has_earlier(index, overview=overview)
+            self.send(PassesWanted(ticket=self.ticket, index=index, overview=overview, is_there=is_there))
 
-    def _add_passes(self, message: SendPasses, arrays: dict[str, np.ndarray]) -> None:
+    def _add_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         assert self._intake is not None
         with self._lock:
             self._waiting_passes -= 1
         request = self._request
         size = compute_overview_size(request.width, request.height) if message.overview else (request.width, request.height)
+        if arrived.size > compute_most_bytes(*size):
+            # before they are unpacked
+            raise ShotError("passes", f"Passes of {arrived.size} bytes came, more than a frame has; render the passes again.")
+        try:
+            arrays = arrived.read()
+        except WireError as error:
+            raise ShotError(error.code, str(error)) from error
         self._intake.add(message.index, check_arrays(arrays, 1, *size), message.entry, overview=message.overview)
         self._asked -= 1
+
+    def _add_earlier(self, message: PassesDigest) -> None:
+        assert self._intake is not None
+        with self._lock:
+            self._waiting_passes -= 1
+        known = self._intake.add_earlier(message.index, message.digest, overview=message.overview)
+        if known:
+            self._asked -= 1
+        self.send(PassesKnown(ticket=self.ticket, index=message.index, overview=message.overview, known=known))
 
     def _start_job(self, job: Job, worker: Worker) -> None:
         """The job is known: go on with it, or answer from the disk where it is finished already."""

@@ -94,6 +94,10 @@ class Task:
         elif self.state is not TaskState.CANCELLING:
             self.end(TaskState.CANCELLED, Cancelled(ticket=self.ticket))
 
+    def leave(self) -> None:
+        """Cancel it for other reasons than its client's wish."""
+        self.cancel()
+
     def wait(self, seconds: float) -> None:
         """Wait until its own thread, where it has one, has ended."""
 

@@ -51,6 +51,12 @@ class Worker:
         elif ahead:
             task.report_progress(f"waiting for {ahead} before it", 0, 1)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a task waits for the one that runs."""
+        with self._changed:
+            return any(not task.state.ended for task in self._waiting.values())
+
     def run_beside(self, task: Task) -> None:
         """Run a task at once, in a thread of its own: what uses the device is elsewhere."""
         thread = threading.Thread(target=task.run_safely, args=(self,), name=f"work {task.ticket[:8]}", daemon=True)

@@ -26,6 +26,7 @@ from ...shared.depth import compute_metric_depth
 from ...shared.overview import shrink
 from ...shared.passes import FramePasses
 from .cameras import Camera
+from .horizon import find_ground_hits
 from .plate_filling import fill_along_horizon
 
 #: by how much a shadow darkens red, green and blue where the pictures have none to learn from: the sky brightens it
@@ -212,14 +213,6 @@ class _GroundGrid:
             spread = gaussian_filter(thick, blur / self.side) * 1.4
             left *= 1 - share * np.clip(spread, 0, 1)
         return np.asarray(1 - left, np.float32)
-
-
-def find_ground_hits(camera: Camera, ground: float, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) where the pixels' rays meet the ground at a height in metres, and (H, W) bool where they do."""
-    origin, way = camera.find_rays(height, width)
-    down = way[..., 2] < -1e-6
-    along = (ground - origin[..., 2]) / np.where(down, way[..., 2], -1.0)
-    return origin + way * along[..., None], down & (along > 0)
 
 
 def guess_contact_shadow(mask: np.ndarray) -> np.ndarray:

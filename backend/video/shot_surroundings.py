@@ -13,11 +13,12 @@ from ...shared.passes import FramePasses
 from ...shared.shot import Method
 from .cameras import Camera, list_cameras, moves
 from .edges import composite_surfaces
+from .horizon import Horizon
 from .images import convert_to_image
 from .look import Anchor, Look, Plate
 from .shadows import find_ground_height
 from .source import PassesSource
-from .surroundings import FrameBackground, Horizon, Surroundings, make_background, make_moving, make_still
+from .surroundings import FrameBackground, Surroundings, make_background, make_moving, make_still
 from .view_selection import bridge_views
 
 #: frames, about, in which the ground is sought

@@ -18,6 +18,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 from ...shared.passes import FramePasses
 from .cameras import Camera
 from .distances import measure_distance
+from .horizon import Horizon
 from .plate_filling import fill_along_horizon
 from .shadows import (
     EDGE,
@@ -26,37 +27,16 @@ from .shadows import (
     cast_contact_shadow,
     clean_plate,
     darken,
-    find_ground_hits,
     guess_contact_shadow,
     measure_level,
 )
 
-#: metres to what is at infinity
-FAR = 1e5
 #: pixels over which a picture gives way to another at its edge and around what hides in it
 FEATHER = 12.0
 #: pictures that are taken of the key frames and kept at most, and the share of unseen pixels that makes another one worth it
 MOST_PICTURES, MOST_VIEWS, LEAST_UNSEEN = 8, 16, 0.004
 #: the side in pixels of the pictures in which what is unseen is counted
 COUNTED = 48
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """How far away what is around the characters is: ``ground`` is the height in metres of the plane under the feet, None where it
-    is not known; all else is at infinity."""
-
-    ground: float | None
-
-    def locate(self, camera: Camera, height: int, width: int) -> np.ndarray:
-        """(H, W, 3) the places that the pixels of a picture (height, width) show."""
-        origin, way = camera.find_rays(height, width)
-        points = origin + way * FAR
-        if self.ground is not None:
-            hits, there = find_ground_hits(camera, self.ground, height, width)
-            there &= np.linalg.norm(hits - origin, axis=-1) < FAR
-            points[there] = hits[there]
-        return points
 
 
 @dataclass(frozen=True)

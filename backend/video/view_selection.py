@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .cameras import Camera
-from .surroundings import Horizon
+from .horizon import Horizon
 
 #: the side in pixels of the pictures in which is counted what others show
 COUNTED = 24

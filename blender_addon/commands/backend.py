@@ -9,7 +9,7 @@ from collections.abc import Callable
 import bpy
 import msgspec
 
-from ...shared import shot
+from ...shared import console, shot
 from ...shared.arguments import add_settings, read_given_settings
 from ...shared.endpoint import EndpointError, free_port
 from ...shared.interrupts import SignalWatch
@@ -72,12 +72,15 @@ def connect(connection: Connection, args: argparse.Namespace, watch: SignalWatch
         raise shot.ShotError("backend", connection.error or "The backend did not answer in time.")
 
 
-def wait_for_task(connection: Connection, task: Task, watch: SignalWatch) -> None:
-    """Process events until the task has ended. Raises ``Interrupted`` when it was asked to stop, and had been cancelled or had
-    time for that."""
-    end = float("inf")
+def wait_for_task(connection: Connection, task: Task, watch: SignalWatch, out: console.Console) -> None:
+    """Process events until the task has ended; an interrupted connection is told of. Raises ``Interrupted`` when it was asked to
+    stop, and had been cancelled or had time for that."""
+    end, was_interrupted = float("inf"), False
     while not task.done and time.monotonic() < end:
         connection.process_events()
+        if connection.interrupted and not was_interrupted:
+            out.warn("The connection to the backend is interrupted; it is tried again, and nothing is lost.", code="connection")
+        was_interrupted = connection.interrupted
         if watch.requested and task.state is not TaskState.CANCELLING:
             task.cancel()
             end = time.monotonic() + CANCEL_SECONDS

@@ -75,7 +75,7 @@ def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch
                 staging=staged.staging,
                 on_message=out.show,
             )
-            wait_for_task(connection, connection.add(task), watch)
+            wait_for_task(connection, connection.add(task), watch, out)
         finally:
             connection.stop(STOP_SECONDS)
         path = args.out / LOOK_FOLDER / COSTUME_FILE

@@ -211,7 +211,7 @@ def _make(
         passes = args.save_passes / marked.folder if args.save_passes else None
         camera = marked.find_camera(scene)
         task = make_shot_task(args, out, connection, asked, completed, costume, folder, keep_passes=passes, camera=camera)
-        wait_for_task(connection, connection.add(task), watch)
+        wait_for_task(connection, connection.add(task), watch, out)
     count = _count(folder, marked)
     frames = (task.report or {}).get("frames") or {}
     values = {"count": count, "made": int(frames.get("made", count)), "kept": int(frames.get("kept", 0)), "folder": str(folder)}

@@ -50,7 +50,7 @@ def run_motion(args: argparse.Namespace, out: console.Console, watch: SignalWatc
                 KeyOptions.from_keying(keying),
                 on_message=lambda message: out.show(message) if isinstance(message, messages.Progress) else None,
             )
-            wait_for_task(connection, connection.add(task), watch)
+            wait_for_task(connection, connection.add(task), watch, out)
             if not task.succeeded or task.made is None:
                 return out.fail(task.error_code or "motion", task.error)
             for warning in task.warnings:

@@ -22,11 +22,13 @@ from ..passes.engine import switch_on_cycles
 from ..passes.pooled_render import PooledOverview, PooledPassRender, make_pooled_render
 from ..passes.render import WAIT_SECONDS, PassRender
 from ..passes.render_worker import RenderOptions
+from ..passes.visibility import casts_plain_shadow
 from ..properties import get_frame_aspect
 from ..scene_choice import use_scene
 from ..tasks.passes_writer import PassesWriter
 from ..tasks.shot import pop_first
 from ..timing import frame_rate
+from ..typed_access import get_view_layer
 from .scene import (
     PROGRAM,
     add_processes_argument,
@@ -56,11 +58,14 @@ def run_passes(args: argparse.Namespace, out: console.Console, watch: SignalWatc
         character = find_character(scene, args.character)
         warn_of_scripts(out)
         own = bpy.context, character, frames, width, height
+        scope = options.subjects.upper()
+        plain = args.plain_shadow and not args.shadow
         shown: RenderOptions = {
-            "scope": options.subjects.upper(),
+            "scope": scope,
             "range_frames": whole,
             "motion_vectors": args.motion,
-            "shadow": args.shadow,
+            "shadow": casts_plain_shadow(get_view_layer(bpy.context), scope) if plain else args.shadow,
+            "plain_ground": plain,
         }
         render: PassRender | PooledPassRender
         if args.processes == 1:
@@ -170,6 +175,12 @@ def add_command(add_parser: Callable[..., CommandParser]) -> None:
     passes.add_argument("--out", type=read_path, required=True, metavar="FOLDER", help="folder for the passes")
     passes.add_argument("--motion", action="store_true", help="also motion vectors and world positions")
     passes.add_argument("--shadow", action="store_true", help="also the characters' shadows")
+    passes.add_argument(
+        "--plain-shadow",
+        action="store_true",
+        help="the characters' shadows as the extension's own shots have them: on a plane under the feet, where the scene has a "
+        "lamp and nothing around the characters is shown",
+    )
     passes.add_argument(
         "--part-of",
         metavar="FRAMES",

@@ -58,7 +58,7 @@ def _run_task(
         # how the model of a part likes to be run was asked when its look was made
         profile = ModelProfile() if asked.look is not None else ask_profile(connection, asked.request.sampling.model, watch)
         task = make_task(*complete(asked, profile, scene), connection)
-        wait_for_task(connection, connection.add(task), watch)
+        wait_for_task(connection, connection.add(task), watch, out)
         return task
     finally:
         connection.stop(STOP_SECONDS)

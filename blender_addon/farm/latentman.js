@@ -134,6 +134,7 @@ function addShot(job, settings, shot) {
             joinArgument("--part-of", shot.frames),
             "--size", settings.size,
             "--subjects", settings.subjects || "character",
+            "--plain-shadow",
             "--out", passes
         ]);
         job.addTask(task);

@@ -94,3 +94,9 @@ def iter_instanced(found: bpy.types.Object, depth: int = 0) -> Iterator[bpy.type
 def has_lights(view_layer: bpy.types.ViewLayer) -> bool:
     """Whether a render of a view layer is lit by a lamp."""
     return any(one.type == "LIGHT" for one in find_visible(view_layer).ordered)
+
+
+def casts_plain_shadow(view_layer: bpy.types.ViewLayer, scope: str) -> bool:
+    """Whether the frames of a shot take shadows from its passes, on a plane under the feet: where a lamp lights them, and where no
+    surroundings are shown, which have a ground of their own."""
+    return scope != "SCENE" and has_lights(view_layer)

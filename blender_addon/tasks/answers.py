@@ -21,7 +21,9 @@ def check_shot_answer(
 ) -> None:
     """Raise ``ShotError`` for an answer about frames that the shot does not have, or without the picture; where only the look was
     asked for, for one without that."""
-    if isinstance(message, (messages.PassesWanted, messages.FrameResult)) and message.index >= len(request.frames):
+    if isinstance(message, (messages.PassesWanted, messages.PassesKnown, messages.FrameResult)) and message.index >= len(
+        request.frames
+    ):
         raise ShotError("answer", _UNFIT.format(f"something about a frame with the number {message.index}"))
     if isinstance(message, messages.FrameResult) and message.frame != request.frames[message.index]:
         raise ShotError("answer", _UNFIT.format(f"a frame {message.frame}"))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...shared import messages, shot
 from ...shared.costume_files import check_files
+from ...shared.frame_digest import digest_frame
 from ...shared.look_file import LookFile, name_part_report
 from ...shared.machine import release_free_memory
 from ...shared.overview import compute_overview_size, needs_overview
@@ -155,6 +156,10 @@ class ShotTask(Task):
         self._requested: dict[bool, deque[int]] = {True: deque(), False: deque()}
         #: how many have been requested by the backend and not been sent yet, likewise
         self._waiting = {True: 0, False: 0}
+        #: (whether it is the small copy, index) of passes that the backend has from an earlier try, if they are the same; and those
+        #: of which it has been asked whether it has them
+        self._earlier: set[tuple[bool, int]] = set()
+        self._offered: dict[tuple[bool, int], tuple[messages.SendPasses, dict[str, np.ndarray]]] = {}
         self._sent_count = 0
         self._send_total = len(request.frames) * (2 if needs_overview(request) else 1)
         self._started = time.perf_counter()
@@ -236,9 +241,13 @@ class ShotTask(Task):
             return False
         if self._writer:
             self._writer.add(frame, overview=overview)
-        self._client.send(
-            messages.SendPasses(ticket=self.ticket, index=frame.index, entry=frame.entry, overview=overview), frame.passes.arrays()
-        )
+        message = messages.SendPasses(ticket=self.ticket, index=frame.index, entry=frame.entry, overview=overview)
+        if (overview, frame.index) in self._earlier:
+            self._offered[overview, frame.index] = message, frame.passes.arrays()
+            digest = digest_frame(frame.passes, frame.entry)
+            self._client.send(messages.PassesDigest(ticket=self.ticket, index=frame.index, digest=digest, overview=overview))
+        else:
+            self._client.send(message, frame.passes.arrays())
         return True
 
     def _get_render(self, overview: bool) -> AnyRender | AnyOverview:
@@ -273,6 +282,12 @@ class ShotTask(Task):
             if self.state is not TaskState.CANCELLING:
                 self._requested[message.overview].append(message.index)
                 self._waiting[message.overview] += 1
+                if message.is_there:
+                    self._earlier.add((message.overview, message.index))
+        elif isinstance(message, messages.PassesKnown):
+            offered = self._offered.pop((message.overview, message.index), None)
+            if offered is not None and not message.known:
+                self._client.send(*offered)
         elif isinstance(message, messages.Accepted):
             self.job = message.job
             if self._folder_per_job:
@@ -314,6 +329,7 @@ class ShotTask(Task):
 
     def _release(self) -> None:
         self._measurement.close()
+        self._offered.clear()
         self._requested[True].clear()
         self._requested[False].clear()
         self._waiting = {True: 0, False: 0}

@@ -14,7 +14,7 @@ from ..passes.remote_render import RemoteOverview, RemotePassRender, make_render
 from ..passes.render import PassRender
 from ..passes.render_worker import RenderOptions
 from ..passes.staging import Staging
-from ..passes.visibility import has_lights
+from ..passes.visibility import casts_plain_shadow
 from ..typed_access import SceneContext, get_scene, get_view_layer
 from ..units import get_metres_per_unit
 
@@ -53,14 +53,14 @@ def make_shot_render(
     """The render of a shot's passes; arguments are those of ``ShotTask``. Raises ``ShotError`` for scenes that cannot be
     rendered."""
     own = context, character, request.frames, request.width, request.height
-    # where surroundings are shown they have a ground of their own, a transparent frame has none, and a costume stands nowhere
-    casts = scope != "SCENE" and not alpha and staging is None and shot.has_shadows(request)
+    # a transparent frame has no ground, and a costume stands nowhere
+    casts = not alpha and staging is None and shot.has_shadows(request)
     options: RenderOptions = {
         "scope": scope,
         "range_frames": range_frames,
         "frame": crop,
         "camera": camera,
-        "shadow": casts and has_lights(get_view_layer(context)),
+        "shadow": casts and casts_plain_shadow(get_view_layer(context), scope),
         "plain_ground": True,
     }
     if look is not None:

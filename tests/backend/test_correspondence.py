@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import permutations
 from types import SimpleNamespace
@@ -232,3 +235,9 @@ def test_the_users_map_turns_coordinates_into_vertices(tmp_path, rng):
     path.write_bytes(b"no such file")
     with pytest.raises(ShotError, match="is not UV_Processed"):
         load_map(path)
+
+
+def test_matching_needs_no_torch():
+    """The add-on's own tests match passes where Blender is a Python package and nothing else is installed."""
+    code = "import sys; sys.modules['torch'] = None; import latentman.backend.video.correspondence"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})

@@ -19,11 +19,12 @@ from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video.cameras import Camera, list_cameras, moves  # noqa: E402
 from latentman.backend.video.correspondence import match_turning_background  # noqa: E402
 from latentman.backend.video.edges import composite_surfaces  # noqa: E402
+from latentman.backend.video.horizon import Horizon  # noqa: E402
 from latentman.backend.video.look import Look  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.plate_filling import fill_along_horizon  # noqa: E402
 from latentman.backend.video.shadows import cast_contact_shadow, clean_plate, guess_contact_shadow  # noqa: E402
-from latentman.backend.video.surroundings import FrameBackground, Horizon, make_moving, make_still  # noqa: E402
+from latentman.backend.video.surroundings import FrameBackground, make_moving, make_still  # noqa: E402
 from latentman.backend.video.view_selection import bridge_views  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import SHOTS  # noqa: E402
 from latentman.blender_addon.reference_shots.views import list_cameras as list_entries  # noqa: E402

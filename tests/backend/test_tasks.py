@@ -239,7 +239,7 @@ def test_the_first_frames_are_made_while_later_passes_are_still_rendered(server,
     again = server.connect()
     repeated, _ = again.run_shot("b", request, passes, Finished)
     assert repeated.report["job"] == finished.report["job"] and not [m for m, _ in again.heard if _running(m)]
-    # one that differs only where the overview does not look is another job
+    # one that differs in a single pixel is another job
     changed = samples.passes(count, size, 2)
     changed.uv[count - 1, 1, 1] += 0.25
     other = server.connect()

@@ -17,9 +17,9 @@ from latentman.shared.overview import shrink_passes
 class RunningServer:
     """Serves until it is closed."""
 
-    def __init__(self, jobs, make=make_resources) -> None:
-        """``make`` makes what pieces of work are done with."""
-        self.server = Server("tcp://127.0.0.1:0", jobs, set(), make)
+    def __init__(self, jobs, make=make_resources, clients=()) -> None:
+        """``make`` makes what pieces of work are done with; ``clients`` are public keys of other users that are let in."""
+        self.server = Server("tcp://127.0.0.1:0", jobs, set(clients), make)
         self._thread = threading.Thread(target=self.server.serve, daemon=True)
         self._thread.start()
         self._clients = []

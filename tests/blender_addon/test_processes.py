@@ -11,15 +11,22 @@ import time
 from pathlib import Path
 
 import bpy
+import numpy as np
 import pytest
 
 from latentman.blender_addon import command_line
+from latentman.blender_addon.client import Event
+from latentman.blender_addon.commands.scene import find_character
 from latentman.blender_addon.passes import pooled_render
 from latentman.blender_addon.passes.frame_queue import MOST_WAITING, FrameQueue
 from latentman.blender_addon.passes.pooled_render import PooledPassRender
 from latentman.blender_addon.passes.process_count import choose_process_count
 from latentman.blender_addon.passes.second_blender import find_said_of_scripts
+from latentman.blender_addon.tasks.shot import ShotTask
 from latentman.shared import passes_folder
+from latentman.shared.manifest import split_manifest
+from latentman.shared.messages import PassesWanted
+from latentman.shared.shot import make_request
 from tests.blender_addon.any_scene import add_box, add_camera, add_character
 from tests.checkout import ROOT
 
@@ -194,6 +201,59 @@ def test_parts_are_the_whole_shot(scene, expected, tmp_path, capsys):
         found_code, events = call(capsys, *arguments)
         assert found_code == 2 and events[-1]["code"] == code and words in events[-1]["message"], events[-1]
     assert read_all(out) == found
+
+
+class _Sink:
+    """Takes what a shot sends."""
+
+    waiting_bytes = 0
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, message, arrays=None):
+        self.sent.append((message, arrays))
+
+
+@pytest.mark.parametrize(
+    ("lamp", "subjects"),
+    [
+        (True, "character"),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((True, "characters"), (True, "scene"), (False, "character"))),
+    ],
+)
+def test_a_farm_renders_what_the_panel_does(scene, tmp_path, capsys, lamp, subjects):
+    """Shadows among it: parts with the farm's arguments hold the passes that a shot of the panel sends."""
+    if lamp:
+        bpy.ops.object.light_add(type="SUN", location=(2, -2, 5), rotation=(0.5, 0.4, 0))
+    for part in ("3", "1-2"):
+        common = ("--subjects", subjects, "--plain-shadow", "--part-of", "1-3", "--frames", part, "--out", tmp_path / "farm")
+        code, events = call(capsys, *common)
+        assert code == 0, events[-1]
+    width, height = map(int, SIZE.split("x"))
+    request = make_request("a man", tuple(range(1, 4)), 24.0, width=width, height=height, preset="surface")
+    sink = _Sink()
+    character = find_character(scene, None)
+    task = ShotTask(bpy.context, character, request, sink, tmp_path / "out", folder_per_job=False, scope=subjects.upper())
+    for overview in (True, False):
+        for index in range(3):
+            task.receive(Event(PassesWanted(ticket=task.ticket, index=index, overview=overview), {}))
+    while not task.done and len(sink.sent) < 7:
+        task.step()
+    assert not task.error
+    farm = passes_folder.PassesFolder(tmp_path / "farm")
+    (submitted, _), *sent = sink.sent
+    header, entries = split_manifest(farm.manifest, 3)
+    assert header == submitted.header
+    for message, arrays in sent:
+        found = (farm.overview if message.overview else farm.frame)(message.index).arrays()
+        assert found.keys() == arrays.keys()
+        assert ("shadow" in arrays) == (lamp and subjects != "scene" and not message.overview)
+        for name, array in arrays.items():
+            assert np.array_equal(found[name], array), name
+        assert message.overview or entries[message.index].camera == message.entry.camera
+        if "shadow" in arrays:
+            assert arrays["shadow"].max() > 0.1, "it is seen"
 
 
 @pytest.mark.parametrize("value", ["0", "x", "-1", "65", ""])

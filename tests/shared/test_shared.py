@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import tracemalloc
+import zlib
 
 import msgspec
 import numpy as np
 import pytest
 
-from latentman.shared import console, curve_keys, exr, messages, passes_folder
+from latentman.shared import console, curve_keys, exr, messages, passes_folder, version
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import Motion, MotionError
@@ -179,3 +181,73 @@ def test_unwritable_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ShotError, match="cannot be written"):
         console.check_writable(tmp_path / "file")
+
+
+def _make_passes(rng, dtype, shape):
+    smooth = np.cumsum(rng.normal(0, 0.01, shape), axis=2)
+    return (smooth * 100 if np.dtype(dtype).kind == "u" else smooth).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("float32", (1, 64, 96)),
+        ("float32", (1, 64, 96, 3)),
+        ("float16", (1, 64, 96, 3)),
+        ("uint8", (9000,)),
+        ("uint16", (1, 64, 96)),
+    ],
+)
+def test_packed_arrays_are_the_same_to_the_last_bit(dtype, shape):
+    rng = np.random.default_rng(3)
+    array = _make_passes(rng, dtype, shape) if len(shape) > 1 else np.zeros(shape, dtype)
+    array.reshape(-1)[:2] = (0, 1) if np.dtype(dtype).kind == "u" else (-0.0, np.float16(6e-8))
+    noise = rng.integers(0, 256, 9000, np.uint8)
+    parts = messages.encode_packed(messages.Hello(), {"a": array, "noise": noise, "tiny": array.reshape(-1)[:3]})
+    found = messages.decode([bytes(part) for part in parts])[1]
+    assert found["a"].tobytes() == array.tobytes() and found["a"].dtype == array.dtype and found["a"].shape == shape
+    assert not found["a"].flags.writeable
+    assert np.array_equal(found["noise"], noise) and len(found["tiny"]) == 3
+    assert len(bytes(parts[1])) < 0.9 * array.nbytes and len(bytes(parts[2])) == 9000, "noise stays as it is"
+
+
+def _claim(data, shape, dtype="uint8"):
+    """A message that claims that ``data`` unpacks to an array of a shape."""
+    whole = np.zeros(shape, dtype)
+    return [bytes(part) for part in messages.encode(messages.Hello(), {"a": whole}, {"a": data})]
+
+
+@pytest.mark.parametrize(
+    ("data", "shape"),
+    [
+        (zlib.compress(bytes(50 << 20)), (5000,)),
+        (zlib.compress(bytes(4999)), (5000,)),
+        (zlib.compress(bytes(5001)), (5000,)),
+        (zlib.compress(bytes(5000)) + b"x", (5000,)),
+        (zlib.compress(bytes(5000))[:-1], (5000,)),
+        (b"no archive", (5000,)),
+    ],
+)
+def test_what_unpacks_to_something_else_is_refused(data, shape):
+    message, arrived = messages.decode_header(_claim(data, shape))
+    assert isinstance(message, messages.Hello), "only whoever unpacks it meets it"
+    tracemalloc.start()
+    try:
+        with pytest.raises(messages.WireError, match="'a'") as raised:
+            arrived.read()
+        assert raised.value.code == "malformed" and tracemalloc.get_traced_memory()[1] < 1 << 20, "no more is made than was claimed"
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_that_claim_to_unpack_to_more_than_a_message_has_are_refused():
+    """Fifty megabytes of zeros would unpack to fifty gigabytes."""
+    header = {"protocol": version.PROTOCOL, "body": {"type": "Hello"}}
+    for one in ({"shape": [64 << 30], "packed": 20}, {"shape": [20], "packed": 2 << 30}, {"shape": [20], "packed": 7}):
+        packed = msgspec.msgpack.encode({**header, "arrays": [{"name": "a", "dtype": "uint8", **one}]})
+        with pytest.raises(messages.WireError):
+            messages.decode_header([packed, bytes(20)])
+    half = {"dtype": "float32", "shape": [messages.MAX_BYTES // 8 + 1], "packed": 20}
+    packed = msgspec.msgpack.encode({**header, "arrays": [{"name": name, **half} for name in "ab"]})
+    with pytest.raises(messages.WireError, match="size that is not allowed"):
+        messages.decode_header([packed, bytes(20), bytes(20)])

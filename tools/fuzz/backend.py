@@ -12,6 +12,7 @@ from typing import Any
 import zmq
 
 from latentman.shared import curve_keys, messages
+from latentman.shared.streams import split_number
 
 from .messages import make_client_message, spoil
 
@@ -43,7 +44,9 @@ def measure_answer(socket: zmq.Socket[bytes], seconds: float = ANSWER_SECONDS) -
     began = time.monotonic()
     socket.send_multipart(messages.encode(messages.Hello()))
     while (left := began + seconds - time.monotonic()) > 0:
-        if socket.poll(int(left * 1000)) and isinstance(messages.decode(socket.recv_multipart())[0], messages.Welcome):
+        if not socket.poll(int(left * 1000)):
+            break
+        if isinstance(messages.decode(split_number(socket.recv_multipart())[1])[0], messages.Welcome):
             return time.monotonic() - began
     raise TimeoutError(f"the backend did not greet within {seconds} s")
 
@@ -66,7 +69,7 @@ class _Fuzzer:
     def hear(self, socket: zmq.Socket[bytes]) -> None:
         """Take what has been answered."""
         while socket.poll(0):
-            message, _ = messages.decode(socket.recv_multipart())
+            message, _ = messages.decode(split_number(socket.recv_multipart())[1])
             name = type(message).__name__
             self.counts[f"heard {name} {message.code}" if isinstance(message, messages.Failed) else f"heard {name}"] += 1
             if isinstance(message, messages.PassesWanted) and message.ticket not in self._tickets:

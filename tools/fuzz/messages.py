@@ -42,7 +42,7 @@ def make_passes(rng: random.Random) -> dict[str, np.ndarray]:
 def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) -> Parts:
     """What a client may send: one that makes sense, about one of ``tickets`` or a new piece of work."""
     ticket = rng.choice([*tickets, f"new {rng.randrange(10**6)}"])
-    kind = rng.randrange(12)
+    kind = rng.randrange(15)
     if kind == 0:
         return _encode(messages.Hello())
     if kind == 1:
@@ -81,9 +81,30 @@ def make_client_message(rng: random.Random, tickets: Sequence[str], model: str) 
         if rng.random() < 0.5:
             return _encode(messages.GetModel(ticket=ticket, name=name))
         return _encode(messages.ChangeLibrary(ticket=ticket, action=rng.choice(["remove", "verify"]), name=name))
+    if kind == 10:
+        digest = rng.choice(["0" * 32, "", "../x"])
+        return _encode(messages.PassesDigest(ticket=ticket, index=rng.randrange(5), digest=digest, overview=rng.random() < 0.2))
+    if kind == 11:
+        return rng.choice((_make_opening, _make_heard, _make_piece))(rng)
     entry = FrameEntry(CameraEntry(_IDENTITY, _IDENTITY), (SurfaceEntry(1, "body", 1),), ((1, ((1.0, 2.0, 3.0),) * 18),))
     message = messages.SendPasses(ticket=ticket, index=rng.randrange(3), entry=entry, overview=rng.random() < 0.2)
+    if kind == 12:
+        return [bytes(part) for part in messages.encode_packed(message, make_passes(rng))]
     return _encode(message, make_passes(rng))
+
+
+def _make_opening(rng: random.Random) -> Parts:
+    session = rng.choice("abc") * 32
+    return _encode(messages.OpenSession(session=session, resumes=rng.random() < 0.7, heard=rng.randrange(3)))
+
+
+def _make_heard(rng: random.Random) -> Parts:
+    return _encode(messages.Heard(number=rng.randrange(5)))
+
+
+def _make_piece(rng: random.Random) -> Parts:
+    data = np.frombuffer(rng.randbytes(rng.randrange(40)), np.uint8)
+    return _encode(messages.Piece(stream=rng.choice((0, 1)), start=rng.randrange(3)), {"piece": data})
 
 
 def make_backend_message(rng: random.Random, tickets: Sequence[str]) -> Parts:

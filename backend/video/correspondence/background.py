@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation
 
 from ....shared.passes import FramePasses
 from ..cameras import Camera
-from ..surroundings import Horizon
+from ..horizon import Horizon
 from .matches import Matches, get_pixel_centres, shrink
 from .surface import find_reference_pixels, match, prepare_background_frames
 

@@ -15,11 +15,11 @@ from ....shared.passes import FramePasses
 from ....shared.shot import Method, ShotRequest
 from ..cameras import Camera
 from ..correspondence import Chains, Matches, follow_chains, match_hungarian, match_surfaces, prepare_surface_frames
+from ..horizon import Horizon
 from ..lattice import SurfaceTexture, cell_side
 from ..memory import BatchBudget
 from ..run_context import RunContext
 from ..selection import join_clips
-from ..surroundings import Horizon
 
 if TYPE_CHECKING:
     from ...models.image_model import ImageModel

@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 import zmq
 
-from latentman.blender_addon.client import BackendClient, ConnectionLost, Unreadable
+from latentman.blender_addon.client import BackendClient, ConnectionInterrupted, ConnectionLost, Unreadable
 from latentman.shared import curve_keys, messages
 from latentman.shared.library import LibraryFolder, LibraryItem
 from latentman.shared.manifest import FrameEntry
 from latentman.shared.model_profile import PRESET_PROFILES
 from latentman.shared.motion_request import MotionRequest
+from latentman.shared.streams import split_number
 from latentman.shared.task import TaskState
 
 from ...fuzz.messages import make_backend_message, make_client_message, spoil
@@ -47,11 +48,18 @@ def make_samples(model: str) -> list[Parts]:
         (messages.Welcome(version="1", device="cpu", models=("starter",)), {}),
         (messages.Pair(key="a" * 40, name="x"), {}),
         (messages.Paired(), {}),
+        (messages.OpenSession(session="0" * 32), {}),
+        (messages.SessionOpen(taken=(0, 5)), {}),
+        (messages.Piece(stream=1, start=0), {"piece": pictures["png"]}),
+        (messages.PieceTaken(stream=0, taken=7), {}),
+        (messages.Heard(number=2), {}),
         (messages.SubmitShot(ticket="a", request=shot.request), {}),
         (messages.FetchJob(ticket="c", job="0123"), {}),
         (messages.DescribeModel(ticket="d", model="starter"), {}),
         (messages.ModelDescribed(ticket="d", profile=PRESET_PROFILES["starter"]), {}),
         (messages.PassesWanted(ticket="a", index=0), {}),
+        (messages.PassesDigest(ticket="a", index=0, digest="0" * 32), {}),
+        (messages.PassesKnown(ticket="a", index=0, known=False), {}),
         (messages.SendPasses(ticket="a", index=0, entry=FrameEntry()), passes),
         (messages.MakeMotion(ticket="b", request=MotionRequest("a person walks", seconds=-1.0)), {}),
         (messages.MakeMotion(ticket="b", request=MotionRequest("a person walks", seconds=-1.0)), kept),
@@ -215,7 +223,7 @@ def _wait_for_welcome(socket: zmq.Socket[bytes], backend: Backend) -> bool:
         if not socket.poll(100):
             continue
         end = time.monotonic() + HANG_SECONDS
-        if isinstance(messages.decode(socket.recv_multipart())[0], messages.Welcome):
+        if isinstance(messages.decode(split_number(socket.recv_multipart())[1])[0], messages.Welcome):
             return True
     return False
 
@@ -244,7 +252,7 @@ def _attack_client(figures: Figures, chance: random.Random, samples: list[Parts]
                 event = client.events.get(timeout=0.2)
             except Empty:
                 continue
-            if isinstance(event, Unreadable):
+            if isinstance(event, (ConnectionInterrupted, Unreadable)):
                 continue
             if isinstance(event, ConnectionLost):
                 figures.counts["deaths"] += 1
