@@ -75,6 +75,8 @@ def read_gguf_header(view: memoryview) -> GGUFHeader:
     version, count, values = reader.read(_U32), reader.read(_U64), reader.read(_U64)
     if version not in (2, 3):
         raise ValueError("its version is not known")
+    if not count:
+        raise ValueError("it holds no tensors")
     if values > _MOST_VALUES or count > _MOST_TENSORS:
         raise ValueError("its header is too long")
     architecture = ""

@@ -296,7 +296,7 @@ def test_damaged_and_other_files_of_gguf_are_refused(flux, tmp_path):
     for n, content in enumerate((whole[:4], whole[:30], whole[:500], whole[:4] + b"\xff" * 40, b"GGUF" + bytes(60))):
         broken = tmp_path / f"broken{n}.gguf"
         broken.write_bytes(content)
-        with pytest.raises(ShotError, match="cannot be read as weights"):
+        with pytest.raises(ShotError, match="is a GGUF file that cannot be read"):
             inspect_model_file(broken)
     words = write_gguf(tmp_path / "b.gguf", {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.ones(2, 2)}, "t5")
     assert inspect_model_file(words).problem
