@@ -175,7 +175,7 @@ def _generate(args: argparse.Namespace, console: Console, watch: SignalWatch) ->
 
     check()
     look = b"" if look_file is None else look_file.data
-    job = JobStore(args.jobs or jobs_folder()).open(request, source, check, reference, look)
+    job = JobStore(args.jobs or jobs_folder(), models.numbers).open(request, source, check, reference, look)
     report = run(job, models, RunCallbacks(console.show_progress, copy_frame, lambda: watch.requested))
     missing = [frame for frame in request.frames if not (args.out / f"{frame:04d}.png").exists()]
     if missing:
@@ -220,7 +220,7 @@ def _look(args: argparse.Namespace, console: Console, watch: SignalWatch) -> int
             raise Interrupted
 
     check()
-    job = JobStore(args.jobs or jobs_folder()).open(request, source, check, reference)
+    job = JobStore(args.jobs or jobs_folder(), models.numbers).open(request, source, check, reference)
     data, report = make_look(job, models, RunCallbacks(console.show_progress, should_stop=lambda: watch.requested))
     write_atomically(args.out, data)
     console.report_finished(report)

@@ -41,6 +41,20 @@ class LoadOptions(msgspec.Struct, frozen=True):
             ),
         ),
     ] = "auto"
+    weights: Annotated[
+        str,
+        Setting(
+            "Weights",
+            "How large models of transformers hold their weights",
+            choices=(
+                Choice("auto", "As They Are", "In the numbers that are computed with"),
+                Choice("8bit", "8 Bits", "Half of the memory; needs the package torchao"),
+                Choice(
+                    "4bit", "4 Bits", "A quarter of the memory, with a little less detail; needs CUDA and the package bitsandbytes"
+                ),
+            ),
+        ),
+    ] = "auto"
 
 
 def write_arguments(options: LoadOptions) -> list[str]:

@@ -176,22 +176,25 @@ def _make_t5(words: int, width: int) -> T5EncoderModel:
     return T5EncoderModel(T5Config(vocab_size=words, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
 
 
-def write_flux(root: Path) -> None:
-    """A FLUX.1 that is told the guidance (``base``) and its union ControlNet (``control``); 16-pixel multiples."""
+def write_flux(root: Path, *, schnell: bool = False, sees_depth: bool = False) -> None:
+    """A FLUX.1 that is told the guidance, is distilled to few steps, or sees the picture for depth itself (``base``), and the
+    union ControlNet of the first (``control``); 16-pixel multiples."""
     torch.manual_seed(0)
     clip, t5 = make_clip_tokenizer(END), make_t5_tokenizer()
     words = _make_clip_config(len(clip))
     shape: dict[str, Any] = dict(
-        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=16,
         pooled_projection_dim=16,
         axes_dims_rope=(4, 6, 6),
-        guidance_embeds=True,
     )
-    transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1, **shape)
-    control = FluxControlNetModel(num_layers=1, num_single_layers=1, num_mode=10, **shape)
+    transformer = FluxTransformer2DModel(
+        in_channels=128 if sees_depth else 64, out_channels=64, guidance_embeds=not schnell, **shape
+    )
+    control = FluxControlNetModel(in_channels=64, num_mode=10, guidance_embeds=True, **shape)
     _stir(control, "controlnet_blocks", "controlnet_single_blocks", "controlnet_x_embedder")
     _stir(transformer, *ATTENTION)
     control.save_pretrained(root / "control")
@@ -202,8 +205,13 @@ def write_flux(root: Path) -> None:
         text_encoder_2=_make_t5(len(t5), 16),
         tokenizer_2=t5,
         transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0 if schnell else 3.0, use_dynamic_shifting=not schnell),
     ).save_pretrained(root / "base")
+
+
+def write_flux_depth(root: Path) -> None:
+    """A FLUX.1 that sees the picture for depth itself (``base``); 16-pixel multiples."""
+    write_flux(root, sees_depth=True)
 
 
 def write_sd3(root: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel, ZImageControlNetModel, ZImageTransformer2DModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
 
 from latentman.backend.models.memory_need import MemoryNeed, estimate_need
 
@@ -45,11 +45,14 @@ FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
         {"up_block_types": _UP},
     ),
     "sdxl": (1024, _XL, {"up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "sample_size": 128}),
+    # the transformer's own default is what was published; the ControlNet is the union one of the catalogue
+    "z_image": (1024, {}, {}),
 }
 
 
-def _make_vae() -> AutoencoderKL:
+def _make_vae(channels: int = 4) -> AutoencoderKL:
     return AutoencoderKL(
+        latent_channels=channels,
         block_out_channels=(128, 256, 512, 512),
         layers_per_block=2,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -72,6 +75,25 @@ def _make_text_encoder(width: int, layers: int, *, projected: bool = False) -> A
 def list_networks(family: str) -> Mapping[str, Callable[[], Any]]:
     """What makes each network of a family, with one ControlNet."""
     _, shape, own = FAMILIES[family]
+    if family == "z_image":
+        words = Qwen3Config(
+            vocab_size=151936,
+            hidden_size=2560,
+            intermediate_size=9728,
+            num_hidden_layers=36,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=128,
+            tie_word_embeddings=True,
+        )
+        return {
+            "transformer": ZImageTransformer2DModel,
+            "vae": lambda: _make_vae(16),
+            "controlnet_0": lambda: ZImageControlNetModel(
+                control_layers_places=[0, 5, 10, 15, 20, 25], control_in_dim=16, control_refiner_layers_places=[]
+            ),
+            "text_encoder": lambda: Qwen3Model(words),
+        }
     networks: dict[str, Callable[[], Any]] = {
         "unet": lambda: UNet2DConditionModel(**shape, **own),
         "vae": _make_vae,

@@ -33,10 +33,11 @@ from .requests import INCOMING
 
 
 class Store(Protocol):
-    """What passes on their way need of the job store: its folder, what one at a time may do in it, and the names of jobs whose
-    passes are not complete yet."""
+    """What passes on their way need of the job store: its folder, the numbers that models compute with, what one at a time may do
+    in it, and the names of jobs whose passes are not complete yet."""
 
     root: Path
+    numbers: str
     lock: threading.Lock
     streaming: set[str]
 
@@ -187,6 +188,8 @@ class PassesIntake:
     def _name(self, digests: list[str | None], base: str = "") -> str:
         request, method = describe_request(self._request), describe_method(self._request.get_method())
         identity = [VERSION, base, request, method, self._model, self._header, digests]
+        if self._store.numbers:
+            identity.append(self._store.numbers)
         return hashlib.blake2b(msgspec.json.encode(identity), digest_size=12).hexdigest()
 
     def _open_by_overview(self) -> None:

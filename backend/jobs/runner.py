@@ -16,7 +16,7 @@ from ...shared.drafts import shrink
 from ...shared.load_options import LoadOptions
 from ...shared.version import VERSION
 from ..metrics.consistency import Consistency
-from ..models.devices import choose_device, choose_dtype
+from ..models.devices import choose_device, name_numbers
 from ..models.hub import Report
 from ..models.image_model import ImageModel
 from ..models.loading import load
@@ -64,7 +64,8 @@ class ModelCache:
         self.options = self._options = options or LoadOptions()
         #: what models run on
         self.device = choose_device(self._options.device)
-        choose_dtype(self._options, self.device)
+        #: the numbers that models compute with and hold their weights in, where others than the device's usual ones were asked for
+        self.numbers = name_numbers(self._options, self.device)
 
     def get(self, name: str, callbacks: RunCallbacks | None = None, size: tuple[int, int] | None = None) -> ImageModel:
         """The loaded model for frames of a size (width, height); ``ShotError`` when it cannot be loaded. ``callbacks`` are told

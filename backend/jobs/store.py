@@ -28,8 +28,10 @@ from .job import Job
 class JobStore:
     """All jobs under one folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, numbers: str = "") -> None:
+        """``numbers`` are those that models compute with where they are not the usual ones: the same request has jobs of its own
+        then."""
+        self.root, self.numbers = root, numbers
         self.lock = threading.Lock()
         #: jobs of this process whose passes are not complete yet
         self.streaming: set[str] = set()

@@ -104,6 +104,10 @@ class Family:
         of ControlNet."""
         raise NotImplementedError
 
+    def sees_controls(self, config: Mapping[str, Any]) -> bool:
+        """Whether the denoiser with a configuration sees the pictures itself, wholly or not at all, and takes no ControlNets."""
+        return False
+
     def get_denoiser(self, model: ImageModel) -> Any:
         """The network that predicts."""
         return getattr(model.pipeline, self.denoiser)

@@ -22,8 +22,9 @@ from .plans import find_building_problem
 from .profiles import find_base_profile
 from .recognition import ModelFile, recognise
 from .settings_command import add_command, write_profile, write_settings
+from .transformer_parts import find_layout_of_file, find_parts
 from .usual_controls import find_family_of_folder
-from .weight_files import read_weight_file
+from .weight_files import GGUF, read_weight_file
 
 
 def add_commands(commands: Any) -> None:
@@ -69,7 +70,11 @@ def inspect_files(args: argparse.Namespace) -> int:
         try:
             path = read_path(text)
             found = _inspect(path)
-            profile = find_base_profile(str(path)) if found.kind in ("checkpoint", "folder") and not found.problem else None
+            profile = (
+                find_base_profile(str(path))
+                if found.kind in ("checkpoint", "transformer", "folder") and not found.problem
+                else None
+            )
             plan = _plan_memory(path, profile, args) if profile is not None and args.memory else []
         except ShotError as error:
             worst = 1
@@ -107,12 +112,36 @@ def _inspect(path: Path) -> ModelFile:
         return describe_folder(path, find_family_of_folder(path))
     file = read_weight_file(path)
     found = recognise(file)
+    if found.kind == "transformer" and not found.problem:
+        return _name_parts(path, found)
     problem = found.problem or find_building_problem(file, found)
     return (
         found
         if problem == found.problem
         else msgspec.structs.replace(found, problem=problem, sentence=f"{found.sentence} {problem}")
     )
+
+
+def _name_parts(path: Path, found: ModelFile) -> ModelFile:
+    """A transformer alone, with a sentence about where all else is, or how it is named."""
+    layout = find_layout_of_file(path)
+    assert layout is not None
+    if found.format == GGUF:
+        # imported late: without it the command takes a moment
+        from .transformer_files import check_library
+
+        try:
+            check_library(read_weight_file(path))
+        except ShotError as error:
+            found = msgspec.structs.replace(found, warnings=(*found.warnings, str(error)))
+    try:
+        said = f"All else is taken from {find_parts(path, layout)}."
+    except ShotError as error:
+        said = str(error)
+    sentence = found.sentence
+    if found.variant != "depth":
+        sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {path.name}|depth=CONTROLNET."
+    return msgspec.structs.replace(found, sentence=sentence, warnings=(*found.warnings, said))
 
 
 def write_lines(found: ModelFile) -> list[str]:

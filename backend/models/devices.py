@@ -67,6 +67,14 @@ def choose_dtype(options: LoadOptions, device: torch.device) -> torch.dtype:
     return PRECISIONS[options.dtype]
 
 
+def name_numbers(options: LoadOptions, device: torch.device) -> str:
+    """What tells pictures apart that are made with other numbers than the device's usual ones: the precision, and how weights are
+    held; empty for the usual. Raises ``ShotError`` as ``choose_dtype``."""
+    dtype, usual = choose_dtype(options, device), choose_dtype(LoadOptions(), device)
+    weights = options.weights if options.weights != LoadOptions().weights else ""
+    return " ".join(filter(None, ("" if dtype == usual else str(dtype).removeprefix("torch."), weights)))
+
+
 def choose_family_dtype(family: Family, dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """What a model of a family computes with where others would in ``dtype``: some do not keep to what float16 can hold."""
     if family.fits_float16 or dtype != torch.float16:

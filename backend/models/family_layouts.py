@@ -44,6 +44,14 @@ class FamilyLayout:
     distilled: tuple[int, float]
     #: pixels along the sides of the pictures that it was trained with
     side: int = 1024
+    #: the hub's folder that most of its single files go with
+    repository: str = ""
+    #: those that were distilled in a way of their own, a key of ``names.DISTILLED``: steps, guidance
+    further: tuple[tuple[str, tuple[int, float]], ...] = ()
+
+    def get_usual(self, distilled: str = "") -> tuple[int, float]:
+        """(steps, guidance) that suit a model that was ``distilled``, a key of ``names.DISTILLED``, or was not."""
+        return dict(self.further).get(distilled, self.distilled) if distilled else self.usual
 
 
 #: the families of transformers; Stable Diffusion and SDXL are told apart by their UNet's configuration
@@ -60,6 +68,7 @@ LAYOUTS = (
         ("depth", "openpose"),
         (50, 5.0),
         (8, 1.0),
+        repository="Tongyi-MAI/Z-Image-Turbo",
     ),
     FamilyLayout(
         "qwen_image",
@@ -74,6 +83,7 @@ LAYOUTS = (
         (50, 4.0),
         (8, 1.0),
         1328,
+        repository="Qwen/Qwen-Image",
     ),
     FamilyLayout(
         "flux",
@@ -87,6 +97,9 @@ LAYOUTS = (
         ("depth", "openpose"),
         (28, 3.5),
         (8, 3.5),
+        repository="black-forest-labs/FLUX.1-dev",
+        # it never learned what guidance does, neither as a number nor as a second pass
+        further=(("schnell", (4, 1.0)),),
     ),
     FamilyLayout(
         "sd3",
@@ -100,6 +113,7 @@ LAYOUTS = (
         ("depth", "openpose"),
         (28, 4.5),
         (4, 1.0),
+        repository="stabilityai/stable-diffusion-3.5-large",
     ),
 )
 
@@ -119,6 +133,11 @@ def find_layout_of_class(denoiser: Any) -> FamilyLayout | None:
 def find_layout_of_control(config: Mapping[str, Any]) -> FamilyLayout | None:
     """The layout whose ControlNets have a configuration; None for those of Stable Diffusion and SDXL."""
     return next((layout for layout in LAYOUTS if layout.control == config.get("_class_name")), None)
+
+
+def sees_picture(layout: FamilyLayout | None, config: Mapping[str, Any]) -> bool:
+    """Whether a transformer with a configuration sees the picture for depth as channels of its own, and takes no ControlNet."""
+    return layout is not None and layout.name == "flux" and config.get("in_channels") == 2 * 4 * layout.channels
 
 
 def list_supported() -> str:

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import FluxControlNetModel, FluxControlNetPipeline
+from diffusers import DiffusionPipeline, FluxControlNetModel, FluxControlNetPipeline
 
 from ...shared.shot import ShotError
 from .adapter import NetworkInput
+from .family_layouts import sees_picture
 from .flow_family import (
     META,
     FlowFamily,
@@ -27,7 +28,8 @@ from .shared_keys import share_all
 if TYPE_CHECKING:
     from .image_model import ImageModel
 
-_MOST_TOKENS = 512
+#: tokens that T5 gives, and those for models that were distilled to few steps and are not told the guidance
+_MOST_TOKENS, _MOST_FOR_FEW_STEPS = 512, 256
 #: the numbers that the published union ControlNets give to the kinds of pictures
 _MODES = {"depth": 2, "openpose": 4}
 
@@ -41,8 +43,24 @@ class Flux(FlowFamily):
     controlnet_class = FluxControlNetModel
     fitting = ("in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim", "pooled_projection_dim")
 
+    def has_pipeline(self, pipeline: DiffusionPipeline) -> bool:
+        """Also one whose transformer sees the picture itself."""
+        if super().has_pipeline(pipeline):
+            return True
+        return self.has_networks(pipeline.components) and self.sees_controls(pipeline.transformer.config)
+
+    def sees_controls(self, config: Mapping[str, Any]) -> bool:
+        """See ``Family``."""
+        return sees_picture(self.layout, config)
+
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
+        if self.sees_controls(base):
+            if controls:
+                raise ShotError(
+                    "model", f"The {self.title} sees the picture for depth itself; leave the ControlNet out of its name."
+                )
+            return
         if base.get("in_channels", 64) != 4 * self.layout.channels:
             raise ShotError(
                 "model",
@@ -61,7 +79,7 @@ class Flux(FlowFamily):
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
-        return _MOST_TOKENS
+        return _MOST_FOR_FEW_STEPS if model.distilled and not self.takes_guidance_scale(model) else _MOST_TOKENS
 
     def count_tokens(self, model: ImageModel, text: str) -> int:
         """Those of the second text encoder; the first one sees the whole only as one vector."""
@@ -69,7 +87,8 @@ class Flux(FlowFamily):
 
     def encode_one(self, model: ImageModel, text: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See ``FlowFamily``."""
-        embeddings, pooled, _ = model.pipeline.encode_prompt(text, None, device=model.device, max_sequence_length=_MOST_TOKENS)
+        most = self.get_most_tokens(model)
+        embeddings, pooled, _ = model.pipeline.encode_prompt(text, None, device=model.device, max_sequence_length=most)
         return embeddings[0], {"pooled": pooled[0]}
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
@@ -80,9 +99,13 @@ class Flux(FlowFamily):
         scale = batch.new_full((count,), given.guidance_scale, dtype=torch.float32)
         places: dict[str, Any] = dict(img_ids=_list_places(size, batch), txt_ids=batch.new_zeros(given.embeddings.shape[1], 3))
         added: tuple[Any, Any] = (None, None)
-        if given.controls:
+        if self.sees_controls(model.denoiser.config):
+            batch = torch.cat([batch, self._show(given, batch)], 2)
+        elif given.controls:
             first = len(given.controls[0]) if given.is_guided else 0
             control = model.controlnet
+            # most are made for the model that is told the guidance, and serve others, too
+            told = scale if self.takes_guidance_scale(model) else torch.full_like(scale, self.layout.usual[1])
             mode = None
             if control.union:
                 mode = torch.full((count - first, 1), _MODES[model.controls[0]], device=batch.device)
@@ -93,7 +116,7 @@ class Flux(FlowFamily):
                     controlnet_mode=mode,
                     conditioning_scale=shape_strength(given.strengths[0], first),
                     timestep=time[first:],
-                    guidance=scale[first:] if control.config.guidance_embeds else None,
+                    guidance=told[first:] if control.config.guidance_embeds else None,
                     pooled_projections=given.added["pooled"][first:],
                     encoder_hidden_states=given.embeddings[first:],
                     return_dict=False,
@@ -113,6 +136,14 @@ class Flux(FlowFamily):
         )[0]
         return unpack(output, size)
 
+    def _show(self, given: NetworkInput, batch: torch.Tensor) -> torch.Tensor:
+        """What the transformer sees of the pictures: all of it, or nothing where their strength is 0."""
+        if not given.controls:
+            return torch.zeros_like(batch)
+        seen = pack(repeat_runs(given.controls[0], len(batch))).to(batch.dtype)
+        strength = shape_strength(given.strengths[0])
+        return torch.where(torch.as_tensor(strength, device=seen.device) != 0, seen, 0)
+
     def attend_to_first_frame(
         self, model: ImageModel, networks: Sequence[Any], groups: int, size: tuple[int, int], *, guided: bool, held: bool
     ) -> AbstractContextManager[None]:
@@ -131,6 +162,8 @@ class Flux(FlowFamily):
     def run_empty(self, transformer: Any, controls: Sequence[Any], latents: torch.Tensor) -> None:
         """See ``FlowFamily``."""
         batch = pack(latents)
+        if self.sees_controls(transformer.config):
+            batch = torch.cat([batch, batch], 2)
         text = batch.new_empty(1, _MOST_TOKENS, transformer.config.joint_attention_dim)
         options: dict[str, Any] = dict(
             hidden_states=batch,

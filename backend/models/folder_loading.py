@@ -14,8 +14,9 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import find_layout
 from .folder_reading import TITLES, TOKENIZER_FILES, check_pipeline_folder, check_vae_config, check_weights, read_config, read_index
-from .hub_cache import NETWORKS
+from .hub_cache import DENOISERS, NETWORKS
 from .network_loading import RESIDUE
+from .quantization import Quantization, is_quantized_part
 from .tokenizers import END, make_clip_tokenizer
 
 #: parts that nothing here uses, and that many leave out
@@ -44,7 +45,9 @@ def find_vae_class(folder: Path) -> Any:
     return getattr(diffusers, check_vae_config(read_config(folder, "auto-encoder"), folder))
 
 
-def load_network_folder(folder: Path, kind: Any, title: str, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
+def load_network_folder(
+    folder: Path, kind: Any, title: str, dtype: torch.dtype, quantization: Quantization | None = None
+) -> tuple[Any, tuple[str, ...]]:
     """A network of a diffusers or transformers class from its folder, on the CPU, and sentences about what was left out. ``title``
     is what the network is called in a sentence.
 
@@ -60,12 +63,15 @@ def load_network_folder(folder: Path, kind: Any, title: str, dtype: torch.dtype)
             dtype=dtype,
             output_loading_info=True,
             local_files_only=True,
+            **({} if quantization is None else {"quantization_config": quantization.make_config(kind)}),
         )
     except (ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
         reason = shorten(str(error).strip().partition("\n")[0]).rstrip(".")
         raise ShotError(
             "model", f"The {title} in {folder} does not fit its config.json ({reason}); download the model again."
         ) from error
+    if quantization is not None:
+        quantization.check(network)
     missing = sorted(name for name in info.get("missing_keys", ()) if not RESIDUE.match(name))
     if missing or info.get("mismatched_keys"):
         odd = missing or [str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]]
@@ -84,19 +90,24 @@ def load_network_folder(folder: Path, kind: Any, title: str, dtype: torch.dtype)
 
 
 def load_pipeline_folder(
-    folder: Path, pipeline_class: Any, dtype: torch.dtype, added: Mapping[str, Any]
+    folder: Path, pipeline_class: Any, dtype: torch.dtype, added: Mapping[str, Any], quantization: Quantization | None = None
 ) -> tuple[diffusers.DiffusionPipeline, tuple[str, ...]]:
     """A pipeline from a folder, with ``added`` parts in place of its own, and sentences about what was left out. Raises what
     ``load_network_folder`` does."""
     index, parts = read_index(folder), dict(added)
     warnings = check_pipeline_folder(
-        folder, half=prefers_half(dtype), has_other_control="controlnet" in added, has_other_vae="vae" in added
+        folder,
+        half=prefers_half(dtype),
+        has_other_control="controlnet" in added,
+        has_other_vae="vae" in added,
+        has_other_denoiser=any(part in added for part in DENOISERS),
     )
     for name in NETWORKS:
         kind = find_class(index.get(name), folder / name) if name not in parts else None
         # several ControlNets lie in folders of their own, which the pipeline knows
         if kind is not None and kind is not diffusers.MultiControlNetModel:
-            parts[name], said = load_network_folder(folder / name, kind, TITLES.get(name, "ControlNet"), dtype)
+            held = quantization if is_quantized_part(name) else None
+            parts[name], said = load_network_folder(folder / name, kind, TITLES.get(name, "ControlNet"), dtype, held)
             warnings += said
     for name in _UNUSED:
         if name in index and (name == "safety_checker" or not (folder / name).is_dir()):

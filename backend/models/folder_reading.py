@@ -12,8 +12,8 @@ from typing import Any
 from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
-from .family_layouts import FamilyLayout, find_layout, find_layout_of_control, list_supported
-from .hub_cache import NETWORKS
+from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_of_control, list_supported, sees_picture
+from .hub_cache import DENOISERS, NETWORKS
 from .recognition import FAMILIES, LATENT_CHANNELS, ModelFile, explain_channels
 from .settings_files import WEIGHTS
 from .weight_files import explain_other_file, read_weight_file
@@ -265,7 +265,9 @@ def check_vae_config(config: Mapping[str, Any], folder: Path, layout: FamilyLayo
     return kind
 
 
-def check_pipeline_folder(folder: Path, *, half: bool, has_other_control: bool, has_other_vae: bool = False) -> tuple[str, ...]:
+def check_pipeline_folder(
+    folder: Path, *, half: bool, has_other_control: bool, has_other_vae: bool = False, has_other_denoiser: bool = False
+) -> tuple[str, ...]:
     """Whether a folder holds a whole model of a known kind, looked at without loading it: sentences about parts that are not used.
     Raises ``ShotError`` for what is missing, damaged or of another kind."""
     index = read_index(folder)
@@ -280,6 +282,9 @@ def check_pipeline_folder(folder: Path, *, half: bool, has_other_control: bool, 
             continue
         title = TITLES.get(part, "ControlNet")
         config = read_config(folder / part, title)
+        if part in DENOISERS and has_other_denoiser:
+            # its configuration is all that is needed
+            continue
         if part == "unet":
             check_base_config(config, folder.name)
         elif part == "vae":
@@ -319,7 +324,9 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     if layout is not None and not whole:
         what = f"a ControlNet for {layout.title}"
     sentence = f"{folder.name} is {what} ({shorten(kind)}{', with ' + ', '.join(parts) if parts else ''})."
-    if layout is not None and whole and "controlnet" not in parts:
+    if whole and not problem and sees_picture(layout, _read_denoiser(folder)):
+        sentence += " It sees the picture for depth itself, and takes no ControlNet."
+    elif layout is not None and whole and "controlnet" not in parts:
         sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {folder.name}|depth=CONTROLNET."
     return ModelFile(
         folder.name,
@@ -333,6 +340,11 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
         problem=problem,
         sentence=f"{sentence} {problem}".strip(),
     )
+
+
+def _read_denoiser(folder: Path) -> dict[str, Any]:
+    """The configuration of a transformer in a diffusers folder; empty for other folders. Raises ``ShotError``."""
+    return read_config(folder / TRANSFORMER, TITLES[TRANSFORMER]) if (folder / TRANSFORMER).is_dir() else {}
 
 
 def read_scheduler_config(folder: Path) -> dict[str, Any]:

@@ -117,12 +117,14 @@ class ImageModel:
 
     @property
     def controlnet(self) -> Any:
-        """The ControlNet, or diffusers' wrapper of several."""
-        return self.pipeline.controlnet
+        """The ControlNet, or diffusers' wrapper of several; None where the denoiser sees the pictures itself."""
+        return getattr(self.pipeline, "controlnet", None)
 
     @property
     def controlnets(self) -> list[Any]:
-        """Every ControlNet, one for each of ``controls``."""
+        """Every ControlNet, one for each of ``controls``; none where the denoiser sees the pictures itself."""
+        if self.controlnet is None:
+            return []
         return list(self.controlnet.nets) if isinstance(self.controlnet, MultiControlNetModel) else [self.controlnet]
 
     @property

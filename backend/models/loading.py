@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, FluxControlPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from .devices import choose_device, choose_dtype, choose_family_dtype
 from .embeddings import EmbeddingWord, add_embeddings
 from .families import Family, StableDiffusionXL, family_of_controlnet, family_of_layout, family_of_pipeline
-from .family_layouts import FamilyLayout, check_extras, check_same_kind
+from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout, sees_picture
 from .fitting import LOAD_ERRORS, check_fit, explain_unloadable
+from .flow_profiles import fit_schedule
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
-from .folder_reading import find_layout_of_folder, find_vae_folder, read_config, read_index
+from .folder_reading import find_vae_folder, read_config, read_index
 from .hub import Report, fetch_repository
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
@@ -26,8 +27,11 @@ from .loras import add_loras
 from .memory_plan import ROOMY
 from .placement import make_plan, place
 from .profiles import find_profile, list_scheduler_changes
+from .quantization import Quantization, choose_quantization
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
+from .transformer_files import load_control_file, load_transformer_file, read_base_config
+from .transformer_parts import find_layout_of_base
 from .vae_precision import choose_vae_dtype
 
 
@@ -50,16 +54,21 @@ def load(
     source = find_model(name)
     try:
         source = _fetch(source, dtype, report)
-        layout = None if is_weight_file(source.base) else find_layout_of_folder(Path(source.base))
+        layout = find_layout_of_base(source)
         check_extras(layout, source)
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
+        quantization = choose_quantization(options, layout, device, dtype)
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
-        loaded = _load_pipeline(source, layout, dtype)
+        loaded = _load_pipeline(source, layout, dtype, quantization)
         pipeline, warnings = loaded.pipeline, loaded.warnings
         if layout is not None and dtype != asked and options.dtype != "auto":
             precision = str(dtype).removeprefix("torch.")
             warnings += (f"{layout.title} does not keep to what float16 can hold; it computes in {precision}.",)
+        if quantization is not None:
+            warnings += (quantization.sentence,)
+        if source.are_parts_found:
+            warnings += (f"All but the transformer is from {source.parts}.",)
         if source.is_control_usual:
             warnings += (f"The model brings no ControlNet; {source.controls[0][1]} is used for depth.",)
         if source.vae:
@@ -72,7 +81,8 @@ def load(
         warnings += more
     except LOAD_ERRORS as error:
         raise explain_unloadable(name, source, error) from error
-    if getattr(pipeline, "controlnet", None) is None:
+    sees_controls = sees_picture(layout, getattr(getattr(pipeline, TRANSFORMER, None), "config", {}))
+    if getattr(pipeline, "controlnet", None) is None and not sees_controls:
         raise ShotError("model", f"The model '{name}' has no ControlNet; name one as BASE|CONTROLNET.")
     profile = find_profile(name)
     changes = list_scheduler_changes(profile)
@@ -94,7 +104,7 @@ def load(
         profile=profile,
         adapter=adapter,
     )
-    fitted = [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=True)]
+    fitted = [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=not sees_controls)]
     model.family.check_fit(model.denoiser.config, fitted)
     is_sdxl = isinstance(model.family, StableDiffusionXL)
     torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl=is_sdxl))
@@ -102,7 +112,9 @@ def load(
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-            if all(weights.ndim < 5 for weights in part.parameters()):
+            if all(type(weights) is torch.nn.Parameter for weights in part.parameters()) and all(
+                weights.ndim < 5 for weights in part.parameters()
+            ):
                 # convolutions are nearly twice as quick in this layout
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
@@ -134,7 +146,8 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
     reference = source.reference
     if reference is not None:
         reference = replace(reference, encoder=fetch_encoder(reference.encoder, dtype, report))
-    return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference)
+    parts = locate(source.parts) if source.parts else ""
+    return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference, parts=parts)
 
 
 def _add_weights(
@@ -155,20 +168,40 @@ class _Loaded:
     distilled: str = ""
 
 
-def _load_pipeline(source: ModelSource, layout: FamilyLayout | None, dtype: torch.dtype) -> _Loaded:
+def _load_transformer(source: ModelSource, layout: FamilyLayout, dtype: torch.dtype, quantization: Quantization | None) -> _Loaded:
+    """A file with a transformer alone, with all else from a folder."""
+    parts, own = Path(source.parts), read_base_config(Path(source.parts))
+    transformer, file, warnings = load_transformer_file(Path(source.base), parts, dtype, quantization)
+    kind = FluxControlPipeline if sees_picture(layout, transformer.config) else family_of_layout(layout).pipeline_class
+    loaded = [_load_controlnet(kind, control, dtype, layout, transformer.config) for kind, control in source.controls]
+    check_same_kind(layout, [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)])
+    added = {TRANSFORMER: transformer} | ({"controlnet": loaded[0].network} if loaded else {})
+    pipeline, said = load_pipeline_folder(parts, kind, dtype, added, quantization)
+    changes, more = fit_schedule(layout, transformer.config, own, file.file)
+    pipeline.scheduler.register_to_config(**changes)
+    warnings += said + more + tuple(warning for found in loaded for warning in found.warnings)
+    return _Loaded(pipeline, warnings, file.distilled)
+
+
+def _load_pipeline(
+    source: ModelSource, layout: FamilyLayout | None, dtype: torch.dtype, quantization: Quantization | None
+) -> _Loaded:
+    if layout is not None and is_weight_file(source.base):
+        return _load_transformer(source, layout, dtype, quantization)
     if not source.controls:
-        return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}))
+        return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}, quantization))
     checkpoint = None
     if is_weight_file(source.base):
         checkpoint = load_checkpoint_file(Path(source.base), dtype, has_other_vae=bool(source.vae))
-    loaded = [_load_controlnet(kind, control, dtype) for kind, control in source.controls]
+    base = {} if layout is None else read_base_config(Path(source.base))
+    loaded = [_load_controlnet(kind, control, dtype, layout, base) for kind, control in source.controls]
     family, networks = loaded[0].family, [found.network for found in loaded]
     warnings = tuple(warning for found in loaded for warning in found.warnings)
     added: dict[str, Any] = {"controlnet": networks if len(networks) > 1 else networks[0]}
     configs = [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)]
     check_same_kind(layout, configs)
     if checkpoint is None:
-        pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added)
+        pipeline, said = load_pipeline_folder(Path(source.base), family.pipeline_class, dtype, added, quantization)
         return _Loaded(pipeline, said + warnings)
     fitted = [(kind, network.config) for (kind, _), network in zip(source.controls, networks, strict=True)]
     check_fit(checkpoint.parts["unet"].config, fitted)
@@ -179,7 +212,9 @@ def _load_pipeline(source: ModelSource, layout: FamilyLayout | None, dtype: torc
 def _find_pipeline_class(folder: Path) -> Any:
     """The class for a folder that brings its ControlNet: that of the ControlNet's family, whatever the folder's own is, which may
     know nothing of a ControlNet. Raises ``ShotError``."""
-    read_index(folder)
+    layout = find_layout(read_index(folder))
+    if layout is not None and sees_picture(layout, read_base_config(folder)):
+        return FluxControlPipeline
     found = sorted(path.parent for path in (folder / "controlnet").glob("*/config.json"))
     first = folder / "controlnet" if (folder / "controlnet" / "config.json").exists() or not found else found[0]
     return family_of_controlnet(read_config(first, "ControlNet")).pipeline_class
@@ -195,10 +230,14 @@ class _Control:
     warnings: tuple[str, ...] = ()
 
 
-def _load_controlnet(kind: str, control: str, dtype: torch.dtype) -> _Control:
+def _load_controlnet(kind: str, control: str, dtype: torch.dtype, layout: FamilyLayout | None, base: Mapping[str, Any]) -> _Control:
+    """A ControlNet for a base model of a layout, None for those with a UNet, with the configuration ``base`` of its transformer."""
     if is_weight_file(control):
-        network, found, warnings = load_controlnet_file(Path(control), dtype)
-        if found.control and found.control != kind:
+        if layout is None:
+            network, found, warnings = load_controlnet_file(Path(control), dtype)
+        else:
+            network, found, warnings = load_control_file(Path(control), layout, base, dtype)
+        if found.control and found.control not in (kind, "union"):
             warnings += (f"By its name, {found.file} is a ControlNet for {found.control}; it is used for {kind}.",)
         config = {**network.config, "_class_name": type(network).__name__}
         return _Control(family_of_controlnet(config), config, network, warnings)

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from .families import family_of_networks
 from .hub_cache import DENOISERS
 from .memory_figures import MemoryNeed as MemoryNeed
+from .quantization import is_quantized_part
 
 _META = torch.device("meta")
 
@@ -73,8 +74,11 @@ def _measure(call: Callable[[], Any], networks: list[torch.nn.Module]) -> int:
     return counter.peak
 
 
-def _count_bytes(network: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in network.parameters())
+def _count_bytes(network: torch.nn.Module, bits: float | None) -> int:
+    """The bytes of a network's weights, where those of its matrices have so many ``bits``."""
+    held = {id(layer.weight) for layer in network.modules() if isinstance(layer, torch.nn.Linear)} if bits else set()
+    sizes = (p.numel() * (bits / 8 if bits and id(p) in held else p.element_size()) for p in network.parameters())
+    return int(sum(sizes))
 
 
 def estimate_need(
@@ -83,12 +87,14 @@ def estimate_need(
     height: int,
     dtype: torch.dtype,
     choose_vae_dtype: Callable[[Mapping[str, Any]], torch.dtype] | None = None,
+    bits: float | None = None,
 ) -> MemoryNeed:
     """What the networks of a model need for frames of a size in pixels.
 
     ``networks`` makes each: ``unet`` or ``transformer``, ``vae``, ``text_encoder`` and so on, and ``controlnet_0``,
     ``controlnet_1``...; they are called with PyTorch's device set to one without storage. ``choose_vae_dtype`` gives the
-    auto-encoder's numbers by its configuration where they are others.
+    auto-encoder's numbers by its configuration where they are others. The transformer and the text encoders hold weights of so
+    many ``bits``, None for those of ``dtype``.
     """
     with _META:
         # by its parameters, since diffusers warns of casts that matter only for values
@@ -100,7 +106,7 @@ def estimate_need(
     denoiser = next(made[part] for part in DENOISERS if part in made)
     controls = [network for name, network in made.items() if name.startswith("controlnet")]
     return MemoryNeed(
-        {name: _count_bytes(network) for name, network in made.items()},
+        {name: _count_bytes(network, bits if is_quantized_part(name) else None) for name, network in made.items()},
         _measure(denoise, [denoiser, *controls]),
         _measure(decode, [vae]),
     )

@@ -45,16 +45,17 @@ def plan_memory(
     frame = int(need.denoising * (2 if guided else 1) * _SLACK)
     decode, tiled = int(need.decoding * _SLACK), int(need.decoding * _SLACK * _TILED)
     nets = sum(size for part, size in need.weights.items() if part in DENOISERS or part.startswith("controlnet"))
+    encoders = max((size for part, size in need.weights.items() if part.startswith("text_encoder")), default=0)
     ways = {
-        # what must be on the device at a time: while denoising, and while decoding
-        "none": (need.resident, need.resident),
-        "model": (nets, need.weights.get("vae", 0)),
-        "sequential": (max(need.weights.values(), default=0) // 8, need.weights.get("vae", 0) // 8),
+        # what must be on the device at a time: while texts are read, while denoising, and while decoding
+        "none": (need.resident, need.resident, need.resident),
+        "model": (encoders, nets, need.weights.get("vae", 0)),
+        "sequential": (0, max(need.weights.values(), default=0) // 8, need.weights.get("vae", 0) // 8),
     }
     allowed = ["none"] if not gpu or offload == "off" else ["model", "sequential"] if offload == "on" else list(ways)
     for way in allowed:
-        denoising, decoding = ways[way]
-        if denoising + frame > room or decoding + tiled > room:
+        reading, denoising, decoding = ways[way]
+        if reading > room or denoising + frame > room or decoding + tiled > room:
             continue
         # powers of two, so that the same machine with a little more or less free makes the same batches
         fitting = max(1, min(MOST_FRAMES, (room - denoising) // max(frame, 1)))

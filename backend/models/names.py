@@ -14,9 +14,12 @@ DISTILLED: dict[str, tuple[str, ...]] = {
     "tcd": ("tcd",),
     "dmd": ("dmd", "dmd2"),
     "pcm": ("pcm",),
+    "schnell": ("schnell",),
 }
 #: those whose name is no part of another word
-_INSIDE = ("lightning", "turbo")
+_INSIDE = ("lightning", "turbo", "schnell")
+#: what a model is called whose distillation was trained away again
+_UNDONE = re.compile(r"(?<![a-z])(de|un)[ _-]?distill")
 #: kind of ControlNet -> words for it; the first found in this order
 CONTROL_WORDS: dict[str, tuple[str, ...]] = {
     "union": ("union", "promax"),
@@ -44,8 +47,15 @@ def split_words(text: str) -> list[str]:
     return [*(part.lower() for part in parts), *pieces]
 
 
+def is_undistilled(name: str) -> bool:
+    """Whether a name says that a distillation was trained away again."""
+    return bool(_UNDONE.search(name.lower()))
+
+
 def find_distillation(name: str) -> str:
-    """A key of ``DISTILLED``, empty when the name says nothing of it."""
+    """A key of ``DISTILLED``, empty when the name says nothing of it, or that it was undone."""
+    if is_undistilled(name):
+        return ""
     words = split_words(name)
     for kind, known in DISTILLED.items():
         if any(word in words for word in known) or (kind in _INSIDE and kind in name.lower()):

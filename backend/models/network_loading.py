@@ -40,6 +40,7 @@ def load_network(kind: Any, plan: NetworkPlan, file: WeightFile, title: str, dty
     with init_empty_weights(include_buffers=False):
         network = kind(CLIPTextConfig(**plan.config)) if "text encoder" in title else kind(**plan.config)
     wanted = dict(network.named_parameters())
+    wanted |= {name: buffer for name, buffer in network.named_buffers() if name in plan.sources}
     # a text encoder with a projection beside it has its own names behind a root
     roots = ("", "text_model.")
     sources = {root + name: source for root in roots for name, source in plan.sources.items() if root + name in wanted}
@@ -54,6 +55,11 @@ def load_network(kind: Any, plan: NetworkPlan, file: WeightFile, title: str, dty
     for name, parameter in wanted.items():
         source = sources[name]
         made = make_tensor(file.tensors[source.name], source, dtype)
+        if source.scale:
+            # in more bits than the weights have: the product is rounded once
+            scale = make_tensor(file.tensors[source.scale], TensorSource(source.scale), torch.float32)
+            whole = make_tensor(file.tensors[source.name], source, torch.float32)
+            made = (whole * scale.reshape(())).to(dtype)
         # a convolution of one pixel and a matrix hold the same numbers
         if made.shape != parameter.shape and _drop_ones(made.shape) == _drop_ones(parameter.shape):
             made = made.reshape(parameter.shape)
@@ -65,7 +71,8 @@ def load_network(kind: Any, plan: NetworkPlan, file: WeightFile, title: str, dty
             )
         state[name] = made
     network.load_state_dict(state, strict=False, assign=True)
-    return network.eval(), {source.name for source in sources.values()}
+    used = {source.name for source in sources.values()} | {source.scale for source in sources.values() if source.scale}
+    return network.eval(), used
 
 
 def _drop_ones(shape: torch.Size) -> list[int]:
@@ -85,6 +92,10 @@ def make_tensor(raw: RawTensor, source: TensorSource, dtype: torch.dtype) -> tor
     tensor = flat.as_strided(raw.shape, raw.stride).to(dtype)
     if source.part is not None:
         tensor = tensor.chunk(source.parts)[source.part].clone()
+    elif source.rows is not None:
+        tensor = tensor[slice(*source.rows)].clone()
+    if source.swapped:
+        tensor = torch.cat(tensor.chunk(2)[::-1])
     return (tensor.T if source.turned else tensor).contiguous()
 
 

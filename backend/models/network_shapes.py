@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
 from .families import family_of_controlnet
+from .family_layouts import TRANSFORMER
 from .folder_loading import find_class, find_vae_class
 from .folder_reading import find_vae_folder, read_config, read_index
 from .hub_cache import NETWORKS
@@ -19,26 +20,35 @@ from .ip_adapters import make_encoder
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .registry import ModelSource, is_weight_file
 from .single_files import CLASSES
+from .transformer_files import plan_control_file, plan_transformer_file, read_base_config
+from .transformer_parts import find_layout_of_base
 
 
 def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
     """Part -> what makes its network: those of the base, ``vae`` in place of its own, and ``controlnet_0`` and so on. All parts
     of the source lie on this machine. Raises ``ShotError``, ``OSError`` and ``ValueError`` for what cannot be read."""
     found: dict[str, Callable[[], Any]] = {}
-    if is_weight_file(source.base):
+    layout = find_layout_of_base(source)
+    base: Mapping[str, Any] = {}
+    if layout is not None and is_weight_file(source.base):
+        *_, planned = plan_transformer_file(Path(source.base), Path(source.parts))
+        base = planned.config
+        found |= _list_in_folder(Path(source.parts), has_other_control=True)
+        found[TRANSFORMER] = partial(getattr(diffusers, layout.denoiser), **base)
+    elif is_weight_file(source.base):
         opened = open_model_file(Path(source.base), "checkpoint")
         for name, plan in plan_checkpoint(*opened, has_other_vae=bool(source.vae)).items():
             kind, config = CLASSES[name], dict(plan.config)
             found[name] = partial(kind, CLIPTextConfig(**config)) if "text_encoder" in name else partial(kind, **config)
     else:
-        index = read_index(Path(source.base))
-        for name in NETWORKS:
-            folder = Path(source.base) / name
-            kind = find_class(index.get(name), folder) if folder.is_dir() else None
-            if kind is not None and (name != "controlnet" or not source.controls):
-                found["controlnet_0" if name == "controlnet" else name] = _make_from_folder(kind, folder)
+        found |= _list_in_folder(Path(source.base), has_other_control=bool(source.controls))
+        base = {} if layout is None else read_base_config(Path(source.base))
     for n, (_, control, *_) in enumerate(source.controls):
-        if is_weight_file(control):
+        if is_weight_file(control) and layout is not None:
+            *_, plan = plan_control_file(Path(control), layout, base)
+            kind = getattr(diffusers, layout.control)
+            found[f"controlnet_{n}"] = partial(kind.from_config, dict(plan.config))
+        elif is_weight_file(control):
             plan = plan_controlnet_file(*open_model_file(Path(control), "controlnet"))
             found[f"controlnet_{n}"] = partial(ControlNetModel, **plan.config)
         else:
@@ -53,6 +63,16 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
         found["vae"] = _make_from_folder(find_vae_class(folder), folder)
     if source.reference is not None:
         found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))
+    return found
+
+
+def _list_in_folder(path: Path, *, has_other_control: bool) -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any]] = {}
+    index = read_index(path)
+    for name in NETWORKS:
+        kind = find_class(index.get(name), path / name) if (path / name).is_dir() else None
+        if kind is not None and (name != "controlnet" or not has_other_control):
+            found["controlnet_0" if name == "controlnet" else name] = _make_from_folder(kind, path / name)
     return found
 
 

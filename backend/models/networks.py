@@ -43,12 +43,16 @@ _ROOT = {
 @dataclass(frozen=True)
 class TensorSource:
     """Where a network's tensor is: the file's tensor ``name``, of that the ``part`` of ``parts`` equal ones when it is not None,
-    and ``turned`` when its two axes are the other way round."""
+    or the ``rows`` from one to before another (None for the end); ``turned`` when its two axes are the other way round,
+    ``swapped`` when the halves of its rows are. ``scale`` is the file's tensor with a number to multiply it by, empty for none."""
 
     name: str
     part: int | None = None
     turned: bool = False
     parts: int = 3
+    rows: tuple[int, int | None] | None = None
+    swapped: bool = False
+    scale: str = ""
 
 
 @dataclass(frozen=True)

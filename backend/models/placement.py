@@ -10,15 +10,21 @@ from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.machine import write_size
+from ...shared.shot import ShotError
 from .devices import choose_device, choose_dtype, choose_family_dtype, measure_free
 from .families import family_of_layout
-from .folder_reading import find_layout_of_folder
+from .family_layouts import TRANSFORMER, FamilyLayout
 from .image_model import ImageModel
 from .memory_need import MemoryNeed, estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
-from .registry import ModelSource, find_model
+from .quantization import choose_quantization, count_bits
+from .recognition import inspect_model_file
+from .registry import ModelSource, add_parts, find_model, is_weight_file
+from .transformer_parts import find_layout_of_base
+from .usual_controls import sees_depth
 from .vae_precision import choose_vae_dtype
+from .weight_files import GGUF
 
 
 def make_plan(
@@ -37,14 +43,18 @@ def make_plan(
     free = measure_free(device)
     if free is None:
         return ROOMY
-    need = _estimate_need(source, dtype, size)
+    need = _estimate_need(source, dtype, size, count_bits(options))
     return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
 
 
-def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int]) -> MemoryNeed:
+def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int], bits: float | None = None) -> MemoryNeed:
     networks = list_networks(source)
     is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
-    return estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl))
+    if is_weight_file(source.base) and (file := inspect_model_file(Path(source.base))).format == GGUF:
+        # its weights stay as they are in the file
+        need = estimate_need(networks, *size, dtype)
+        return replace(need, weights={**need.weights, TRANSFORMER: file.size})
+    return estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), bits)
 
 
 def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
@@ -52,24 +62,58 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
     of a size (width, height), and how it would be placed. Raises ``ShotError``, ``OSError`` and ``ValueError``."""
     device = choose_device(options.device)
     dtype = choose_dtype(options, device)
-    layout = find_layout_of_folder(Path(base)) if Path(base).is_dir() else None
+    layout = find_layout_of_base(ModelSource(base))
     if layout is not None:
         dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
     # a kind of model without a usual ControlNet is described without one
-    source = ModelSource(base) if layout is not None else find_model(base)
+    source = add_parts(ModelSource(base)) if layout is not None else find_model(base)
     here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
-    need = _estimate_need(replace(source, controls=here), dtype, size)
-    lacks = "" if any(name.startswith("controlnet") for name in need.weights) else " without its ControlNet, which is not here yet,"
+    choose_quantization(options, layout, device, dtype)
+    source, bits = replace(source, controls=here), count_bits(options)
+    need = _estimate_need(source, dtype, size, bits)
+    is_whole = any(name.startswith("controlnet") for name in need.weights) or _sees_depth(Path(base))
+    lacks = "" if is_whole else " without its ControlNet, which is not here yet,"
     title, precision = base.rpartition("/")[2], str(dtype).removeprefix("torch.")
     said = [
         f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; a frame of {size[0]}x{size[1]} takes "
         f"{write_size(need.denoising)} to denoise and {write_size(need.decoding)} to decode."
     ]
     free = measure_free(device)
-    if free is None:
-        return said
-    plan = plan_memory(need, free, gpu=device.type != "cpu", offload=options.offload, name=title)
-    return [*said, plan.sentence or f"All of it fits into the {write_size(free)} that are free on {device}."]
+    if free is not None:
+        plan = plan_memory(need, free, gpu=device.type != "cpu", offload=options.offload, name=title)
+        said.append(plan.sentence or f"All of it fits into the {write_size(free)} that are free on {device}.")
+    parts = ", ".join(f"{part} {write_size(size)}" for part, size in need.weights.items())
+    return [*said, f"Its parts are {parts}.", *_describe_gpus(source, size, layout)]
+
+
+#: memory of usual GPUs, in GB
+_GPUS = (6, 8, 12, 16, 24)
+_PLACES = {"none": "all at once", "model": "part by part", "sequential": "layer by layer, which is slow"}
+
+
+def _describe_gpus(source: ModelSource, size: tuple[int, int], layout: FamilyLayout | None) -> list[str]:
+    """Sentences about how a model would lie in the memory of usual GPUs, in half precision and with weights in fewer bits."""
+    fits_half = layout is None or family_of_layout(layout).fits_float16
+    dtype = torch.float16 if fits_half else torch.bfloat16
+    said = []
+    is_held = is_weight_file(source.base) and inspect_model_file(Path(source.base)).format == GGUF
+    for weights in ("auto",) if layout is None or is_held else ("auto", "8bit", "4bit"):
+        need = _estimate_need(source, dtype, size, count_bits(LoadOptions(weights=weights)))
+        found: dict[str, list[int]] = {}
+        for gigabytes in _GPUS:
+            try:
+                place = _PLACES[plan_memory(need, gigabytes * 2**30, gpu=True).offload]
+            except ShotError:
+                place = "not at all"
+            found.setdefault(place, []).append(gigabytes)
+        ways = "; ".join(f"{place} with {', '.join(map(str, sizes))} GB" for place, sizes in found.items())
+        how = str(dtype).removeprefix("torch.") if weights == "auto" else f"weights of {weights.removesuffix('bit')} bits"
+        said.append(f"On a GPU in {how} ({write_size(need.resident)}): {ways}.")
+    return said
+
+
+def _sees_depth(base: Path) -> bool:
+    return sees_depth(base) if base.is_dir() else inspect_model_file(base).variant == "depth"
 
 
 def plan_again(model: ImageModel, options: LoadOptions, size: tuple[int, int]) -> ImageModel:

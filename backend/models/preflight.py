@@ -11,6 +11,7 @@ from ...shared.shot import Sampling, ShotError
 from .families import family_of_controlnet, family_of_layout
 from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout
 from .fitting import explain_unloadable
+from .flow_profiles import fit_schedule
 from .folder_reading import (
     INDEX,
     TITLES,
@@ -33,6 +34,8 @@ from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_own_scheduler
+from .transformer_files import check_library, plan_control_file, plan_transformer_file, read_base_config
+from .transformer_parts import find_layout_of_file
 
 
 def check_model(name: str, width: int, height: int, sampling: Sampling | None = None) -> None:
@@ -50,7 +53,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
         layout = base.layout
         if layout is None:
             check_base_config(base.denoiser, Path(source.base).name)
-        controls = [(kind, _read_control(control)) for kind, control in source.controls]
+        controls = [(kind, _read_control(control, layout, base.denoiser)) for kind, control in source.controls]
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
     unet, vae = base.denoiser, base.vae
@@ -82,6 +85,12 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
 
 def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
     """The configuration of a base's scheduler with the name of its class; None where it cannot be had without loading."""
+    if source.parts:
+        parts = _find_folder(source.parts)
+        if parts is None:
+            return None
+        _, file, inner, plan = plan_transformer_file(Path(source.base), parts)
+        return read_scheduler_config(parts) | fit_schedule(inner.layout, plan.config, read_base_config(parts), file.file)[0]
     if is_weight_file(source.base):
         own = make_own_scheduler(open_model_file(Path(source.base), "checkpoint")[1])
         return {**own.config, "_class_name": type(own).__name__}
@@ -112,6 +121,8 @@ class _Base:
 def _read_base(source: ModelSource) -> _Base:
     """What a base's configurations say. Raises ``OSError``, ``ValueError`` and ``ShotError``."""
     vae = _read_vae(source.vae) if source.vae else None
+    if source.parts:
+        return _read_transformer(source)
     if is_weight_file(source.base):
         opened = open_model_file(Path(source.base), "checkpoint")
         plans = plan_checkpoint(*opened, has_other_vae=vae is not None)
@@ -140,6 +151,40 @@ def _read_base(source: ModelSource) -> _Base:
     return _Base(layout, denoiser, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae"))
 
 
+def _find_folder(part: str) -> Path | None:
+    """The folder of a path or a hub id, None where it is not on this machine."""
+    name, revision = split_revision(part)
+    return Path(name) if Path(name).is_dir() else find_in_cache(name, revision)
+
+
+def _read_transformer(source: ModelSource) -> _Base:
+    """What a file with a transformer alone and the folder of its other parts say. Raises ``OSError`` and ``ShotError``."""
+    layout, parts = find_layout_of_file(Path(source.base)), _find_folder(source.parts)
+    assert layout is not None
+    check_extras(layout, source)
+    if parts is None:
+        if is_path(source.parts):
+            raise ShotError("model", f"There is no folder {source.parts}; check the path behind parts=, or name a hub id.")
+        index = read_index(fetch_file(*split_revision(source.parts), INDEX).parent)
+    else:
+        index = read_index(parts)
+    other = find_layout(index)
+    if other is not layout:
+        title = "another kind of model" if other is None else other.title
+        raise ShotError(
+            "model", f"The parts in {source.parts} are of {title}, and the file is {layout.title}; name a folder of that."
+        )
+    if parts is None:
+        # the rest is found out when it is here
+        return _Base(
+            layout, _read_config(source.parts, TITLES[TRANSFORMER], TRANSFORMER), _read_config(source.parts, "auto-encoder", "vae")
+        )
+    check_pipeline_folder(parts, half=False, has_other_control=True, has_other_denoiser=True)
+    file, *_, plan = plan_transformer_file(Path(source.base), parts)
+    check_library(file)
+    return _Base(layout, plan.config, read_config(parts / "vae", "auto-encoder"))
+
+
 def _read_vae(vae: str) -> Mapping[str, Any]:
     """The configuration of an auto-encoder that takes the place of the base's."""
     if is_weight_file(vae):
@@ -153,8 +198,10 @@ def _read_vae(vae: str) -> Mapping[str, Any]:
     return _read_config(vae, "auto-encoder")
 
 
-def _read_control(control: str) -> Mapping[str, Any]:
-    """The configuration of a ControlNet. Raises ``ShotError`` for one of an unknown kind."""
+def _read_control(control: str, layout: FamilyLayout | None, base: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of a ControlNet for a base of a layout. Raises ``ShotError`` for one of an unknown kind."""
+    if is_weight_file(control) and layout is not None:
+        return plan_control_file(Path(control), layout, base)[2].config
     if is_weight_file(control):
         return plan_controlnet_file(*open_model_file(Path(control), "controlnet")).config
     config = _read_config(control, "ControlNet")

@@ -19,16 +19,16 @@ from ...shared.files import read_file
 from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, resolve_request
 from ...shared.shot import MAX_SIDE, ShotRequest
 from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_of_class
+from .flow_profiles import describe_layout
 from .folder_reading import INDEX
 from .hub_cache import find_cached_file
 from .names import find_distillation, find_steps
+from .origins import CONFIGURATION, FILE, NAME, PRESET, USUAL
 from .prompts.named_loras import name_model
 from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
 from .registry import PRESETS, ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
 from .settings_files import NOT_DISTILLED, PREDICTIONS, SPACINGS, FoundSettings, find_settings
 
-#: where values come from
-PRESET, CONFIGURATION, FILE, NAME, USUAL = "preset", "configuration", "file", "name", "family's usual"
 #: bytes of a network's configuration
 MAX_CONFIGURATION = 4 << 20
 #: classes of schedulers that few-step models are published with -> how they were distilled
@@ -171,7 +171,7 @@ def _describe_folder(draft: _Draft, base: str, found: FoundSettings, download: b
     """A diffusers folder, or a hub id."""
     layout = find_layout(_read_configuration(base, "", download))
     if layout is not None:
-        _describe_layout(draft, layout, base)
+        _describe_layout(draft, layout, base, download)
         _overrule(draft, found)
         return
     configs = {part: _read_configuration(base, part, download) for part in ("unet", "vae", "scheduler")}
@@ -191,30 +191,14 @@ def _describe_folder(draft: _Draft, base: str, found: FoundSettings, download: b
     _overrule(draft, found)
 
 
-def _describe_layout(draft: _Draft, layout: FamilyLayout, base: str) -> None:
+def _describe_layout(draft: _Draft, layout: FamilyLayout, base: str, download: bool) -> None:
     """A diffusers folder, or a hub id, of a family of transformers."""
-    draft.values = describe_layout(layout, _get_stem(base))
+    denoiser, scheduler = (_read_configuration(base, part, download) for part in (TRANSFORMER, "scheduler"))
+    draft.values, place = describe_layout(layout, denoiser, scheduler, _get_stem(base))
     draft.origins = dict.fromkeys(draft.values, USUAL) | dict.fromkeys(("family", "prediction", "scheduler"), CONFIGURATION)
     if draft.values["distilled"]:
-        draft.origins |= dict.fromkeys(("distilled", "guidance_scale", "steps"), NAME)
-
-
-def describe_layout(layout: FamilyLayout, name: str = "") -> dict[str, Any]:
-    """The values of a profile of a family of transformers, by the model's name."""
-    distilled = find_distillation(name)
-    advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, 0)
-    return {
-        "width": advice.size,
-        "height": advice.size,
-        "steps": advice.steps,
-        "guidance_scale": advice.guidance_scale,
-        "scheduler": advice.scheduler,
-        "spacing": advice.spacing,
-        "family": layout.name,
-        "prediction": "flow",
-        "zero_terminal_snr": False,
-        "distilled": distilled,
-    }
+        draft.origins |= dict.fromkeys(("distilled", "guidance_scale"), place)
+        draft.origins["steps"] = NAME if find_steps(_get_stem(base)) else place
 
 
 def _is_trailing_ancestral(scheduler: Mapping[str, Any]) -> bool:
@@ -343,7 +327,8 @@ def describe_pipeline(pipeline: Any) -> ModelProfile:
     name = os.path.basename(os.path.normpath(folder)) if folder else ""
     draft = _Draft()
     if layout is not None:
-        draft.set(CONFIGURATION, **describe_layout(layout, name))
+        denoiser = getattr(pipeline, TRANSFORMER).config
+        draft.set(CONFIGURATION, **describe_layout(layout, denoiser, pipeline.scheduler.config, name)[0])
     else:
         scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
         draft.set(CONFIGURATION, **describe_configurations(pipeline.unet.config, pipeline.vae.config, scheduler, name))

@@ -16,9 +16,10 @@ import msgspec
 from .family_layouts import LAYOUTS
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
-from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps
+from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps, is_undistilled
+from .transformer_plans import SCALES, find_transformer, find_transformer_control
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
-from .weight_files import WeightFile, read_weight_file
+from .weight_files import GGUF, WeightFile, read_weight_file
 
 FAMILIES = {
     "sd1": "Stable Diffusion 1.x",
@@ -93,6 +94,13 @@ _QUANTIZED = (
     ".qweight",
     ".qzeros",
 )
+#: those of transformers' weights that are multiplied by one number each, and are read
+_SCALED = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant")
+#: what lies beside a transformer in files that hold a whole model -> how the names of its tensors begin
+_BESIDE_TRANSFORMERS = (
+    ("auto-encoder", ("first_stage_model.", "vae.")),
+    ("text encoders", ("text_encoders.", "cond_stage_model.", "conditioner.")),
+)
 #: width of a textual inversion's vectors -> family
 _EMBEDDING_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
 #: names of SDXL's vectors for its first and second text encoder: of kohya's scripts and the web interfaces, and of diffusers'
@@ -103,6 +111,8 @@ _VECTOR_NAMES = ("emb_params", "clip_l", "clip_h", "clip_g", "text_encoders_0", 
 _LEAST_WIDTH = 64
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
+#: steps and guidance of a FLUX.1 that sees the picture for depth itself
+SEEING = (30, 10.0)
 #: latent channels of the auto-encoders of these families
 LATENT_CHANNELS = 4
 
@@ -119,7 +129,8 @@ class Recommendation(msgspec.Struct, frozen=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """What a file is. ``kind`` is checkpoint, unet, vae, text_encoder, controlnet, lora, embedding, ip_adapter, picture_encoder,
+    """What a file is. ``kind`` is checkpoint, unet, transformer, vae, text_encoder, controlnet, lora, embedding, ip_adapter,
+    picture_encoder,
     other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a
     checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty; it is
     from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file itself does not say,
@@ -178,9 +189,15 @@ def recognise(file: WeightFile) -> ModelFile:
         )
     precisions = Counter[str]()
     for raw in file.tensors.values():
+        if file.format == GGUF:
+            precisions[raw.kind] += raw.count
         if raw.kind in _PRECISIONS:
             precisions[_PRECISIONS[raw.kind]] += raw.count
-    if not found.problem and any(name.endswith(_QUANTIZED) for name in file.tensors):
+    if not found.problem and file.format == GGUF and found.kind != "transformer":
+        found = msgspec.structs.replace(
+            found, problem="Of GGUF files only transformers alone are read; choose the .safetensors file."
+        )
+    if not found.problem and any(_is_quantized(name, raw.count, found.kind) for name, raw in file.tensors.items()):
         problem = "Its weights are quantized, which is not supported; choose the file in float16, bfloat16 or float32."
         found = msgspec.structs.replace(found, problem=problem)
     complete = msgspec.structs.replace(
@@ -195,10 +212,20 @@ def recognise(file: WeightFile) -> ModelFile:
     return msgspec.structs.replace(complete, sentence=describe(complete))
 
 
+def _is_quantized(name: str, count: int, kind: str) -> bool:
+    """Whether a tensor says that weights are others than they look."""
+    if kind == "transformer" and name.endswith(_SCALED) and (count == 1 or not name.endswith(SCALES)):
+        return False
+    return name.endswith(_QUANTIZED)
+
+
 def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile:
     lora = find_lora_kind(shapes)
     if lora is not None:
         return _describe_lora(file, lora, name, notes)
+    transformer = _find_transformer(file, shapes, name, notes)
+    if transformer is not None:
+        return transformer
     strange = _find_other(file, shapes, _STRANGE)
     if strange is not None:
         return strange
@@ -233,6 +260,62 @@ def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], 
 
 def _make(file: WeightFile, kind: str, **found: Any) -> ModelFile:
     return ModelFile(file.path.name, file.size, file.format, kind, **found)
+
+
+# transformers
+
+
+def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
+    """A transformer of a known family, or a ControlNet for one."""
+    control = find_transformer_control(shapes)
+    if control is not None:
+        kind = find_control_kind(name)
+        # the union ones are published for all kinds of pictures
+        if not kind:
+            notes.guesses.append("Neither the file nor its name says what it is for; say it, as in depth=FILE.")
+        elif kind != "union":
+            notes.guesses.append(f"That it is for {kind} is taken from its name.")
+        return _make(file, "controlnet", family=control.layout.name, layout=control.names, control=kind)
+    found = find_transformer(shapes)
+    if found is None:
+        return None
+    layout, is_told = found.layout, True
+    distilled = find_distillation(name)
+    if distilled:
+        notes.guesses.append(f"That it is a {distilled.capitalize()} model is taken from its name.")
+    if layout.name == "flux":
+        is_told = any("guidance" in tensor for tensor in found.shapes)
+        if not is_told and not distilled and not is_undistilled(name):
+            distilled = "schnell"
+            notes.guesses.append("That it was distilled to few steps is taken from its network, which is not told the guidance.")
+    parts = [part for part, start in _BESIDE_TRANSFORMERS if any(tensor.startswith(start) for tensor in shapes)]
+    advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, _find_resolution(file, name))
+    variant, problem = "", ""
+    if layout.name == "flux":
+        wide = found.shapes.get("img_in.weight", found.shapes.get("x_embedder.weight", (0, 0)))[1]
+        variant = {4 * layout.channels: "", 8 * layout.channels: "depth"}.get(wide, "inpainting")
+        if variant == "inpainting":
+            problem = "It wants a picture and a mask beside the noise; choose the plain model that it was made from."
+        elif variant and find_control_kind(name) not in ("", "depth"):
+            problem = f"By its name it sees a picture for {find_control_kind(name)}; choose one that sees depth."
+        elif variant and not distilled:
+            advice = msgspec.structs.replace(advice, steps=SEEING[0], guidance_scale=SEEING[1])
+        elif is_told:
+            advice = msgspec.structs.replace(advice, guidance_scale=layout.usual[1])
+    if parts:
+        notes.warnings.append(f"Its {' and '.join(parts)} are not read; those of a folder are taken.")
+    return _make(
+        file,
+        "transformer",
+        family=layout.name,
+        layout=found.names,
+        variant=variant,
+        problem=problem,
+        prediction="flow",
+        prediction_origin="file",
+        distilled=distilled,
+        recommended=advice,
+    )
 
 
 # base models
@@ -348,7 +431,7 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     """How a base model likes to be run. ``steps`` and ``size`` are what the file says, 0 for nothing."""
     layout = next((one for one in LAYOUTS if one.name == family), None)
     if layout is not None:
-        count, guidance = layout.distilled if distilled else layout.usual
+        count, guidance = layout.get_usual(distilled)
         # steps of flow matching have no spacing to choose
         return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
     usual = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024, "sdxl_refiner": 1024}
@@ -356,7 +439,7 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     spacing = "trailing" if zero or distilled else "leading"
     if not distilled:
         return Recommendation(size, 30, 5.0 if family == "sdxl" else 7.5, "ddim", spacing)
-    counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4}
+    counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4, "schnell": 4}
     schedulers = {"lcm": "lcm", "tcd": "tcd", "hyper": "tcd", "dmd": "lcm"}
     # Turbo's own size is that of 2.1, whatever it is made of
     size = 512 if distilled == "turbo" and family == "sd2" else size
@@ -535,6 +618,8 @@ def describe(found: ModelFile) -> str:
             if part not in found.parts and not (part == "text_encoder" and found.variant == "refiner")
         ]
         what = f"a checkpoint of {family}" + (f" without {' and '.join(missing)}" if missing else "")
+    elif found.kind == "transformer":
+        what = f"the transformer alone of {family}" + (" that sees the picture for depth" if found.variant == "depth" else "")
     elif found.kind == "unet":
         what = f"the UNet alone of {family}"
     elif found.kind == "vae":

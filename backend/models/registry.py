@@ -3,7 +3,8 @@
 A model is named by parts between bars: ``BASE|PART|...``. The base is a preset, a diffusers folder, a hub id or a single file of
 weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of ``CONTROLS`` with a ControlNet (a plain name is one
 for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder,
-``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found.
+``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found. Behind a
+file with a transformer alone, ``parts=FOLDER`` is the diffusers folder with all else of such a model, where none lies near.
 Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
 works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path.
 Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COMMIT`` names the revision that is loaded; those in
@@ -30,7 +31,8 @@ from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 from .settings_files import WEIGHTS as WEIGHTS
-from .usual_controls import find_family_of_folder, find_usual_control
+from .transformer_parts import find_layout_of_file, find_parts
+from .usual_controls import find_family_of_folder, find_usual_control, sees_depth
 
 STARTER = Path(__file__).resolve().parent / "starter"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
@@ -57,6 +59,10 @@ class ModelSource:
     is_control_usual: bool = False
     # not in its text: a name without it stands for what it always did
     reference: ReferenceSource | None = field(default=None, repr=False)
+    #: of a file with a transformer alone, the folder with all else; empty for other bases
+    parts: str = field(default="", repr=False)
+    #: whether nobody named that folder
+    are_parts_found: bool = field(default=False, repr=False)
 
 
 PRESETS: dict[str, ModelSource] = {
@@ -136,7 +142,7 @@ def find_model(name: str) -> ModelSource:
         raise ShotError("model", _explain_no_model(name, path))
     if first not in PRESETS and os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX)):
         raise ShotError("model", explain_folder(Path(path)))
-    controls, uses, loras, embeddings, vae = [], [], [], [], ""
+    controls, uses, loras, embeddings, vae, others = [], [], [], [], "", ""
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
@@ -156,18 +162,33 @@ def find_model(name: str) -> ModelSource:
             if vae:
                 raise ShotError("model", "The model names several auto-encoders; leave one vae=.")
             vae = _read_path(value)
+        elif kind == "parts":
+            if others:
+                raise ShotError("model", "The model names several folders of parts; leave one parts=.")
+            others = find_model_folder(_read_path(value))
         elif kind == "ip":
             adapters.append(value)
         elif kind == "encoder":
             encoders.append(value)
         else:
-            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder"))
+            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder", "parts"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
     if controls:
         uses = uses if any(use != ControlUse() for use in uses) else []
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
-    found = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae)
+    found = add_parts(replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae), others)
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
+
+
+def add_parts(source: ModelSource, named: str = "") -> ModelSource:
+    """A source with the folder that holds all else where its base is a file with a transformer alone: the ``named`` one, or one
+    that lies near. Raises ``ShotError`` where there is none, and for one that nothing needs."""
+    layout = find_layout_of_file(Path(source.base)) if is_weight_file(source.base) else None
+    if layout is None:
+        if named and (not is_weight_file(source.base) or Path(source.base).exists()):
+            raise ShotError("model", "Only a file with a transformer alone takes parts=; leave it out of the model's name.")
+        return source
+    return replace(source, parts=named or str(find_parts(Path(source.base), layout)), are_parts_found=not named)
 
 
 def _explain_address(text: str) -> str:
@@ -195,7 +216,9 @@ def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelS
         return source
     if is_weight_file(source.base):
         file = inspect_model_file(Path(source.base))
-        if file.kind != "checkpoint" or file.problem:
+        if file.kind == "transformer" and file.variant == "depth":
+            return source
+        if file.kind not in ("checkpoint", "transformer") or file.problem:
             raise ShotError("model", f"The file is not a model to make pictures with. {file.sentence}")
         return _put_usual(source, find_usual_control(Path(source.base), file.family))
     if folder is None:
@@ -204,7 +227,7 @@ def add_usual_control(source: ModelSource, folder: Path | None = None) -> ModelS
         # whoever loads it finds out what it is
         if folder is None or not find_family_of_folder(folder):
             return source
-    if (folder / "controlnet").is_dir():
+    if (folder / "controlnet").is_dir() or sees_depth(folder):
         return source
     return _put_usual(source, find_usual_control(folder, find_family_of_folder(folder)))
 
@@ -237,6 +260,9 @@ def fingerprint(name: str) -> str:
     if source.reference is not None:
         digest.update(repr(source.reference).encode())
         parts = (*parts, source.reference.adapter, source.reference.encoder)
+    if source.parts:
+        digest.update(repr((source.parts, split_revision(source.parts)[1])).encode())
+        parts = (*parts, source.parts)
     for part, preset in ((source.base, get_preset_name(source)), *((lora, "") for lora in loras)):
         values = find_settings(part, preset).values
         overruled = {key: values[key] for key in (*RECOGNISED_KEYS, "spacing") if key in values}

@@ -115,7 +115,7 @@ def _edit_settings(args: argparse.Namespace) -> int:
 
 def find_part_profile(part: str) -> ModelProfile | None:
     """The profile of a base model alone; None for a LoRA, a ControlNet and what else cannot make pictures. Raises ``ShotError``."""
-    if is_weight_file(part) and inspect_model_file(Path(part)).kind != "checkpoint":
+    if is_weight_file(part) and inspect_model_file(Path(part)).kind not in ("checkpoint", "transformer"):
         return None
     return find_base_profile(part)
 

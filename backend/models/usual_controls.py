@@ -9,7 +9,8 @@ from pathlib import Path
 from time import time_ns
 
 from ...shared.shot import ShotError
-from .folder_reading import find_layout_of_folder
+from .family_layouts import TRANSFORMER, sees_picture
+from .folder_reading import find_layout_of_folder, read_config
 from .recognition import FAMILIES, inspect_model_file
 
 #: family -> the hub's ControlNet that people use with it
@@ -42,6 +43,14 @@ def find_family_of_folder(folder: Path) -> str:
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""
     return _CONTEXTS.get(width, "") if isinstance(width, int) else ""
+
+
+def sees_depth(folder: Path) -> bool:
+    """Whether the model in a diffusers folder sees the picture for depth itself, and takes no ControlNet."""
+    try:
+        return sees_picture(find_layout_of_folder(folder), read_config(folder / TRANSFORMER, "transformer"))
+    except (ShotError, OSError):
+        return False
 
 
 #: (base, family) -> the folders and files that were looked at with their times, and what was found: a path, or empty

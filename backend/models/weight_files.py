@@ -19,10 +19,13 @@ from ...shared.files import map_file, read_file
 from ...shared.pickled import Budget, Name, PickleError, StandIn, shorten
 from ...shared.shot import ShotError
 from ...shared.torch_files import LEGACY_MAGIC, RawTensor, TorchNames, is_torch_zip, read_legacy_file, read_mapped_torch_zip
+from .gguf_header import read_gguf_header
 
 #: bytes of a header of safetensors; LoRAs bring the captions that they were trained on
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 100_000
+#: the format of files whose numbers only a library of its own can read, and how they begin
+GGUF, GGUF_MAGIC = "gguf", b"GGUF"
 #: how deep dictionaries lie in one another: a checkpoint of Lightning has its weights in the second, an embedding in the third
 MAX_DEPTH = 3
 #: type in safetensors -> (storage class of torch, bytes)
@@ -107,7 +110,7 @@ def read_weight_file(path: Path) -> WeightFile:
     except OSError as error:
         raise ShotError("model", explain_disk_error(error, path, "read", "choose another file")) from error
     start = bytes(view[:512])
-    explained = _explain_other(start)
+    explained = "" if start.startswith(GGUF_MAGIC) else _explain_other(start)
     if explained:
         raise ShotError("model", f"The file {path.name} {explained}.")
     try:
@@ -115,6 +118,8 @@ def read_weight_file(path: Path) -> WeightFile:
             if not is_torch_zip(bytes(view[:4096]) + bytes(view[-(1 << 20) :])):
                 raise ShotError("model", f"The file {path.name} {_ARCHIVE}.")
             return _read_pickled(path, view, "torch")
+        if start.startswith(GGUF_MAGIC):
+            return _read_gguf(path, view)
         if start.startswith(LEGACY_MAGIC):
             return _read_pickled(path, view, "torch before 1.6")
         return _read_safetensors(path, view)
@@ -155,9 +160,21 @@ def _explain_other(start: bytes) -> str:
         return "is a web page and no model; download the file itself"
     if text.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS and not the model itself; fetch it with git lfs pull, or download the file"
-    if start.startswith(b"GGUF"):
-        return "is a GGUF file, which is not supported; choose the model's .safetensors file"
+    if start.startswith(GGUF_MAGIC):
+        return "is a GGUF file, which is read only as a transformer alone; choose the .safetensors file"
     return ""
+
+
+def _read_gguf(path: Path, view: memoryview) -> WeightFile:
+    """The tensors of a GGUF file without their numbers, which only a library of its own can read."""
+    try:
+        header = read_gguf_header(view)
+    except ValueError as error:
+        raise ShotError(
+            "model", f"The file {path.name} is a GGUF file that cannot be read ({error}); download it again."
+        ) from error
+    tensors = {name: RawTensor(view[:0], kind, 0, shape, _strides(shape)) for name, (shape, kind) in header.tensors.items()}
+    return WeightFile(path, len(view), GGUF, tensors, {"general.architecture": header.architecture})
 
 
 class _Entry(msgspec.Struct):

@@ -73,7 +73,7 @@ def make_resources(jobs: Path, options: LoadOptions | None = None, workers: Work
         from ..workers.ray_workers import RayCluster
 
         cluster = RayCluster(workers, models.options)
-    return Resources(models, MotionCache(models.device), JobStore(jobs), cluster)
+    return Resources(models, MotionCache(models.device), JobStore(jobs, models.numbers), cluster)
 
 
 def _explain(error: Exception) -> ShotError:

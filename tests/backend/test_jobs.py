@@ -16,10 +16,13 @@ import pytest
 pytest.importorskip("torch")
 
 from latentman.backend.jobs.requests import read_request
+from latentman.backend.jobs.runner import ModelCache
 from latentman.backend.jobs.store import JobStore
+from latentman.backend.models.devices import choose_device, name_numbers
 from latentman.backend.server import RefusedToBind, check_endpoint
 from latentman.backend.video.run_context import Checkpoint
 from latentman.backend.video.source import load_clip
+from latentman.shared.load_options import LoadOptions
 from latentman.shared.manifest import FrameEntry, PassesHeader
 from latentman.shared.overview import shrink_passes
 from latentman.shared.shot import ShotError
@@ -35,6 +38,18 @@ def test_equal_requests_are_one_job(tmp_path):
     assert store.open(samples.request(seed=5), samples.passes()).name != job.name
     assert store.open(samples.request(), samples.passes(shift=3)).name != job.name
     assert (load_clip(job.passes(), range(3)).rest_position == samples.passes().rest_position).all()
+
+
+def test_other_numbers_make_another_job(tmp_path):
+    cpu = choose_device("cpu")
+    asked = [{}, {"dtype": "float32"}, {"dtype": "bfloat16"}, {"weights": "8bit"}, {"dtype": "bfloat16", "weights": "8bit"}]
+    numbers = [name_numbers(LoadOptions(**options), cpu) for options in asked]
+    assert numbers == ["", "", "bfloat16", "8bit", "bfloat16 8bit"]
+    # what only changes where and how quickly
+    assert not name_numbers(LoadOptions(device="cpu", compile=True, offload="on"), cpu)
+    names = [JobStore(tmp_path, one).open(samples.request(), samples.passes()).name for one in numbers]
+    assert names[0] == names[1] and len(set(names)) == 4
+    assert ModelCache(LoadOptions(device="cpu", dtype="float16")).numbers == "float16"
 
 
 def test_frames_and_latents_survive(tmp_path, rng):

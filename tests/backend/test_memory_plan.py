@@ -175,5 +175,6 @@ def test_precisions():
 
 def test_options_as_arguments():
     assert write_arguments(LoadOptions()) == []
-    options = LoadOptions(device="cuda:1", dtype="bfloat16", compile=True, offload="off")
-    assert write_arguments(options) == ["--device", "cuda:1", "--dtype", "bfloat16", "--compile", "--offload", "off"]
+    options = LoadOptions(device="cuda:1", dtype="bfloat16", compile=True, offload="off", weights="8bit")
+    given = ["--device", "cuda:1", "--dtype", "bfloat16", "--compile", "--offload", "off", "--weights", "8bit"]
+    assert write_arguments(options) == given

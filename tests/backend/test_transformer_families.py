@@ -20,6 +20,7 @@ from accelerate import cpu_offload_with_hook
 from accelerate.hooks import CpuOffload
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from safetensors.torch import load_file, save_file
 
 from latentman.backend.__main__ import main
 from latentman.backend.metrics.rivals.making import make_frames
@@ -27,6 +28,7 @@ from latentman.backend.metrics.rivals.settings import TextToVideoZero
 from latentman.backend.models.families import FAMILIES, family_of_layout
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.flow_family import pack
+from latentman.backend.models.flow_profiles import describe_layout
 from latentman.backend.models.flow_schedules import compute_shift
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.loading import load
@@ -47,11 +49,13 @@ from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import PRESETS, Sampling, ShotError, with_schedule
 from tests import samples
 from tests.backend import tiny
-from tools import tiny_transformers
+from tools import tiny_transformers, transformer_layouts
 
 CPU = torch.device("cpu")
 PASSES = samples.passes(4, 64)
 NAMES = [layout.name for layout in LAYOUTS]
+#: what is said of ControlNets is asked of those with one
+with_controlnet = pytest.mark.parametrize("case", NAMES, indirect=True)
 #: latents, whose values are around 1, that are the same but for the last bits, and such that are not
 SAME, OTHER = 2e-4, 2e-3
 
@@ -73,11 +77,14 @@ ARGUMENTS: dict[str, Callable[[torch.Tensor, float], dict[str, Any]]] = {
         negative_prompt="" if guidance > 1 else None, true_cfg_scale=guidance, latents=pack(noise)
     ),
     "flux": lambda noise, guidance: dict(guidance_scale=guidance, control_mode=2, latents=pack(noise)),
+    "flux_depth": lambda noise, guidance: dict(guidance_scale=guidance, latents=pack(noise)),
     "sd3": lambda noise, guidance: dict(negative_prompt="", guidance_scale=guidance, latents=noise),
 }
 
 
-def _run_diffusers(model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float) -> np.ndarray:
+def _run_diffusers(
+    model: ImageModel, prompt: str, picture: torch.Tensor, noise: torch.Tensor, guidance: float, **more: Any
+) -> np.ndarray:
     """(H, W, 3) in [0, 1] of diffusers' own pipeline."""
     with pytest.MonkeyPatch.context() as patch:
         # some draw what they see of the control picture at random; here it is the middle of that
@@ -88,18 +95,19 @@ def _run_diffusers(model: ImageModel, prompt: str, picture: torch.Tensor, noise:
             width=64,
             num_inference_steps=3,
             control_image=picture,
-            controlnet_conditioning_scale=0.8,
             output_type="np",
-            **ARGUMENTS[model.family.layout.name](noise, guidance),
+            **(dict(controlnet_conditioning_scale=0.8) if model.controlnets else {}),
+            **ARGUMENTS[model.family.layout.name if model.controlnets else "flux_depth"](noise, guidance),
+            **more,
         )
     return made.images[0]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[*NAMES, "flux_depth"])
 def case(request, tmp_path_factory) -> Case:
     root = tmp_path_factory.mktemp(request.param)
     getattr(tiny_transformers, f"write_{request.param}")(root)
-    name = f"{root / 'base'}|{root / 'control'}"
+    name = str(root / "base") if request.param == "flux_depth" else f"{root / 'base'}|{root / 'control'}"
     return Case(root, name, load(name, CPU))
 
 
@@ -228,7 +236,8 @@ def test_prompts_change_within_a_shot(case):
     """At once with every preset, and as a mix where words can be mixed, or pictures are; so do the strengths of the control."""
     request = _request(preset="per_frame")
     plain = _make_latents(case.model, request)
-    told = _make_latents(case.model, with_schedule(request, make_schedule([(3, "a dog")], [1.0, 0.3, 1.0, 1.0])))
+    weak = 0.3 if case.model.controlnets else 0.0
+    told = _make_latents(case.model, with_schedule(request, make_schedule([(3, "a dog")], [1.0, weak, 1.0, 1.0])))
     differences = [_difference(one, other) for one, other in zip(plain, told, strict=True)]
     assert differences[0] < SAME and min(differences[1:]) > OTHER
     blend = make_schedule([(3, "a dog")], prompt_blend=2)
@@ -266,6 +275,7 @@ def test_a_network_that_lends_layers_is_there_in_time(monkeypatch):
     assert brought == [network]
 
 
+@with_controlnet
 def test_other_schedulers_are_refused(case):
     """One sentence for a scheduler or a spacing that the family has not, before and after loading."""
     for name in ("ddim", "dpm++", "unipc", "lcm"):
@@ -279,6 +289,7 @@ def test_other_schedulers_are_refused(case):
     check_model(case.name, 64, 64, Sampling(steps=3, scheduler="euler"))
 
 
+@with_controlnet
 def test_what_it_cannot_do_is_a_sentence(case):
     """Sizes, parts and settings of other families."""
     title, name = case.model.family.title, case.name
@@ -308,6 +319,7 @@ def test_what_it_cannot_do_is_a_sentence(case):
     assert any("its end was left out" in sentence for sentence in long.warnings)
 
 
+@with_controlnet
 def test_another_precision_than_was_asked_for_is_said(case):
     """Float16 cannot hold what it computes."""
     model = load(case.name, CPU, LoadOptions(dtype="float16"))
@@ -316,12 +328,14 @@ def test_another_precision_than_was_asked_for_is_said(case):
     assert said in model.warnings and said not in case.model.warnings
 
 
+@with_controlnet
 def test_rivals_are_not_for_it(case):
     """They are written for UNets; refused before anything is made."""
     with pytest.raises(ShotError, match="The rivals are made for Stable Diffusion and SDXL"):
         make_frames(TextToVideoZero(), case.model, _request(1, preset="per_frame"), PASSES.select([0]), RunContext())
 
 
+@with_controlnet
 def test_parts_of_two_families_are_refused(case, tmp_path):
     """Before anything is loaded, and where it is."""
     tiny.write_sd(tmp_path)
@@ -335,6 +349,7 @@ def test_parts_of_two_families_are_refused(case, tmp_path):
                 ask(name, 64, 64)
 
 
+@with_controlnet
 def test_it_is_recognised(case, capsys):
     """By its parts, with how it likes to be run and whether it fits."""
     profile = find_profile(case.name)
@@ -350,6 +365,50 @@ def test_it_is_recognised(case, capsys):
     assert "to denoise" in need[0]
 
 
+def test_schnell_is_recognised_and_run_as_it_was_distilled(tmp_path):
+    """By its configuration: few steps, no guidance, and the shorter text; its ControlNet is told the guidance that it knows."""
+    tiny_transformers.write_flux(tmp_path, schnell=True)
+    model = load(f"{tmp_path / 'base'}|{tmp_path / 'control'}", CPU)
+    profile = model.profile
+    assert (profile.distilled, profile.steps, profile.guidance_scale) == ("schnell", 4, 1.0)
+    assert {profile.origins[name] for name in ("distilled", "steps", "guidance_scale")} == {"configuration"}
+    noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(3))
+    request = _request(1, preset="per_frame", control_scale=0.8)
+    (ours,) = _make(model, request, count=1, noise=noise)
+    picture = torch.from_numpy(PASSES.depth[0]).expand(1, 3, -1, -1) * 2 - 1
+    theirs = _run_diffusers(model, request.text.prompt, picture, noise, 3.5, max_sequence_length=256)
+    assert _difference(ours, np.round(theirs * 255)) <= 1
+    context = RunContext()
+    _make(model, _request(1, preset="per_frame", guidance_scale=4.0), context, count=1)
+    assert any("was distilled to few steps (schnell)" in sentence for sentence in context.warnings)
+
+
+@pytest.mark.parametrize(
+    "family, denoiser, scheduler, name, found",
+    [
+        ("flux", {"guidance_embeds": False}, {"use_dynamic_shifting": False}, "copy", ("schnell", 4, 1.0)),
+        # trained back: two passes, as many steps as others
+        ("flux", {"guidance_embeds": False}, {"use_dynamic_shifting": True}, "flux-dev-de-distill", ("", 28, 3.5)),
+        ("flux", {"guidance_embeds": True}, {"use_dynamic_shifting": True}, "FLUX.1-dev", ("", 28, 3.5)),
+        # it is told the guidance whatever its steps are
+        ("flux", {"guidance_embeds": True}, {"use_dynamic_shifting": True}, "merged-dev-schnell", ("schnell", 4, 3.5)),
+        ("flux", {}, {}, "FLUX.1-schnell", ("schnell", 4, 1.0)),
+        ("qwen_image", {}, dict(use_dynamic_shifting=True, base_shift=1.1, max_shift=1.1), "copy", ("lightning", 8, 1.0)),
+        ("qwen_image", {}, dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9), "copy", ("", 50, 4.0)),
+        ("qwen_image", {}, dict(use_dynamic_shifting=True), "copy", ("", 50, 4.0)),
+        ("z_image", {}, {}, "Z-Image-Turbo", ("turbo", 8, 1.0)),
+        ("z_image", {}, {}, "Z-Image-Turbo-dedistilled", ("", 50, 5.0)),
+        ("sd3", {}, {}, "stable-diffusion-3.5-large-turbo", ("turbo", 4, 1.0)),
+    ],
+)
+def test_what_says_that_a_model_was_distilled(family, denoiser, scheduler, name, found):
+    """Its name, or how its network and its scheduler are configured."""
+    layout = next(layout for layout in LAYOUTS if layout.name == family)
+    values, _ = describe_layout(layout, denoiser, scheduler, name)
+    assert (values["distilled"], values["steps"], values["guidance_scale"]) == found
+
+
+@with_controlnet
 def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
     """What follows from that is the family's own; what flow matching does not know is refused, not passed over."""
     monkeypatch.setenv("LATENTMAN_CONFIG", str(tmp_path))
@@ -366,9 +425,39 @@ def test_settings_say_that_it_was_distilled(case, tmp_path, monkeypatch):
         check_model(case.name, 64, 64, Sampling(steps=3))
 
 
+def test_what_sees_the_picture_itself_takes_no_controlnet(tmp_path, capsys):
+    """Its strength is all or nothing, it has settings of its own, and so it is in a file."""
+    tiny_transformers.write_flux_depth(tmp_path)
+    base, control = tmp_path / "base", tmp_path / "control"
+    profile = find_profile(str(base))
+    assert (profile.family, profile.steps, profile.guidance_scale, profile.distilled) == ("flux", 30, 10.0, "")
+    for ask in (check_model, lambda name, *_: load(name, CPU)):
+        with pytest.raises(ShotError, match="sees the picture for depth itself; leave the ControlNet out"):
+            ask(f"{base}|depth={control}", 64, 64)
+    check_model(str(base), 64, 64, Sampling(steps=3))
+    assert main(["models", "inspect", str(base), "--memory", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "takes no ControlNet" in said and "not here yet" not in said
+    model, context = load(str(base), CPU), RunContext()
+    whole = _make_latents(model, _request(1, preset="per_frame"), 1)
+    half = ShotPipeline(model, _request(1, preset="per_frame", control_scale=0.5), PASSES.select([0]), context).latents().numpy()
+    assert np.array_equal(whole, half) and any("a strength other than 0 counts as 1" in one for one in context.warnings)
+    file = tmp_path / "flux1-depth-dev.safetensors"
+    state = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
+    save_file(transformer_layouts.to_original("flux", state), file)
+    check_model(str(file), 64, 64)
+    assert find_profile(str(file)).guidance_scale == 10.0
+    assert np.allclose(_make_latents(load(str(file), CPU), _request(1, preset="per_frame"), 1), whole, atol=1e-4)
+    canny = file.rename(tmp_path / "flux1-canny-dev.safetensors")
+    with pytest.raises(ShotError, match="a picture for canny; choose one that sees depth"):
+        check_model(str(canny), 64, 64)
+    assert main(["models", "inspect", str(canny)]) == 1
+
+
 # no model of one kind of diffusion is ever run as another
 
 
+@with_controlnet
 def test_a_flow_model_is_never_run_as_another_kind(case):
     """Its schedulers make no other line; those of other kinds make none for it."""
     family, flow = case.model.family, FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -428,4 +517,4 @@ def test_the_table_says_what_is_asserted():
     lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
     head = lines.index("| | " + " | ".join(COLUMNS) + " |")
     rows = [f"| {layout.title} | " + " | ".join(["yes"] * len(COLUMNS)) + " |" for layout in LAYOUTS]
-    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(ARGUMENTS) == set(NAMES)
+    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(ARGUMENTS) == {*NAMES, "flux_depth"}

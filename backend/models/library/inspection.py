@@ -14,8 +14,11 @@ from ....shared.files import make_private_folder, read_file, write_atomically
 from ....shared.folders import data_folder
 from ....shared.shot import ShotError
 from ....shared.version import VERSION
+from ..family_layouts import find_layout_of_control
 from ..names import find_control_kind
+from ..plans import TRANSFORMERS
 from ..recognition import inspect_model_file
+from ..transformer_parts import find_layout_of_file, find_parts
 from ..usual_controls import find_family_of_folder
 from .scanning import Candidate
 
@@ -125,10 +128,18 @@ def _refuse(sentence: str) -> Inspected:
 def _inspect_file(path: Path) -> Inspected:
     found = inspect_model_file(path)
     # only a whole model, or what is added to one, can be chosen
-    kind = found.kind if found.kind in _KINDS else "other"
-    return Inspected(
-        kind, found.family, found.control, found.title, found.words[:32] if kind == "lora" else (), found.problem, found.sentence
-    )
+    kind, control, problem = found.kind if found.kind in _KINDS else "other", found.control, found.problem
+    layout = find_layout_of_file(path)
+    if layout is not None and not problem:
+        kind = "checkpoint"
+        try:
+            find_parts(path, layout)
+        except ShotError as error:
+            problem = str(error)
+    if kind == "controlnet" and control == "union" and found.family in TRANSFORMERS:
+        control = "depth"
+    words = found.words[:32] if kind == "lora" else ()
+    return Inspected(kind, found.family, control, found.title, words, problem, found.sentence)
 
 
 def _inspect_folder(folder: Path) -> Inspected:
@@ -144,6 +155,9 @@ def _inspect_folder(folder: Path) -> Inspected:
 def inspect_configuration(config: dict[str, Any], name: str) -> Inspected:
     """What a network is by its ``config.json`` and the name of its folder."""
     told, kind = str(config.get("_class_name", "")), str(config.get("model_type", ""))
+    layout = find_layout_of_control(config)
+    if layout is not None:
+        return Inspected("controlnet", layout.name, "depth", sentence=f"{name} is a ControlNet for {layout.title}.")
     if told.startswith("ControlNet"):
         width = config.get("cross_attention_dim")
         family = _CONTEXTS.get(width, "other") if isinstance(width, int) else "other"

@@ -1,0 +1,450 @@
+"""Transformers and their ControlNets in single files: whose names a file has, and where each weight of diffusers' network is in it.
+
+People have the transformer alone, under the names of its authors or under diffusers', behind a prefix or none. What shapes do not
+tell, such as the angles of positions, is that of a diffusers folder of the family. Free of torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import isqrt, prod
+from typing import Any
+
+from ...shared.pickled import shorten
+from ...shared.shot import ShotError
+from .family_layouts import LAYOUTS, FamilyLayout
+from .networks import NetworkPlan, TensorSource
+from .unet_shape import Shapes
+
+#: what programs put before the names of a transformer's tensors
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
+#: (family, how its tensors are named, names that only its transformer has)
+_TRANSFORMERS = (
+    ("z_image", "original", ("x_pad_token", "cap_embedder.0.weight", "layers.0.attention.qkv.weight")),
+    ("z_image", "diffusers", ("x_pad_token", "cap_embedder.0.weight", "layers.0.attention.to_q.weight")),
+    ("qwen_image", "diffusers", ("img_in.weight", "txt_norm.weight", "transformer_blocks.0.img_mod.1.weight")),
+    ("flux", "original", ("img_in.weight", "vector_in.in_layer.weight", "double_blocks.0.img_attn.qkv.weight")),
+    ("flux", "diffusers", ("x_embedder.weight", "single_transformer_blocks.0.proj_mlp.weight")),
+    ("sd3", "original", ("pos_embed", "x_embedder.proj.weight", "joint_blocks.0.x_block.attn.qkv.weight")),
+    ("sd3", "diffusers", ("pos_embed.proj.weight", "transformer_blocks.0.ff_context.net.0.proj.weight")),
+)
+#: the same of ControlNets
+_CONTROLS = (
+    ("z_image", "diffusers", ("control_all_x_embedder.2-1.weight", "control_layers.0.before_proj.weight")),
+    ("qwen_image", "diffusers", ("controlnet_blocks.0.weight", "controlnet_x_embedder.weight", "txt_norm.weight")),
+    ("flux", "diffusers", ("controlnet_x_embedder.weight", "x_embedder.weight", "time_text_embed.text_embedder.linear_1.weight")),
+    ("sd3", "original", ("controlnet_blocks.0.weight", "pos_embed_input.proj.weight", "transformer_blocks.0.attn.qkv.weight")),
+    ("sd3", "diffusers", ("controlnet_blocks.0.weight", "pos_embed_input.proj.weight", "transformer_blocks.0.attn.to_q.weight")),
+)
+#: ends of the names of the numbers that weights of 8 bits are multiplied by
+SCALES = (".scale_weight", ".weight_scale")
+#: what else lies beside such weights, and is for computing in 8 bits
+BESIDE_SCALES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+
+
+class _Swapped(str):
+    """A name whose tensor has its two halves the other way round."""
+
+
+_Target = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The authors' names, without their last part, and diffusers': of tensors at the root, and of those in numbered blocks. What
+    is not listed is called alike. Several names share the rows of one tensor."""
+
+    root: Mapping[str, _Target] = field(default_factory=dict)
+    blocks: Mapping[str, tuple[str, Mapping[str, _Target]]] = field(default_factory=dict)
+
+
+def _split(attention: str) -> tuple[str, ...]:
+    return tuple(f"{attention}.to_{letter}" for letter in "qkv")
+
+
+_Z_BLOCK: dict[str, _Target] = {
+    "attention.qkv": _split("attention"),
+    "attention.out": "attention.to_out.0",
+    "attention.q_norm": "attention.norm_q",
+    "attention.k_norm": "attention.norm_k",
+}
+_Z_IMAGE = _Names(
+    {
+        "x_embedder": "all_x_embedder.2-1",
+        "final_layer.linear": "all_final_layer.2-1.linear",
+        "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
+    },
+    {name: (name, _Z_BLOCK) for name in ("layers", "noise_refiner", "context_refiner", "control_layers", "control_noise_refiner")},
+)
+_TIME, _TEXT, _GUIDANCE = (f"time_text_embed.{what}_embedder" for what in ("timestep", "text", "guidance"))
+_ADDED = tuple(f"attn.add_{letter}_proj" for letter in "qkv")
+_FLUX = _Names(
+    {
+        "img_in": "x_embedder",
+        "txt_in": "context_embedder",
+        "time_in.in_layer": f"{_TIME}.linear_1",
+        "time_in.out_layer": f"{_TIME}.linear_2",
+        "vector_in.in_layer": f"{_TEXT}.linear_1",
+        "vector_in.out_layer": f"{_TEXT}.linear_2",
+        "guidance_in.in_layer": f"{_GUIDANCE}.linear_1",
+        "guidance_in.out_layer": f"{_GUIDANCE}.linear_2",
+        "final_layer.linear": "proj_out",
+        "final_layer.adaLN_modulation.1": _Swapped("norm_out.linear"),
+    },
+    {
+        "double_blocks": (
+            "transformer_blocks",
+            {
+                "img_mod.lin": "norm1.linear",
+                "txt_mod.lin": "norm1_context.linear",
+                "img_attn.qkv": _split("attn"),
+                "txt_attn.qkv": _ADDED,
+                "img_attn.norm.query_norm": "attn.norm_q",
+                "img_attn.norm.key_norm": "attn.norm_k",
+                "txt_attn.norm.query_norm": "attn.norm_added_q",
+                "txt_attn.norm.key_norm": "attn.norm_added_k",
+                "img_attn.proj": "attn.to_out.0",
+                "txt_attn.proj": "attn.to_add_out",
+                "img_mlp.0": "ff.net.0.proj",
+                "img_mlp.2": "ff.net.2",
+                "txt_mlp.0": "ff_context.net.0.proj",
+                "txt_mlp.2": "ff_context.net.2",
+            },
+        ),
+        "single_blocks": (
+            "single_transformer_blocks",
+            {
+                "modulation.lin": "norm.linear",
+                "linear1": (*_split("attn"), "proj_mlp"),
+                "linear2": "proj_out",
+                "norm.query_norm": "attn.norm_q",
+                "norm.key_norm": "attn.norm_k",
+            },
+        ),
+    },
+)
+_SD3_BLOCK: dict[str, _Target] = {
+    "x_block.adaLN_modulation.1": "norm1.linear",
+    "context_block.adaLN_modulation.1": "norm1_context.linear",
+    "x_block.attn.qkv": _split("attn"),
+    "x_block.attn.proj": "attn.to_out.0",
+    "x_block.attn.ln_q": "attn.norm_q",
+    "x_block.attn.ln_k": "attn.norm_k",
+    "x_block.attn2.qkv": _split("attn2"),
+    "x_block.attn2.proj": "attn2.to_out.0",
+    "x_block.attn2.ln_q": "attn2.norm_q",
+    "x_block.attn2.ln_k": "attn2.norm_k",
+    "context_block.attn.qkv": _ADDED,
+    "context_block.attn.proj": "attn.to_add_out",
+    "context_block.attn.ln_q": "attn.norm_added_q",
+    "context_block.attn.ln_k": "attn.norm_added_k",
+    "x_block.mlp.fc1": "ff.net.0.proj",
+    "x_block.mlp.fc2": "ff.net.2",
+    "context_block.mlp.fc1": "ff_context.net.0.proj",
+    "context_block.mlp.fc2": "ff_context.net.2",
+}
+#: those of ControlNets that see no text
+_SD3_CONTROL_BLOCK: dict[str, _Target] = {
+    "attn.qkv": _split("attn"),
+    "attn.proj": "attn.to_out.0",
+    "mlp.fc1": "ff.net.0.proj",
+    "mlp.fc2": "ff.net.2",
+    "adaLN_modulation.1": "norm1.linear",
+}
+_SD3 = _Names(
+    {
+        "pos_embed": "pos_embed.pos_embed",
+        "x_embedder.proj": "pos_embed.proj",
+        "t_embedder.mlp.0": f"{_TIME}.linear_1",
+        "t_embedder.mlp.2": f"{_TIME}.linear_2",
+        "y_embedder.mlp.0": f"{_TEXT}.linear_1",
+        "y_embedder.mlp.2": f"{_TEXT}.linear_2",
+        "final_layer.linear": "proj_out",
+        "final_layer.adaLN_modulation.1": _Swapped("norm_out.linear"),
+    },
+    {
+        "joint_blocks": ("transformer_blocks", _SD3_BLOCK),
+        "transformer_blocks": ("transformer_blocks", _SD3_CONTROL_BLOCK),
+    },
+)
+_NAMES: dict[str, _Names] = {"z_image": _Z_IMAGE, "qwen_image": _Names(), "flux": _FLUX, "sd3": _SD3}
+
+
+@dataclass(frozen=True)
+class FoundTransformer:
+    """A transformer, or its ControlNet, in a file. ``names`` are original or diffusers, ``shapes`` those behind the ``prefix``."""
+
+    layout: FamilyLayout
+    names: str
+    prefix: str
+    shapes: Shapes
+
+
+def find_transformer(shapes: Shapes) -> FoundTransformer | None:
+    """The transformer of a known family in a file; None where there is none."""
+    return None if find_transformer_control(shapes) is not None else _find(shapes, _TRANSFORMERS, PREFIXES)
+
+
+def find_transformer_control(shapes: Shapes) -> FoundTransformer | None:
+    """The ControlNet for a transformer of a known family that a file is; None where it is none."""
+    return _find(shapes, _CONTROLS, ())
+
+
+def _find(
+    shapes: Shapes, marks: tuple[tuple[str, str, tuple[str, ...]], ...], prefixes: tuple[str, ...]
+) -> FoundTransformer | None:
+    for prefix in ("", *prefixes):
+        for family, names, needed in marks:
+            if all(prefix + name in shapes for name in needed):
+                inner = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
+                return FoundTransformer(next(one for one in LAYOUTS if one.name == family), names, prefix, inner)
+    return None
+
+
+def plan_transformer(found: FoundTransformer, config: Mapping[str, Any]) -> NetworkPlan:
+    """The transformer in a file. ``config`` is diffusers' of the same family, for what shapes do not tell. Raises ``ShotError``."""
+    sources = _list_sources(found)
+    return _plan(found, config, sources, _TRANSFORMER_CONFIGS[found.layout.name])
+
+
+def plan_transformer_control(found: FoundTransformer, base: Mapping[str, Any], *, refines: bool | None = None) -> NetworkPlan:
+    """The ControlNet in a file for a transformer with the configuration ``base``. ``refines`` says whether what lies in it for
+    refining counts, which only its numbers tell (``find_deciding``). Raises ``ShotError``."""
+    sources = _list_sources(found)
+    if found.layout.name == "z_image":
+        added = _describe_z_control(found, base, refines)
+        if added.get("add_control_noise_refiner") == "control_layers":
+            sources = {name: source for name, source in sources.items() if not name.startswith("control_noise_refiner.")}
+        return NetworkPlan(added, sources)
+    return _plan(found, base, sources, _CONTROL_CONFIGS[found.layout.name])
+
+
+def _plan(
+    found: FoundTransformer,
+    config: Mapping[str, Any],
+    sources: dict[str, TensorSource],
+    describe: Callable[[Shapes], dict[str, Any]],
+) -> NetworkPlan:
+    shapes = {name: _measure(source, found) for name, source in sources.items()}
+    known = {name: value for name, value in config.items() if not name.startswith("_")}
+    try:
+        return NetworkPlan(known | describe(shapes), sources)
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        lacking = shorten(str(error.args[0] if error.args else ""))
+        raise ShotError(
+            "model", f"The weights of {found.layout.title} in the file are not complete ({lacking}); download it again."
+        ) from error
+
+
+def _measure(source: TensorSource, found: FoundTransformer) -> tuple[int, ...]:
+    """The shape of a network's tensor."""
+    shape = found.shapes[source.name.removeprefix(found.prefix)]
+    if source.part is not None:
+        return (shape[0] // source.parts, *shape[1:])
+    if source.rows is not None:
+        first, last = source.rows
+        return ((shape[0] if last is None else last) - first, *shape[1:])
+    return shape
+
+
+def _list_sources(found: FoundTransformer) -> dict[str, TensorSource]:
+    names, sources = _NAMES[found.layout.name], dict[str, TensorSource]()
+    layers = _count(found.shapes, "joint_blocks") if found.layout.name == "sd3" else 0
+    for name, shape in found.shapes.items():
+        stem, end = name, ""
+        for suffix in (".weight", ".bias", ".scale"):
+            if name.endswith(suffix):
+                stem, end = name[: -len(suffix)], ".weight" if suffix == ".scale" else suffix
+        if name.endswith((*SCALES, *BESIDE_SCALES)):
+            continue
+        target = _rename(stem, names)
+        if layers and name.startswith(f"joint_blocks.{layers - 1}.context_block.adaLN_modulation."):
+            # the last block of the text ends there, and has only two of six
+            assert isinstance(target, str)
+            target = _Swapped(target)
+        source = TensorSource(found.prefix + name, scale=_find_scale(name, found))
+        if isinstance(target, str):
+            sources[target + end] = replace(source, swapped=isinstance(target, _Swapped))
+            continue
+        if len(target) == 3:
+            parts = [replace(source, part=n) for n in range(3)]
+        else:
+            # queries, keys and values of the network's width, and the rest
+            width = found.shapes.get(f"{stem}.weight", shape)[-1]
+            edges = [0, width, 2 * width, 3 * width, None]
+            parts = [replace(source, rows=(edges[n] or 0, edges[n + 1])) for n in range(4)]
+        sources |= {each + end: part for each, part in zip(target, parts, strict=True)}
+    return sources
+
+
+def _rename(stem: str, names: _Names) -> _Target:
+    block = re.match(r"([a-z_]+)\.(\d+)\.(.+)$", stem)
+    if block is None or block[1] not in names.blocks:
+        return names.root.get(stem, stem)
+    called, table = names.blocks[block[1]]
+    target = table.get(block[3], block[3])
+    if isinstance(target, str):
+        return f"{called}.{block[2]}.{target}"
+    return tuple(f"{called}.{block[2]}.{each}" for each in target)
+
+
+def _find_scale(name: str, found: FoundTransformer) -> str:
+    """The tensor that the weights of a name are to be multiplied by; empty without one."""
+    if not name.endswith(".weight"):
+        return ""
+    scales = (name.removesuffix(".weight") + end for end in SCALES)
+    return next((found.prefix + scale for scale in scales if prod(found.shapes.get(scale, (0,))) == 1), "")
+
+
+def find_deciding(found: FoundTransformer) -> str:
+    """The tensor whose numbers decide how the ControlNet is built: whether they are all 0; empty where shapes do."""
+    name = "control_noise_refiner.0.before_proj.weight"
+    return name if found.layout.name == "z_image" and name in found.shapes else ""
+
+
+def _count(shapes: Shapes, block: str) -> int:
+    """The blocks of a name."""
+    numbers = [int(name.split(".", 2)[1]) for name in shapes if re.match(rf"{block}\.\d+\.", name)]
+    return max(numbers, default=-1) + 1
+
+
+def _count_heads(shapes: Shapes, block: str, width: int) -> dict[str, Any]:
+    """How attention is divided, where its heads are normalised each by itself."""
+    norm = shapes.get(f"{block}.0.attn.norm_q.weight")
+    return {} if norm is None else {"attention_head_dim": norm[0], "num_attention_heads": width // norm[0]}
+
+
+def _describe_z_image(shapes: Shapes) -> dict[str, Any]:
+    width, head = shapes["all_x_embedder.2-1.weight"][0], shapes["layers.0.attention.norm_q.weight"][0]
+    return {
+        "dim": width,
+        "n_layers": _count(shapes, "layers"),
+        "n_refiner_layers": _count(shapes, "noise_refiner"),
+        "n_heads": width // head,
+        "n_kv_heads": shapes["layers.0.attention.to_k.weight"][0] // head,
+        "cap_feat_dim": shapes["cap_embedder.0.weight"][0],
+    }
+
+
+def _describe_qwen_image(shapes: Shapes) -> dict[str, Any]:
+    width = shapes["img_in.weight"][0]
+    return {
+        "in_channels": shapes["img_in.weight"][1],
+        "num_layers": _count(shapes, "transformer_blocks"),
+        "joint_attention_dim": shapes["txt_in.weight"][1],
+        **_count_heads(shapes, "transformer_blocks", width),
+    }
+
+
+def _describe_flux(shapes: Shapes) -> dict[str, Any]:
+    width = shapes["x_embedder.weight"][0]
+    return {
+        "in_channels": shapes["x_embedder.weight"][1],
+        "num_layers": _count(shapes, "transformer_blocks"),
+        "num_single_layers": _count(shapes, "single_transformer_blocks"),
+        "joint_attention_dim": shapes["context_embedder.weight"][1],
+        "pooled_projection_dim": shapes[f"{_TEXT}.linear_1.weight"][1],
+        "guidance_embeds": f"{_GUIDANCE}.linear_1.weight" in shapes,
+        **_count_heads(shapes, "transformer_blocks", width),
+    }
+
+
+def _describe_flux_transformer(shapes: Shapes) -> dict[str, Any]:
+    channels, given = shapes["proj_out.weight"][0], shapes["x_embedder.weight"][1]
+    return _describe_flux(shapes) | {"out_channels": None if channels == given else channels}
+
+
+def _describe_sd3(shapes: Shapes) -> dict[str, Any]:
+    width = shapes["pos_embed.proj.weight"][0]
+    twice = {int(name.split(".")[1]) for name in shapes if ".attn2." in name}
+    return {
+        "in_channels": shapes["pos_embed.proj.weight"][1],
+        "num_layers": _count(shapes, "transformer_blocks"),
+        "joint_attention_dim": shapes["context_embedder.weight"][1],
+        "caption_projection_dim": shapes["context_embedder.weight"][0],
+        "pooled_projection_dim": shapes[f"{_TEXT}.linear_1.weight"][1],
+        "pos_embed_max_size": isqrt(shapes["pos_embed.pos_embed"][1]),
+        "dual_attention_layers": tuple(sorted(twice)),
+        "qk_norm": "rms_norm" if "transformer_blocks.0.attn.norm_q.weight" in shapes else None,
+        # Stable Diffusion 3's heads, which are not normalised, have 64 numbers
+        **(_count_heads(shapes, "transformer_blocks", width) or {"attention_head_dim": 64, "num_attention_heads": width // 64}),
+    }
+
+
+def _describe_flux_control(shapes: Shapes) -> dict[str, Any]:
+    modes = shapes.get("controlnet_mode_embedder.weight")
+    hint = shapes.get("input_hint_block.conv_in.weight")
+    return _describe_flux(shapes) | {
+        "num_mode": None if modes is None else modes[0],
+        "conditioning_embedding_channels": None if hint is None else hint[0],
+    }
+
+
+def _describe_qwen_control(shapes: Shapes) -> dict[str, Any]:
+    channels = shapes["controlnet_x_embedder.weight"][1]
+    return _describe_qwen_image(shapes) | {"extra_condition_channels": channels - shapes["img_in.weight"][1]}
+
+
+def _describe_sd3_control(shapes: Shapes) -> dict[str, Any]:
+    sees_text, places = "context_embedder.weight" in shapes, shapes.get("pos_embed.pos_embed")
+    wide = shapes["pos_embed_input.proj.weight"][1]
+    found: dict[str, Any] = {
+        "num_layers": _count(shapes, "transformer_blocks"),
+        "pooled_projection_dim": shapes[f"{_TEXT}.linear_1.weight"][1],
+        "joint_attention_dim": shapes["context_embedder.weight"][1] if sees_text else None,
+        "dual_attention_layers": (),
+        "qk_norm": "rms_norm" if "transformer_blocks.0.attn.norm_q.weight" in shapes else None,
+        "use_pos_embed": places is not None,
+        # of the published ones those that see the text were trained without the pooled one, and the others with it
+        "force_zeros_for_pooled_projection": sees_text,
+    }
+    if sees_text:
+        found["caption_projection_dim"] = shapes["context_embedder.weight"][0]
+    if places is not None:
+        found["pos_embed_max_size"] = isqrt(places[1])
+        wide -= shapes["pos_embed.proj.weight"][1]
+        found["extra_conditioning_channels"] = wide
+    return found
+
+
+def _describe_z_control(found: FoundTransformer, base: Mapping[str, Any], refines: bool | None) -> dict[str, Any]:
+    """The configuration of Z-Image's ControlNet. Its layers are spread evenly over those of the base."""
+    shapes, layers, count = found.shapes, int(base.get("n_layers", 30)), _count(found.shapes, "control_layers")
+    if not count or layers % count:
+        raise ShotError(
+            "model",
+            f"The ControlNet in the file has {count} layers, which cannot be spread over the {layers} of the model; name its "
+            "diffusers folder instead.",
+        )
+    patches = shapes["control_all_x_embedder.2-1.weight"]
+    refiners = _count(shapes, "control_noise_refiner")
+    first = patches[1] // 4 == base.get("in_channels", 16)
+    # the first version refines what it sees by itself; of the later ones only some have layers for it that do something
+    way = "control_noise_refiner" if refines else None if first and not find_deciding(found) else "control_layers"
+    return {
+        "control_layers_places": [n * (layers // count) for n in range(count)],
+        "control_refiner_layers_places": None if way is None else list(range(int(base.get("n_refiner_layers", 2)))),
+        "control_in_dim": patches[1] // 4,
+        "add_control_noise_refiner": way,
+        **{
+            name: base[name]
+            for name in ("all_patch_size", "all_f_patch_size", "dim", "n_heads", "n_kv_heads", "norm_eps", "qk_norm")
+            if name in base
+        },
+        "n_refiner_layers": refiners or int(base.get("n_refiner_layers", 2)),
+    }
+
+
+_TRANSFORMER_CONFIGS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
+    "z_image": _describe_z_image,
+    "qwen_image": _describe_qwen_image,
+    "flux": _describe_flux_transformer,
+    "sd3": _describe_sd3,
+}
+_CONTROL_CONFIGS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
+    "qwen_image": _describe_qwen_control,
+    "flux": _describe_flux_control,
+    "sd3": _describe_sd3_control,
+}
