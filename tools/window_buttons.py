@@ -6,6 +6,7 @@ field by its data path as *Copy Data Path* has it. So nothing here knows where a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ ACROSS = ((0.3, 0.7, 0.83), (0.45, 0.5, 0.12, 0.77, 0.9))
 _known: dict[str, tuple[int, int]] = {}
 #: pixels from the mouse up to the title of the dialog that a button opens
 UP_TO_TITLE = 25
+#: how long a button that has moved may have been missed
+MOVED_SECONDS = 15.0
 #: turns of the wheel from one look at a long region to the next, and to its end
 TURNS, MOST_TURNS = 8, 48
 
@@ -172,8 +175,15 @@ def press(what: str, place: Place | None = None, picture: str = "") -> Found:
 
 
 def press_until(what: str, reached: Callable[[], object], place: Place | None = None) -> Steps:
-    """Click a button, and wait for what it does."""
-    yield from press(what, place)
+    """Click a button, and wait for what it does; once more, where the boxes have moved and the click went to what came under the
+    mouse."""
+    place = place or get_sidebar()
+    x, y = yield from press(what, place)
+    end = time.monotonic() + MOVED_SECONDS
+    while not reached() and time.monotonic() < end:
+        yield None
+    if not reached() and not (yield from look_at(place, x, y)).startswith(what):
+        yield from press(what, place)
     yield from wait_until(reached, f"what {what} does")
 
 
