@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..shared.shot import METHODS
+
 #: seconds of a shot from which on the user is asked before it begins
 QUESTION_SECONDS = 180.0
 #: nothing is said about the time left before so much is done and so many seconds have passed, or where a change is so fresh
 LEAST_FRACTION, LEAST_SECONDS = 0.06, 4.0
 #: seconds in which the shown time left approaches what is measured
 SMOOTHING_SECONDS = 6.0
+#: what a frame costs beside its denoising steps, in shares of all of them: passes, decoding, finishing
+BESIDE_STEPS = 0.1
+#: from so many times as many frames on an estimate is rough
+MANY_MORE = 4
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -53,8 +59,9 @@ class Estimate(msgspec.Struct, frozen=True):
 def estimate(job: Job, runs: Sequence[Run]) -> Estimate | None:
     """How long a shot may take, from earlier ones (the newest last) of the same device, model and preset; None without any.
 
-    The one that is most like it counts: of the same size and steps, and of nearly as many frames, since loading and key frames
-    weigh more in a short shot. From another size or number of steps the time follows their product, which is only roughly so.
+    The one that is most like it counts: of the same size and steps, and of nearly as many frames, since loading weighs more in a
+    short shot. The time follows the frames, of which those that are made from key frames cost less. From another size or number
+    of steps it follows their product; that, and many more frames than before, is only roughly so.
     """
 
     def distance(pair: tuple[int, Run]) -> tuple[bool, float, int]:
@@ -75,8 +82,18 @@ def estimate(job: Job, runs: Sequence[Run]) -> Estimate | None:
     if not usable or _compute_load(job) <= 0:
         return None
     run = min(usable, key=distance)[1]
-    seconds = run.seconds / run.frames * job.frames * _compute_load(job) / _compute_load(run)
-    return Estimate(seconds, not _is_same_kind(job, run))
+    ratio = count_whole_frames(job.preset, job.frames) / count_whole_frames(run.preset, run.frames)
+    is_rough = not _is_same_kind(job, run) or job.frames > MANY_MORE * run.frames
+    return Estimate(run.seconds * ratio * _compute_load(job) / _compute_load(run), is_rough)
+
+
+def count_whole_frames(preset: str, frames: int) -> float:
+    """How many frames that take all steps cost as much as a shot of so many frames."""
+    method = METHODS.get(preset)
+    if method is None or method.keyframes is None:
+        return float(frames)
+    whole = min(frames, method.keyframes.count)
+    return whole + (frames - whole) * min(1.0, method.keyframes.strength + BESIDE_STEPS)
 
 
 def _compute_load(work: Run | Job) -> float:

@@ -39,14 +39,26 @@ def _run(frames: int, seconds: float, kind=KIND) -> Run:
     ("job", "runs", "expected"),
     [
         (Job(*KIND, 48), [], None),
-        (Job(*KIND, 48), [_run(24, 60)], Estimate(120, False)),
+        (Job(*KIND, 8), [_run(4, 60)], Estimate(120, False)),
+        # beyond the key frames a frame costs less, and from a short shot a long one is told roughly
+        (Job(*KIND, 48), [_run(8, 60)], Estimate(60 * (8 + 40 * 0.3) / 8, True)),
+        (Job(*KIND, 108), [_run(58, 230)], Estimate(380, False)),
+        (
+            Job("cpu", "starter", "per_frame", *KIND[3:], 96),
+            [_run(8, 40, ("cpu", "starter", "per_frame", *KIND[3:]))],
+            Estimate(480, True),
+        ),
         # the run with nearly as many frames, of equal ones the newest
-        (Job(*KIND, 100), [_run(2, 40), _run(90, 180), _run(4, 60)], Estimate(200, False)),
+        (Job(*KIND, 98), [_run(2, 40), _run(88, 320), _run(4, 60)], Estimate(350, False)),
         (Job(*KIND, 10), [_run(10, 40), _run(10, 20)], Estimate(20, False)),
         # another size, other steps: roughly
         (Job("cpu", "starter", "surface", 512, 256, 20, 10), [_run(10, 40)], Estimate(80, True)),
         (Job("cpu", "starter", "surface", 256, 256, 10, 10), [_run(10, 40)], Estimate(20, True)),
-        (Job(*KIND, 10), [_run(1000, 10), _run(10, 400, ("cpu", "starter", "surface", 512, 512, 20))], Estimate(0.1, False)),
+        (
+            Job(*KIND, 10),
+            [_run(1000, 10), _run(10, 400, ("cpu", "starter", "surface", 512, 512, 20))],
+            Estimate(10 * (8 + 2 * 0.3) / (8 + 992 * 0.3), False),
+        ),
         # another device, model or preset tells nothing
         (Job("cuda", *KIND[1:], 10), [_run(10, 40)], None),
         (Job("cpu", "sd15", *KIND[2:], 10), [_run(10, 40)], None),
@@ -223,9 +235,9 @@ def test_the_panel_asks_the_history_of_its_own_settings(empty_scene, folder, mon
     settings = bpy.context.scene.latentman
     settings.use_scene_aspect, settings.width, settings.height, settings.steps, settings.model = False, 256, 256, 20, "starter"
     assert shot_times.estimate_shot(settings, empty_scene, 24) is None
-    history.add(_run(12, 30))
-    assert shot_times.estimate_shot(settings, empty_scene, 24) == Estimate(60.0, False)
+    history.add(_run(4, 30))
+    assert shot_times.estimate_shot(settings, empty_scene, 8) == Estimate(60.0, False)
     settings.steps = 40
-    assert shot_times.estimate_shot(settings, empty_scene, 24) == Estimate(120.0, True)
+    assert shot_times.estimate_shot(settings, empty_scene, 8) == Estimate(120.0, True)
     settings.preset = "per_frame"
     assert shot_times.estimate_shot(settings, empty_scene, 24) is None
