@@ -121,7 +121,7 @@ def test_frames_of_one_that_is_killed_are_rendered_by_the_other(scene, expected,
 
 
 def test_where_all_are_killed_this_one_renders(scene, expected, tmp_path, capsys, monkeypatch):
-    share, hear = PooledPassRender._share, PooledPassRender._hear
+    share, tell = PooledPassRender._share, PooledPassRender._tell
 
     def kill(self, number):
         self._members[number].second.process.kill()
@@ -132,13 +132,14 @@ def test_where_all_are_killed_this_one_renders(scene, expected, tmp_path, capsys
         if 0 in self._members:
             kill(self, 0)
 
-    def kill_last(self):
-        if self._has_seen_character and 1 in self._members and self._members[1].asked:
-            kill(self, 1)
-        hear(self)
+    def kill_last(self, member, message):
+        # with the frame that it is to hear of, when it has rendered others
+        if "index" in message and self._has_seen_character and member.second.process.poll() is None:
+            kill(self, member.number)
+        return tell(self, member, message)
 
     monkeypatch.setattr(PooledPassRender, "_share", kill_first)
-    monkeypatch.setattr(PooledPassRender, "_hear", kill_last)
+    monkeypatch.setattr(PooledPassRender, "_tell", kill_last)
     code, events = call(capsys, *WHOLE, "--processes", "2", "--out", tmp_path / "out")
     assert code == 0, events[-1]
     assert read_all(tmp_path / "out") == expected
