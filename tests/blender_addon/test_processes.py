@@ -102,17 +102,17 @@ def test_they_write_the_same_files(scene, expected, tmp_path, capsys):
 
 
 def test_frames_of_one_that_is_killed_are_rendered_by_the_other(scene, expected, tmp_path, capsys, monkeypatch):
-    hear, killed = PooledPassRender._hear, []
+    tell, killed = PooledPassRender._tell, []
 
-    def kill_one(self):
-        victim = self._members.get(1)
+    def kill_one(self, member, message):
         # some frames are there, and it has others before it
-        if self._has_seen_character and victim is not None and victim.asked and not killed:
-            killed.append(len(victim.asked))
-            victim.second.process.kill()
-        hear(self)
+        if "index" in message and self._has_seen_character and not killed:
+            killed.append(member.number)
+            member.second.process.kill()
+            member.second.process.wait()
+        return tell(self, member, message)
 
-    monkeypatch.setattr(PooledPassRender, "_hear", kill_one)
+    monkeypatch.setattr(PooledPassRender, "_tell", kill_one)
     code, events = call(capsys, *WHOLE, "--processes", "2", "--out", tmp_path / "out")
     assert code == 0 and killed, events[-1]
     assert read_all(tmp_path / "out") == expected
