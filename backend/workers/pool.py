@@ -113,7 +113,7 @@ class WorkerPool:
             for queued, _ in running:
                 queued.payload.stopped = True
         for order in dropped:
-            order.done.cancel()
+            _cancel(order)
         for _, unit in running:
             unit.stop()
 
@@ -124,7 +124,7 @@ class WorkerPool:
             waiting = [queued.payload for queued in iter(self._queue.take, None)]
             self._changed.notify_all()
         for order in waiting:
-            order.done.cancel()
+            _cancel(order)
         for worker in self._workers:
             if worker is not None:
                 worker.close()
@@ -216,7 +216,7 @@ class WorkerPool:
         if isinstance(end, UnitEnded):
             order.done.set_result(end)
         elif end.interrupted:
-            order.done.cancel()
+            _cancel(order)
         else:
             _fail(order, ShotError(end.code, end.sentence))
 
@@ -228,7 +228,7 @@ class WorkerPool:
             worker.close()
         logger.warning("a worker is gone: %s", error)
         if order.stopped:
-            order.done.cancel()
+            _cancel(order)
             return
         order.unit = order.renew(order.unit)
         with self._changed:
@@ -243,6 +243,12 @@ class WorkerPool:
                     "and see the backend's log.",
                 ),
             )
+
+
+def _cancel(order: Order) -> None:
+    """Nobody makes the unit; whoever waits for it is told, which ``cancel`` alone does not do."""
+    if not order.done.done() and order.done.cancel():
+        order.done.set_running_or_notify_cancel()
 
 
 def _fail(order: Order, error: Exception) -> None:

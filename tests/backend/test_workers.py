@@ -20,6 +20,7 @@ from latentman.backend.tasks.resources import make_resources  # noqa: E402
 from latentman.backend.tasks.turns import FairTurns  # noqa: E402
 from latentman.backend.video.memory import BatchBudget  # noqa: E402
 from latentman.backend.video.run_context import Interrupted  # noqa: E402
+from latentman.backend.workers import shot  # noqa: E402
 from latentman.backend.workers.pool import WorkerLost, WorkerPool  # noqa: E402
 from latentman.backend.workers.queue import MOST_TRIES, UnitQueue  # noqa: E402
 from latentman.backend.workers.shot import LOST, make_look_pooled, run_pooled  # noqa: E402
@@ -222,8 +223,16 @@ def test_a_pool_without_workers_says_so(tmp_path, request_, passes):
                 make(JobStore(tmp_path), request_, passes, pool)
 
 
-def test_a_stopped_shot_ends_within_a_step_and_goes_on_as_it_was(tmp_path, alone, request_, passes):
-    store, told, asked = JobStore(tmp_path), [], threading.Event()
+def test_a_stopped_shot_ends_within_a_step_and_goes_on_as_it_was(tmp_path, alone, request_, passes, monkeypatch):
+    store, told, asked, late = JobStore(tmp_path), [], threading.Event(), []
+    wait, patience = shot.wait, shot.PATIENCE_SECONDS
+
+    def note_late(orders, timeout, *when):
+        found = wait(orders, timeout, *when)
+        late.extend(found.not_done if timeout == patience else ())
+        return found
+
+    monkeypatch.setattr(shot, "wait", note_late)
 
     def hear(index):
         told.append(index)
@@ -239,7 +248,7 @@ def test_a_stopped_shot_ends_within_a_step_and_goes_on_as_it_was(tmp_path, alone
     with closing(make_pool()) as pool:
         with pytest.raises(Interrupted):
             make(store, request_, passes, pool, RunCallbacks(frame_stored=hear, should_stop=should_stop))
-        assert len(told) < FRAMES
+        assert len(told) < FRAMES and not late, "a unit that nobody makes any more is waited for"
         told.clear()
         job, _ = make(store, request_, passes, pool, RunCallbacks(frame_stored=told.append))
     assert np.array_equal(read(job), alone[0])
