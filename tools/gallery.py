@@ -70,8 +70,9 @@ def dress(frames_folder: Path) -> list[Path]:
         frames_folder.parent.mkdir(parents=True, exist_ok=True)
         blend = frames_folder.parent / "mannequin.blend"
         begin = (
-            "import bpy, sys; sys.path.insert(0, '.'); from tools.demo import build_scene; "
-            f"build_scene(0, 2, 12); bpy.ops.wm.save_as_mainfile(filepath={str(blend)!r}); import os; os._exit(0)"
+            "import os, sys; sys.path.insert(0, '.'); import bpy; from latentman.blender_addon import properties; "
+            "from tools.demo import build_scene; properties.register(); build_scene(0, 2, 12); "
+            f"bpy.ops.wm.save_as_mainfile(filepath={str(blend)!r}); os._exit(0)"
         )
         subprocess.run([sys.executable, "-c", begin], cwd=ROOT, check=True)
         out = ("--out", str(frames_folder))

@@ -65,8 +65,8 @@ def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_
     assert not bpy.ops.latentman.save_costume.poll()
     assert bpy.ops.latentman.dress(atlas=256) == {"FINISHED"}
     task = _wait(connection)
-    # a limb is a few pixels wide here, of which the outer ones are doubtful
-    assert isinstance(task, DressTask) and task.known > 0.9
+    # a limb is a few pixels wide here: thin, and so doubtful
+    assert isinstance(task, DressTask) and task.known > 0.7
     result = panel.results[panel.active_result]
     folder = get_result_folder(result)
     assert result.count == len(task.request.frames) and len(list(folder.glob("*.png"))) == result.count
