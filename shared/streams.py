@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from .messages import MAX_BYTES, MAX_HEADER_BYTES, MAX_PARTS, Buffer
@@ -114,30 +115,31 @@ class StreamReceiver:
         fresh = memoryview(piece)[self.taken - start :]
         self.taken += len(fresh)
         self._buffer += fresh
-        found = []
-        while (lengths := self._read_lengths()) is not None:
-            head = _COUNT.size + len(lengths) * _LENGTH.size
-            size = head + sum(lengths)
-            if len(self._buffer) < size:
+        found: list[list[slice]] = []
+        end = 0
+        while (lengths := self._read_lengths(end)) is not None:
+            ends = list(accumulate(lengths, initial=end + _COUNT.size + len(lengths) * _LENGTH.size))
+            if len(self._buffer) < ends[-1]:
                 break
-            whole, self._buffer = self._buffer, bytearray(memoryview(self._buffer)[size:])
-            view, at, parts = memoryview(whole).toreadonly(), head, []
-            for length in lengths:
-                parts.append(view[at : at + length])
-                at += length
-            found.append(parts)
-        return found
+            found.append([slice(*one) for one in pairwise(ends)])
+            end = ends[-1]
+        if not found:
+            return []
+        # what is left is copied once, however many messages there are
+        view = memoryview(self._buffer).toreadonly()
+        self._buffer = bytearray(view[end:])
+        return [[view[part] for part in parts] for parts in found]
 
-    def _read_lengths(self) -> tuple[int, ...] | None:
-        """The lengths of the next message's parts; None while not enough of it is there."""
-        if len(self._buffer) < _COUNT.size:
+    def _read_lengths(self, at: int) -> tuple[int, ...] | None:
+        """The lengths of the parts of the message that begins at ``at`` in the buffer; None while not enough of it is there."""
+        if len(self._buffer) < at + _COUNT.size:
             return None
-        (count,) = _COUNT.unpack_from(self._buffer)
+        (count,) = _COUNT.unpack_from(self._buffer, at)
         if not 0 < count <= MAX_PARTS:
             raise StreamError("A message has no parts, or more than any.")
-        if len(self._buffer) < _COUNT.size + count * _LENGTH.size:
+        if len(self._buffer) < at + _COUNT.size + count * _LENGTH.size:
             return None
-        lengths = struct.unpack_from(f"<{count}I", self._buffer, _COUNT.size)
+        lengths = struct.unpack_from(f"<{count}I", self._buffer, at + _COUNT.size)
         if sum(lengths) > MAX_BYTES + MAX_HEADER_BYTES:
             raise StreamError("A message is larger than any.")
         return lengths

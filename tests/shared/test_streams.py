@@ -55,6 +55,15 @@ def test_pieces_that_come_again_or_leave_a_gap_are_let_go_of():
     assert receiver.taken == len(whole) and receiver.waiting_bytes == 0
 
 
+def test_many_messages_of_one_piece_are_not_copied_one_by_one():
+    sender, receiver = StreamSender(), StreamReceiver()
+    for number in range(500):
+        sender.put([bytes([number % 256]), b""])
+    found = receiver.add(*sender.next_piece())
+    assert [[bytes(part) for part in parts] for parts in found] == [[bytes([number % 256]), b""] for number in range(500)]
+    assert len({id(part.obj) for parts in found for part in parts}) == 1 and receiver.waiting_bytes == 0
+
+
 def test_claims_that_cannot_be_are_refused():
     sender = StreamSender()
     sender.put([b"abc"])
