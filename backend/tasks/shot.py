@@ -159,23 +159,27 @@ class ShotTask(Task):
 
     def receive_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         """Passes have come in."""
-        with self._lock:
-            self._waiting_passes += 1
-            too_many = self._waiting_passes > MOST_WAITING
-        if too_many:
-            self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
-            return
-        self._inbox.put(lambda: self._add_passes(message, arrived))
+        self._queue_passes(lambda: self._add_passes(message, arrived))
 
     def receive_digest(self, message: PassesDigest) -> None:
         """The client says which passes it has."""
+        self._queue_passes(lambda: self._add_earlier(message))
+
+    def _queue_passes(self, add: Callable[[], None]) -> None:
+        """Leave what has come to the task's thread; a client that sends much more than it is asked for ends its shot."""
         with self._lock:
             self._waiting_passes += 1
             too_many = self._waiting_passes > MOST_WAITING
         if too_many:
             self.fail(ShotError("passes", "More passes were sent than were asked for; generate the shot again."))
             return
-        self._inbox.put(lambda: self._add_earlier(message))
+
+        def take() -> None:
+            with self._lock:
+                self._waiting_passes -= 1
+            add()
+
+        self._inbox.put(take)
 
     def receive_taken(self) -> None:
         """The client has stored a frame."""
@@ -266,8 +270,6 @@ class ShotTask(Task):
 
     def _add_passes(self, message: SendPasses, arrived: ArrivedArrays) -> None:
         assert self._intake is not None
-        with self._lock:
-            self._waiting_passes -= 1
         request = self._request
         size = compute_overview_size(request.width, request.height) if message.overview else (request.width, request.height)
         if arrived.size > compute_most_bytes(*size):
@@ -282,8 +284,6 @@ class ShotTask(Task):
 
     def _add_earlier(self, message: PassesDigest) -> None:
         assert self._intake is not None
-        with self._lock:
-            self._waiting_passes -= 1
         known = self._intake.add_earlier(message.index, message.digest, overview=message.overview)
         if known:
             self._asked -= 1
