@@ -375,7 +375,7 @@ class Connection:
         elif isinstance(message, messages.Failed) and not message.ticket:
             self.error = message.message
             logger.error("the backend refused a message: %s", message.message)
-            if message.code == "protocol":
+            if message.code in ("protocol", "forgotten"):
                 self._on_connection_lost(message.message)
             self.redraw()
 

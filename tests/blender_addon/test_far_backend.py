@@ -53,6 +53,15 @@ def test_a_shot_goes_on_after_each_break(studio, connection, shot_scene, charact
     assert wait_until(connection, lambda: not connection.interrupted, 30) and connection.status.startswith("running")
 
 
+def test_a_machine_that_is_forgotten_meanwhile_is_told(studio, connection, shot_scene, character, tmp_path, monkeypatch):
+    connection.connect(studio.open_way().endpoint)
+    assert wait_until(connection, lambda: connection.connected, 30)
+    monkeypatch.setattr(studio.running.server._clients, "knows", lambda key: False)
+    task = _make(connection, character, tmp_path / "out")
+    assert wait_until(connection, lambda: task.done, 30) and "pair again" in task.error
+    assert not connection.connected and "pair again" in connection.error
+
+
 def test_passes_that_are_there_are_not_sent_again(studio, connection, shot_scene, character, tmp_path):
     """The backend ends in the middle of a shot; *Generate* again sends what is missing, and what has changed."""
     proxy = studio.open_way()
