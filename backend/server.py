@@ -59,7 +59,7 @@ from ..shared.motion import MotionError
 from ..shared.motion_request import check_kept, frame_count
 from ..shared.reference import MAX_BYTES, check_reference
 from ..shared.shot import ShotError, check_request
-from ..shared.streams import NUMBER, StreamError
+from ..shared.streams import NUMBER, PIECE_BYTES, StreamError
 from ..shared.task import TaskState
 from ..shared.version import VERSION
 from .clients import ClientList
@@ -281,7 +281,7 @@ class Server:
         key, route = _find_key(sender), sender.bytes
         if route.startswith(PREFIX):
             return  # a connection that calls itself by the name of a session
-        session = self._sessions.find(route)
+        session = self._sessions.find(route, key)
         if self._clients.knows(key):
             self._sender_key = key
             if session is None:
@@ -423,7 +423,7 @@ class Server:
             if isinstance(message, (OpenSession, Piece, Heard)):
                 if in_stream:
                     raise WireError("malformed", "A message about the connection does not come in one of its streams.")
-                self._go_on_with_session(client, message, arrived.read())
+                self._go_on_with_session(client, message, arrived)
             elif isinstance(message, SendPasses):
                 # whoever needs them unpacks them
                 self._pass_on(client, message, arrived)
@@ -436,21 +436,21 @@ class Server:
             sentence = f"The backend could not handle a message; why is in its log {logs.find_own()}"
             self._refuse(client, ticket, ShotError("internal", sentence))
 
-    def _go_on_with_session(self, client: bytes, message: OpenSession | Piece | Heard, arrays: dict[str, np.ndarray]) -> None:
+    def _go_on_with_session(self, client: bytes, message: OpenSession | Piece | Heard, arrived: ArrivedArrays) -> None:
         session = self._sessions.get(client)
         if isinstance(message, OpenSession):
-            if session is None:
-                self._open_session(client, message)
-            return
-        if session is None:
+            if session is not None:
+                raise WireError("malformed", "This connection has a session already; open another connection for another one.")
+            self._open_session(client, message)
+        elif session is None:
             self._reply(client, Failed(code="session", message=_NO_SESSION))
         elif isinstance(message, Heard):
             session.outbox.forget(message.number)
         else:
-            self._take_piece(session, message, arrays.get("piece"))
+            self._take_piece(session, message, arrived)
 
     def _open_session(self, route: bytes, message: OpenSession) -> None:
-        left = self._sessions.make_room(self._sender_key) if not message.resumes else None
+        left = self._sessions.make_room(self._sender_key, message)
         if left is not None:
             self._forget_client(left.handle)
         session = self._sessions.open(route, self._sender_key, message)
@@ -461,7 +461,11 @@ class Server:
         for number, parts in session.outbox.list_kept():
             self._send_in(session, number, parts)
 
-    def _take_piece(self, session: Session, message: Piece, piece: np.ndarray | None) -> None:
+    def _take_piece(self, session: Session, message: Piece, arrived: ArrivedArrays) -> None:
+        if arrived.size > PIECE_BYTES:
+            # before it is unpacked; and all that is in one piece is answered in one round
+            raise WireError("malformed", f"A piece has {PIECE_BYTES} bytes at most, not {arrived.size}.")
+        piece = arrived.read().get("piece")
         if piece is None or piece.dtype != np.uint8 or piece.ndim != 1:
             raise WireError("malformed", "The message lacks the piece that it announces.")
         stream = session.streams[message.stream]

@@ -18,9 +18,9 @@ class Session:
     """One client's. ``handle`` stands for it wherever a client is named; ``route`` is the connection that it has now, None while it
     is gone, since ``gone_at``."""
 
-    def __init__(self, handle: bytes, key: bytes, route: bytes) -> None:
+    def __init__(self, handle: bytes, key: bytes) -> None:
         self.handle, self.key = handle, key
-        self.route: bytes | None = route
+        self.route: bytes | None = None
         self.gone_at = 0.0
         self.streams = (StreamReceiver(), StreamReceiver())
         self.outbox = NumberedOutbox()
@@ -29,6 +29,10 @@ class Session:
     def taken(self) -> tuple[int, int]:
         """Bytes of each stream that have come."""
         return self.streams[0].taken, self.streams[1].taken
+
+
+def _name_handle(key: bytes, message: OpenSession) -> bytes:
+    return PREFIX + key + b" " + message.session.encode()
 
 
 class SessionBook:
@@ -42,13 +46,17 @@ class SessionBook:
         """The session with a handle."""
         return self._sessions.get(handle)
 
-    def find(self, route: bytes) -> Session | None:
-        """The session of a connection."""
-        return self._routes.get(route)
+    def find(self, route: bytes, key: bytes) -> Session | None:
+        """The session of a connection over which a client shows a key. It may call itself as that of another key did which is
+        gone."""
+        session = self._routes.get(route)
+        return session if session is not None and session.key == key else None
 
-    def make_room(self, key: bytes) -> Session | None:
-        """Forget the session of a key whose client has been gone for the longest time, where there is no room for another; returns
-        it. A client that comes and goes, such as a command, leaves one each time."""
+    def make_room(self, key: bytes, message: OpenSession) -> Session | None:
+        """Forget the session of a key whose client has been gone for the longest time, where there is no room for the one that is
+        asked for; returns it. A client that comes and goes, such as a command, leaves one each time."""
+        if message.resumes or _name_handle(key, message) in self._sessions:
+            return None
         own = [one for one in self._sessions.values() if one.key == key]
         gone = [one for one in own if one.route is None]
         if len(own) < MOST_SESSIONS or not gone:
@@ -58,16 +66,15 @@ class SessionBook:
         return oldest
 
     def open(self, route: bytes, key: bytes, message: OpenSession) -> Session | None:
-        """The session that a client of a key asks for over a connection; None for one that is not known any more, is there
-        already, or is one too many. A name means nothing with another key: a session is one key's."""
-        handle = PREFIX + key + b" " + message.session.encode()
+        """The session that a client of a key asks for over a connection; None for one that is not known any more, or is one too
+        many. One that is to be new may be there: then its client's connection broke before it heard of that. A name means nothing
+        with another key: a session is one key's."""
+        handle = _name_handle(key, message)
         session = self._sessions.get(handle)
-        if not message.resumes:
-            if session is not None or sum(one.key == key for one in self._sessions.values()) >= MOST_SESSIONS:
+        if session is None:
+            if message.resumes or sum(one.key == key for one in self._sessions.values()) >= MOST_SESSIONS:
                 return None
-            session = self._sessions[handle] = Session(handle, key, route)
-        elif session is None:
-            return None
+            session = self._sessions[handle] = Session(handle, key)
         self.leave(session, 0.0)
         session.route = route
         self._routes[route] = session

@@ -105,7 +105,8 @@ class Welcome(Message, frozen=True):
 
 class OpenSession(Message, frozen=True):
     """Client beyond this machine: let us go on where we were if the connection breaks. ``session`` is a name of 128 random bits
-    that nobody else knows. With ``resumes`` it was opened before, and the backend's messages up to the number ``heard`` have come.
+    that nobody else knows. With ``resumes`` the client has been told that it is open, and the backend's messages up to the number
+    ``heard`` have come.
 
     The answer is ``SessionOpen``, or ``Failed`` with the code ``session`` where there is no such session any more.
     """

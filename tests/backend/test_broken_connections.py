@@ -15,7 +15,7 @@ from latentman.shared.frame_digest import digest_frame  # noqa: E402
 from latentman.shared.manifest import FrameEntry  # noqa: E402
 from latentman.shared.overview import shrink_passes  # noqa: E402
 from latentman.shared.passes import FramePasses  # noqa: E402
-from latentman.shared.streams import NUMBER  # noqa: E402
+from latentman.shared.streams import PIECE_BYTES, split_number  # noqa: E402
 from latentman.shared.task import TaskState  # noqa: E402
 from tests import samples  # noqa: E402
 from tests.backend.far_studio import WINDOW, Studio  # noqa: E402
@@ -239,11 +239,14 @@ class Direct(WireClient):
         return self.hear()
 
     def hear(self):
-        """The next message, with or without its number."""
-        assert self._socket.poll(20_000)
-        parts = self._socket.recv_multipart()
-        self.number = NUMBER.unpack(parts[0])[0] if len(parts[0]) == NUMBER.size else None
-        return messages.decode(parts[1:] if self.number is not None else parts)[0]
+        """The next message, with or without its number; those that say how far a stream has come also show every now and then
+        that the client is there."""
+        while True:
+            assert self._socket.poll(20_000)
+            self.number, parts = split_number(self._socket.recv_multipart())
+            message = messages.decode(parts)[0]
+            if not isinstance(message, messages.PieceTaken):
+                return message
 
 
 def _connect_by_hand(studio, name):
@@ -271,12 +274,30 @@ def test_a_session_is_one_keys_and_one_connections(studio):
     assert isinstance(again.hear(), messages.Welcome) and again.number is None
 
 
+def test_a_break_before_the_first_answer_does_no_harm(studio, monkeypatch):
+    """The session is there, and its client does not know yet; also where there is no room for one more."""
+    monkeypatch.setattr(sessions_module, "MOST_SESSIONS", 1)
+    name = "b" * 32
+    _connect_by_hand(studio, "user").open(name)
+    again = _connect_by_hand(studio, "user")
+    assert isinstance(again.open(name), messages.SessionOpen)
+    assert again.open("c" * 32).code == "malformed", "a connection has one session"
+    assert len(studio.running.server._sessions.list_connected()) == 1
+
+
+def test_a_connection_called_as_anothers_was_has_nothing_of_its_session():
+    book = sessions_module.SessionBook()
+    session = book.open(b"route", b"key", messages.OpenSession(session="a" * 32))
+    assert book.find(b"route", b"key") is session and book.find(b"route", b"other") is None
+
+
 @pytest.mark.parametrize(
     ("message", "arrays"),
     [
         (messages.Piece(stream=0, start=0), {}),
         (messages.Piece(stream=1, start=0), {"piece": np.zeros((2, 2), np.uint8)}),
         (messages.Piece(stream=1, start=0), {"piece": np.zeros(2, np.float32)}),
+        (messages.Piece(stream=1, start=0), {"piece": np.zeros(PIECE_BYTES + 1, np.uint8)}),
     ],
 )
 def test_pieces_that_are_none_are_answered(studio, message, arrays):
