@@ -46,8 +46,9 @@ def serve(args: argparse.Namespace) -> int:
     import zmq
 
     from . import pairing
+    from .admission import RefusedToBind, allow_many_connections
     from .models.device_names import read_device_name
-    from .server import RefusedToBind, Server, allow_many_connections
+    from .server import Server
     from .tasks.resources import Resources, make_resources
 
     options, jobs, workers = read_load_options(args), args.jobs or jobs_folder(), read_worker_options(args)

@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from ..shared import curve_keys, logs
 from ..shared.costume_files import check_files, take_files
 from ..shared.curve_keys import KEY
-from ..shared.endpoint import is_loopback
 from ..shared.invitation import PairingError
 from ..shared.messages import (
     MAX_PART_BYTES,
@@ -62,6 +60,7 @@ from ..shared.shot import ShotError, check_request
 from ..shared.streams import NUMBER, PIECE_BYTES, StreamError
 from ..shared.task import TaskState
 from ..shared.version import VERSION
+from .admission import Authenticator, KnownClients, check_endpoint, find_key
 from .clients import ClientList
 from .jobs.requests import remove_stale_incoming
 from .models.registry import PRESETS
@@ -107,63 +106,6 @@ _NO_SESSION = "The backend does not know this connection any more; generate agai
 _OfTask = SendPasses | PassesDigest | FrameTaken | Cancel
 
 
-class RefusedToBind(ValueError):
-    """The address would open the backend to others; the message says what to do."""
-
-
-def allow_many_connections() -> None:
-    """Use as many file descriptors as the system allows, so that idle connections of strangers do not use them up before they
-    are dropped."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 65_536 if hard == resource.RLIM_INFINITY else hard
-    if soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-class _Authenticator(ThreadAuthenticator):
-    """Lets clients in, whatever others have asked before."""
-
-    async def handle_zap_message(self, msg: list[bytes]) -> None:
-        """Answer one request to be let in; an error leaves that one outside and nobody else."""
-        try:
-            await super().handle_zap_message(msg)
-        except Exception:
-            logger.exception("a client could not be let in")
-
-
-class _KnownClients:
-    """ZAP credentials provider: lets in clients whose public keys are known, and, while there is a text for pairing, who has it."""
-
-    def __init__(self, clients: ClientList) -> None:
-        self._clients = clients
-        self.pairing: Pairing | None = None
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        """Whether a client key may connect."""
-        return self._clients.knows(key) or (self.pairing is not None and self.pairing.admits(key))
-
-
-def check_endpoint(endpoint: str, *, has_clients: bool) -> None:
-    """``RefusedToBind`` for an address beyond loopback where no client could come from there."""
-    if not is_loopback(endpoint) and not has_clients:
-        raise RefusedToBind(
-            f"{endpoint} can be reached from other machines, of which none is paired; use --pair to let one in, list the keys of "
-            "clients with --clients FILE, or use 127.0.0.1."
-        )
-
-
-def _find_key(frame: Any) -> bytes:
-    """The public key, in Z85, that the sender of a frame has shown."""
-    try:
-        return str(frame.get("User-Id")).encode()
-    except zmq.ZMQError:
-        return b""
-
-
 class Server:
     """The backend service. ``serve`` returns after ``stop`` or never."""
 
@@ -182,10 +124,10 @@ class Server:
         pair = curve_keys.load_or_create(zmq.curve_keypair, derive_public=zmq.curve_public)
         self._clients = ClientList({pair.client_public, *extra_clients})
         check_endpoint(endpoint, has_clients=bool(extra_clients or pairs or self._clients.list_paired()))
-        known = _KnownClients(self._clients)
+        known = KnownClients(self._clients)
         #: lets one more client in, or None
         self.pairing = known.pairing = Pairing(pair.server_public, self._clients) if pairs else None
-        self._authenticator = _Authenticator(self._context)
+        self._authenticator = Authenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(credentials_provider=known)
         self._router = self._context.socket(zmq.ROUTER)
@@ -278,7 +220,7 @@ class Server:
         # passes are large: their buffers are used as they came in
         sender, *parts = receive_parts(self._router)
         buffers = [part.buffer if isinstance(part, zmq.Frame) else part for part in parts]
-        key, route = _find_key(sender), sender.bytes
+        key, route = find_key(sender), sender.bytes
         if route.startswith(PREFIX):
             return  # a connection that calls itself by the name of a session
         session = self._sessions.find(route, key)

@@ -15,11 +15,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from latentman.backend.admission import RefusedToBind, check_endpoint
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.runner import ModelCache
 from latentman.backend.jobs.store import JobStore
 from latentman.backend.models.devices import choose_device, name_numbers
-from latentman.backend.server import RefusedToBind, check_endpoint
 from latentman.backend.video.run_context import Checkpoint
 from latentman.backend.video.source import load_clip
 from latentman.shared.load_options import LoadOptions
