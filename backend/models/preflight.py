@@ -23,6 +23,7 @@ from .folder_reading import (
     read_config,
     read_index,
     read_scheduler_config,
+    read_transformer_config,
 )
 from .hub import HubError, fetch_file
 from .hub_cache import find_in_cache
@@ -34,7 +35,7 @@ from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_own_scheduler
-from .transformer_files import check_library, plan_control_file, plan_transformer_file, read_base_config
+from .transformer_files import check_library, plan_control_file, plan_transformer_file
 from .transformer_parts import find_layout_of_file
 
 
@@ -90,7 +91,7 @@ def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
         if parts is None:
             return None
         _, file, inner, plan = plan_transformer_file(Path(source.base), parts)
-        return read_scheduler_config(parts) | fit_schedule(inner.layout, plan.config, read_base_config(parts), file.file)[0]
+        return read_scheduler_config(parts) | fit_schedule(inner.layout, plan.config, read_transformer_config(parts), file.file)[0]
     if is_weight_file(source.base):
         own = make_own_scheduler(open_model_file(Path(source.base), "checkpoint")[1])
         return {**own.config, "_class_name": type(own).__name__}

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from .family_layouts import LAYOUTS
+from .family_layouts import BY_NAME, LAYOUTS, SEEING, FamilyLayout, explain_editing, explain_seen
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps, is_undistilled
-from .transformer_plans import SCALES, find_transformer, find_transformer_control
+from .transformer_plans import SCALED, SCALES, find_transformer, find_transformer_control
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
 from .weight_files import GGUF, WeightFile, read_weight_file
 
@@ -81,11 +81,7 @@ _INSTEAD = (
 )
 #: how the names of tensors end without which quantized weights are others
 _QUANTIZED = (
-    "scaled_fp8",
-    ".scale_weight",
-    ".weight_scale",
-    ".scale_input",
-    ".comfy_quant",
+    *SCALED,
     ".absmax",
     ".quant_map",
     ".quant_state.bitsandbytes__nf4",
@@ -94,8 +90,6 @@ _QUANTIZED = (
     ".qweight",
     ".qzeros",
 )
-#: those of transformers' weights that are multiplied by one number each, and are read
-_SCALED = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant")
 #: what lies beside a transformer in files that hold a whole model -> how the names of its tensors begin
 _BESIDE_TRANSFORMERS = (
     ("auto-encoder", ("first_stage_model.", "vae.")),
@@ -111,8 +105,6 @@ _VECTOR_NAMES = ("emb_params", "clip_l", "clip_h", "clip_g", "text_encoders_0", 
 _LEAST_WIDTH = 64
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
-#: steps and guidance of a FLUX.1 that sees the picture for depth itself
-SEEING = (30, 10.0)
 #: latent channels of the auto-encoders of these families
 LATENT_CHANNELS = 4
 
@@ -130,11 +122,10 @@ class Recommendation(msgspec.Struct, frozen=True):
 
 class ModelFile(msgspec.Struct, frozen=True):
     """What a file is. ``kind`` is checkpoint, unet, transformer, vae, text_encoder, controlnet, lora, embedding, ip_adapter,
-    picture_encoder,
-    other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a
-    checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty; it is
-    from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file itself does not say,
-    ``problem`` why it cannot be used, empty when it can."""
+    picture_encoder, other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the
+    networks in a checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction,
+    flow or empty; it is from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file
+    itself does not say, ``problem`` why it cannot be used, empty when it can."""
 
     file: str
     size: int
@@ -214,7 +205,7 @@ def recognise(file: WeightFile) -> ModelFile:
 
 def _is_quantized(name: str, count: int, kind: str) -> bool:
     """Whether a tensor says that weights are others than they look."""
-    if kind == "transformer" and name.endswith(_SCALED) and (count == 1 or not name.endswith(SCALES)):
+    if kind == "transformer" and name.endswith(SCALED) and (count == 1 or not name.endswith(SCALES)):
         return False
     return name.endswith(_QUANTIZED)
 
@@ -279,29 +270,26 @@ def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes
     found = find_transformer(shapes)
     if found is None:
         return None
-    layout, is_told = found.layout, True
+    layout, is_told = found.layout, False
     distilled = find_distillation(name)
     if distilled:
         notes.guesses.append(f"That it is a {distilled.capitalize()} model is taken from its name.")
+    notes.warnings += explain_editing(layout, name)
     if layout.name == "flux":
         is_told = any("guidance" in tensor for tensor in found.shapes)
         if not is_told and not distilled and not is_undistilled(name):
             distilled = "schnell"
             notes.guesses.append("That it was distilled to few steps is taken from its network, which is not told the guidance.")
     parts = [part for part, start in _BESIDE_TRANSFORMERS if any(tensor.startswith(start) for tensor in shapes)]
-    advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, _find_resolution(file, name))
     variant, problem = "", ""
     if layout.name == "flux":
         wide = found.shapes.get("img_in.weight", found.shapes.get("x_embedder.weight", (0, 0)))[1]
         variant = {4 * layout.channels: "", 8 * layout.channels: "depth"}.get(wide, "inpainting")
         if variant == "inpainting":
             problem = "It wants a picture and a mask beside the noise; choose the plain model that it was made from."
-        elif variant and find_control_kind(name) not in ("", "depth"):
-            problem = f"By its name it sees a picture for {find_control_kind(name)}; choose one that sees depth."
-        elif variant and not distilled:
-            advice = msgspec.structs.replace(advice, steps=SEEING[0], guidance_scale=SEEING[1])
-        elif is_told:
-            advice = msgspec.structs.replace(advice, guidance_scale=layout.usual[1])
+        elif variant:
+            problem, guess = explain_seen(name)
+            notes.guesses += [guess] if guess else []
     if parts:
         notes.warnings.append(f"Its {' and '.join(parts)} are not read; those of a folder are taken.")
     return _make(
@@ -314,7 +302,14 @@ def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes
         prediction="flow",
         prediction_origin="file",
         distilled=distilled,
-        recommended=advice,
+        recommended=recommend_transformer(
+            layout,
+            distilled,
+            find_steps(name) if distilled else 0,
+            _find_resolution(file, name),
+            sees_picture=variant == "depth",
+            is_told=is_told,
+        ),
     )
 
 
@@ -429,11 +424,9 @@ def _find_resolution(file: WeightFile, name: str) -> int:
 
 def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: int, size: int) -> Recommendation:
     """How a base model likes to be run. ``steps`` and ``size`` are what the file says, 0 for nothing."""
-    layout = next((one for one in LAYOUTS if one.name == family), None)
+    layout = BY_NAME.get(family)
     if layout is not None:
-        count, guidance = layout.get_usual(distilled)
-        # steps of flow matching have no spacing to choose
-        return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
+        return recommend_transformer(layout, distilled, steps, size)
     usual = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024, "sdxl_refiner": 1024}
     size = size or usual.get(family, 0)
     spacing = "trailing" if zero or distilled else "leading"
@@ -444,6 +437,21 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     # Turbo's own size is that of 2.1, whatever it is made of
     size = 512 if distilled == "turbo" and family == "sd2" else size
     return Recommendation(size, steps or counts[distilled], 1.0, schedulers.get(distilled, "euler"), spacing)
+
+
+def recommend_transformer(
+    layout: FamilyLayout, distilled: str, steps: int, size: int, *, sees_picture: bool = False, is_told: bool = False
+) -> Recommendation:
+    """How a transformer of a layout likes to be run, which ``sees_picture`` itself, or ``is_told`` the guidance. ``steps`` and
+    ``size`` are what is said of them, 0 for nothing."""
+    count, guidance = layout.get_usual(distilled)
+    if sees_picture and not distilled:
+        count, guidance = SEEING
+    elif is_told:
+        # whatever its steps are
+        guidance = layout.usual[1]
+    # steps of flow matching have no spacing to choose
+    return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
 
 
 # parts
