@@ -19,9 +19,10 @@ from .family_layouts import BY_NAME
 from .folder_reading import describe_folder, find_model_folder
 from .library import command as library
 from .library.naming import read_path
+from .model_file import ModelFile
 from .plans import find_building_problem
 from .profiles import find_base_profile
-from .recognition import ModelFile, recognise
+from .recognition import recognise
 from .settings_command import add_command, write_profile, write_settings
 from .transformer_parts import find_parts
 from .usual_controls import find_family_of_folder

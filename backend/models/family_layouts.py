@@ -23,7 +23,7 @@ TRANSFORMER = "transformer"
 
 @dataclass(frozen=True)
 class FamilyLayout:
-    """``name`` is a family of ``recognition.FAMILIES``, ``title`` what people call it.
+    """``name`` is a family of ``model_file.FAMILIES``, ``title`` what people call it.
 
     ``denoiser`` is the class of its network, in the part ``TRANSFORMER``; ``control`` that of its ControlNets; ``vaes`` those of
     its auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it needs, ``tokenizers`` their

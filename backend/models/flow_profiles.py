@@ -8,7 +8,7 @@ from typing import Any
 from .family_layouts import FamilyLayout, sees_picture
 from .names import find_distillation, find_steps, is_undistilled
 from .origins import CONFIGURATION, NAME
-from .recognition import recommend_transformer
+from .recommendation import recommend_transformer
 
 
 def find_flow_distillation(

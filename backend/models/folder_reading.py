@@ -23,7 +23,8 @@ from .family_layouts import (
     sees_picture,
 )
 from .hub_cache import DENOISERS, NETWORKS
-from .recognition import FAMILIES, LATENT_CHANNELS, ModelFile, explain_channels
+from .model_file import FAMILIES, ModelFile
+from .recognition import LATENT_CHANNELS, explain_channels
 from .settings_files import WEIGHTS
 from .weight_files import explain_other_file, read_weight_file
 from .weight_forms import WeightForm, choose_form, list_forms

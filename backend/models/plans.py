@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ...shared.shot import ShotError
 from .family_layouts import BY_NAME
+from .model_file import FAMILIES, ModelFile
 from .network_parts import plan_clip, plan_open_clip, plan_vae
 from .networks import NetworkPlan, plan_controlnet, plan_unet
-from .recognition import FAMILIES, ModelFile, recognise
+from .recognition import recognise
 from .unet_shape import Shapes, strip_prefix
 from .weight_files import WeightFile, read_weight_file
 

@@ -22,10 +22,12 @@ from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_
 from .flow_profiles import describe_layout
 from .folder_reading import INDEX, name_folder
 from .hub_cache import find_cached_file
+from .model_file import ModelFile
 from .names import find_distillation, find_steps
 from .origins import CONFIGURATION, FILE, NAME, PRESET, USUAL
 from .prompts.named_loras import name_model
-from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
+from .recognition import inspect_model_file
+from .recommendation import Recommendation, recommend
 from .registry import PRESETS, ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
 from .settings_files import NOT_DISTILLED, PREDICTIONS, SPACINGS, FoundSettings, find_settings
 

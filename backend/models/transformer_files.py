@@ -17,11 +17,11 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import TRANSFORMER, FamilyLayout
 from .folder_reading import TITLES, read_transformer_config
+from .model_file import FAMILIES, ModelFile
 from .network_loading import load_network, make_tensor, name_left_over
 from .networks import NetworkPlan, TensorSource
 from .plans import list_shapes, open_model_file
 from .quantization import Quantization
-from .recognition import FAMILIES, ModelFile
 from .transformer_plans import (
     BESIDE_SCALES,
     FoundTransformer,

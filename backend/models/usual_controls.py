@@ -11,7 +11,8 @@ from time import time_ns
 from ...shared.shot import ShotError
 from .family_layouts import sees_picture
 from .folder_reading import find_layout_of_folder, read_transformer_config
-from .recognition import FAMILIES, inspect_model_file
+from .model_file import FAMILIES
+from .recognition import inspect_model_file
 
 #: family -> the hub's ControlNet that people use with it
 USUAL = {
