@@ -54,11 +54,11 @@ def _remove_obstacles(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _fingerprint_model(request: ShotRequest) -> str:
-    """Another text when the model's files or the packages of the method's plugins have changed."""
+def _fingerprint_model(request: ShotRequest, numbers: str) -> str:
+    """Another text when the model's files, the packages of the method's plugins or the numbers that it computes with are others."""
     installed = find_plugins()
     plugins = [origin_of(installed[name]) for name in sorted(request.get_method().plugins) if name in installed]
-    return " ".join([fingerprint(name_model(request.sampling.model, request.text)), *plugins])
+    return " ".join(filter(None, [fingerprint(name_model(request.sampling.model, request.text)), *plugins, numbers]))
 
 
 class PassesIntake:
@@ -89,7 +89,7 @@ class PassesIntake:
         self._store, self._request, self._header = store, request, header
         if not look:
             Job(store.root / "new", request).parent()
-        self._model = _fingerprint_model(request)
+        self._model = _fingerprint_model(request, store.numbers)
         self._incoming = store.root / INCOMING / new_ticket()
         self._passes = StoredPasses(self._incoming, request)
         self._claims = [Claim(store.root, self._incoming.name)]
@@ -188,8 +188,6 @@ class PassesIntake:
     def _name(self, digests: list[str | None], base: str = "") -> str:
         request, method = describe_request(self._request), describe_method(self._request.get_method())
         identity = [VERSION, base, request, method, self._model, self._header, digests]
-        if self._store.numbers:
-            identity.append(self._store.numbers)
         return hashlib.blake2b(msgspec.json.encode(identity), digest_size=12).hexdigest()
 
     def _open_by_overview(self) -> None:

@@ -1,9 +1,9 @@
 """The job store: everything needed to answer an identical request again, or to go on after a crash.
 
-``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint), ``passes/`` (see ``shared.passes_folder``),
-``reference.picture``, ``given.look`` and ``worn/`` (a costume's files) where the request names them, ``latents.npz`` while
-denoising, ``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png``, ``made.costume`` with
-``costume.json`` where there is a costume, and, when all is done, ``report.json``.
+``<root>/<job>/request.json``, ``model.txt`` (the model's fingerprint, and unusual numbers), ``passes/`` (see
+``shared.passes_folder``), ``reference.picture``, ``given.look`` and ``worn/`` (a costume's files) where the request names them,
+``latents.npz`` while denoising, ``frames/<index>.png``, ``look.npz`` once the look is final, ``texture_<character>.png``,
+``made.costume`` with ``costume.json`` where there is a costume, and, when all is done, ``report.json``.
 """
 
 from __future__ import annotations

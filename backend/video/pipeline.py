@@ -494,7 +494,8 @@ class ShotPipeline:
         place, known = self._find_place(prompt, looks), looks.get(prompt)
         plate = place.plate if place is not None else Plate.empty(*self._source.size)
         names = self._source.surface_names(keyframes) | (known.surfaces if known is not None else {})
-        look = Look(fusion.texture(decoded), run.make_anchor(), plate, names, light=fusion.find_light(decoded))
+        light = fusion.find_light(decoded)
+        look = Look(fusion.texture(decoded, light), run.make_anchor(), plate, names, light=light)
         look = self._filler.fill(look)
         pictures = run.finish_surfaces(decoded, look)
         for picture, surface in zip(pictures, self._load_clip(keyframes).surface_index > 0, strict=True):

@@ -151,20 +151,8 @@ class Translator:
                 yield template, values
 
     def _translate_known(self, value: str) -> str | None:
-        """What is filled in, if all of it is known: also a text with one of the endings that others add to it."""
-        if _is_name(value):
-            return None
-        found = self._translate_whole(value)
-        if found is not None:
-            return found
-        for template in self._endings:
-            ending = template.match_end(value)
-            if ending is None:
-                continue
-            head, *values = map(self._translate_whole, (ending[0].rstrip(), *ending[1]))
-            if head is not None and None not in values:
-                return head + fill(self._filled[template.message], tuple(str(found) for found in values))
-        return None
+        """What is filled in, if all of it is known."""
+        return None if _is_name(value) else self._translate_whole(value)
 
     def _translate_capitalised(self, text: str) -> str | None:
         """A message that begins a line, such as "Very steady"."""

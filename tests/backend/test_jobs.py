@@ -47,8 +47,10 @@ def test_other_numbers_make_another_job(tmp_path):
     assert numbers == ["", "", "bfloat16", "8bit", "bfloat16 8bit"]
     # what only changes where and how quickly
     assert not name_numbers(LoadOptions(device="cpu", compile=True, offload="on"), cpu)
-    names = [JobStore(tmp_path, one).open(samples.request(), samples.passes()).name for one in numbers]
-    assert names[0] == names[1] and len(set(names)) == 4
+    jobs = [JobStore(tmp_path, one).open(samples.request(), samples.passes()) for one in numbers]
+    assert jobs[0].name == jobs[1].name and len({job.name for job in jobs}) == 4
+    # frames that are unchanged otherwise are not copied from one to the other
+    assert jobs[0].has_same_settings(jobs[1]) and not any(jobs[0].has_same_settings(job) for job in jobs[2:])
     assert ModelCache(LoadOptions(device="cpu", dtype="float16")).numbers == "float16"
 
 

@@ -61,8 +61,8 @@ def _finish(light: float) -> np.ndarray:
     made = TextureFusion(Fusion(light=light, shading=0.0))
     made.begin(tiny.context(select_frames(passes, few)))
     own = [pictures[n] for n in few]
-    look = Look(made.texture(own), Anchor(torch.zeros(1, 1, 1, 1), (), select_frames(passes, [0])), Plate.empty(128, 128))
-    look = replace(look, light=made.find_light(own))
+    found, anchor = made.find_light(own), Anchor(torch.zeros(1, 1, 1, 1), (), select_frames(passes, [0]))
+    look = Look(made.texture(own, found), anchor, Plate.empty(128, 128), light=found)
     fusion = TextureFusion(Fusion(light=light, shading=0.0))
     fusion.begin(replace(tiny.context(passes), texture=look.texture, light=look.light, joint=False))
     finished = fusion.finish_pictures(pictures, look)
@@ -90,7 +90,8 @@ def test_whose_light_a_clip_is_seen_in():
         return fusion
 
     first = begin()
-    own, texture = first.find_light(pictures), first.texture(pictures)
+    own = first.find_light(pictures)
+    texture = first.texture(pictures, own)
     assert own is not None and own.coefficients.any()
     assert begin(Fusion(light=0.0)).find_light(pictures) is None
     assert begin(shown=replace(passes, normal=None)).find_light(pictures) is None
@@ -105,7 +106,9 @@ def test_a_light_survives_the_disk_and_damage_is_said():
     fusion = TextureFusion(Fusion())
     fusion.begin(tiny.context(passes))
     anchor = Anchor(torch.zeros(1, 4, 8, 8), (), select_frames(passes, [0]))
-    look = Look(fusion.texture(pictures), anchor, Plate.empty(128, 128), light=Light(np.linspace(-0.5, 0.5, 8)))
+    look = Look(
+        fusion.texture(pictures, fusion.find_light(pictures)), anchor, Plate.empty(128, 128), light=Light(np.linspace(-0.5, 0.5, 8))
+    )
     back = Look.decode(look.encode()).light
     assert back is not None and np.array_equal(back.coefficients, look.light.coefficients)
     assert Look.decode(replace(look, light=None).encode()).light is None

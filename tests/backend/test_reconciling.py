@@ -67,7 +67,7 @@ def test_a_costume_of_two_colours_becomes_one_only_where_that_is_asked_for():
         fusion.begin(tiny.context(passes, steps=2))
         finished = fusion.finish_pictures([picture.clone() for picture in pictures])
         blue[reconcile] = [float((image[2] - image[0])[inner[n]].mean()) for n, image in enumerate(finished)]
-        texture = fusion.texture(list(pictures))
+        texture = fusion.texture(list(pictures), fusion.find_light(pictures))
         colours = texture.values[:, :3] / texture.values[:, 3:]
         blue[reconcile].append(float((colours[:, 2] - colours[:, 0]).min()))
     assert max(blue[False]) < 0.6, "without it the texture is a mixture"

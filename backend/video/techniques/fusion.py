@@ -172,9 +172,9 @@ class TextureFusion(Technique):
             out[start : start + len(rows)] = moved
         return out
 
-    def texture(self, pictures: list[torch.Tensor]) -> SurfaceTexture:
-        """What the finished pictures (3, H, W) show, together with the texture that was given."""
-        unlit = _take_light(pictures, self.compute_gains(self.find_light(pictures)))
+    def texture(self, pictures: list[torch.Tensor], light: Light | None) -> SurfaceTexture:
+        """What the finished pictures (3, H, W) show without their light, together with the texture that was given."""
+        unlit = _take_light(pictures, self.compute_gains(light))
         fused = self.lattice.extract_texture(self._texture(self.lattice, unlit, self.settings.sharpness))
         return self._known_texture.merge(fused) if self._known_texture else fused
 
