@@ -301,7 +301,7 @@ def check_pipeline_folder(
         elif part == "vae":
             check_vae_config(config, folder / part, layout)
         elif part == TRANSFORMER and layout is not None:
-            said += _doubt_transformer(layout, config, index, folder)
+            said += doubt_transformer(layout, config, index, folder)
         check_weights(folder / part, title, half=half)
     for path in (folder / part / name for part in ("tokenizer", "tokenizer_2", "tokenizer_3") for name in TOKENIZER_FILES):
         try:
@@ -321,7 +321,7 @@ def name_folder(folder: Path) -> str:
     return folder.parent.parent.name.rpartition("--")[2] if folder.parent.name == "snapshots" else folder.name
 
 
-def _doubt_transformer(layout: FamilyLayout, config: Mapping[str, Any], index: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+def doubt_transformer(layout: FamilyLayout, config: Mapping[str, Any], index: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """Sentences about what a folder's transformer is by names alone. Raises ``ShotError`` for one that sees another picture."""
     name = name_folder(folder)
     said = explain_editing(layout, name, str(index.get("_class_name", "")))

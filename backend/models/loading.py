@@ -112,9 +112,8 @@ def load(
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-            if all(type(weights) is torch.nn.Parameter for weights in part.parameters()) and all(
-                weights.ndim < 5 for weights in part.parameters()
-            ):
+            # weights in fewer bits are tensors of other classes, which keep their layout
+            if all(type(weights) is torch.nn.Parameter and weights.ndim < 5 for weights in part.parameters()):
                 # convolutions are nearly twice as quick in this layout
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:

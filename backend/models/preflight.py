@@ -19,6 +19,7 @@ from .folder_reading import (
     check_index,
     check_pipeline_folder,
     check_vae_config,
+    doubt_transformer,
     find_vae_folder,
     read_config,
     read_index,
@@ -142,13 +143,16 @@ def _read_base(source: ModelSource) -> _Base:
     except HubError:
         if folder is not None:
             raise
-        index = read_index(fetch_file(name, revision, INDEX).parent)
+        folder = fetch_file(name, revision, INDEX).parent
+        index = read_index(folder)
         check_index(index, name)
         layout = find_layout(index)
         if layout is None:
             raise
         check_extras(layout, source)
         denoiser = _read_config(source.base, TITLES[TRANSFORMER], TRANSFORMER)
+        # before tens of gigabytes are downloaded
+        doubt_transformer(layout, denoiser, index, folder)
     return _Base(layout, denoiser, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae"))
 
 
