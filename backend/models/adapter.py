@@ -108,12 +108,16 @@ class Family:
         """Whether the denoiser with a configuration sees the pictures itself, wholly or not at all, and takes no ControlNets."""
         return False
 
+    def find_pipeline_class(self, config: Mapping[str, Any]) -> Any:
+        """The class of diffusers' pipeline for a denoiser with a configuration."""
+        return self.pipeline_class
+
     def get_denoiser(self, model: ImageModel) -> Any:
         """The network that predicts."""
         return getattr(model.pipeline, self.denoiser)
 
-    def takes_guidance_scale(self, model: ImageModel) -> bool:
-        """Whether the network is told the guidance scale, and needs no second pass for it."""
+    def takes_guidance_scale(self, config: Mapping[str, Any]) -> bool:
+        """Whether the denoiser with a configuration is told the guidance scale, and needs no second pass for it."""
         return False
 
     # sizes and latents

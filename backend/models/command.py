@@ -15,16 +15,18 @@ from ...shared.console import make_printable
 from ...shared.load_options import LoadOptions
 from ...shared.model_profile import ModelProfile
 from ...shared.shot import ShotError
+from .family_layouts import BY_NAME
 from .folder_reading import describe_folder, find_model_folder
 from .library import command as library
 from .library.naming import read_path
+from .model_file import ModelFile
 from .plans import find_building_problem
 from .profiles import find_base_profile
-from .recognition import ModelFile, recognise
+from .recognition import recognise
 from .settings_command import add_command, write_profile, write_settings
-from .transformer_parts import find_layout_of_file, find_parts
+from .transformer_parts import find_parts
 from .usual_controls import find_family_of_folder
-from .weight_files import GGUF, read_weight_file
+from .weight_files import GGUF, WeightFile, read_weight_file
 
 
 def add_commands(commands: Any) -> None:
@@ -113,7 +115,7 @@ def _inspect(path: Path) -> ModelFile:
     file = read_weight_file(path)
     found = recognise(file)
     if found.kind == "transformer" and not found.problem:
-        return _name_parts(path, found)
+        return _name_parts(file, found)
     problem = found.problem or find_building_problem(file, found)
     return (
         found
@@ -122,16 +124,15 @@ def _inspect(path: Path) -> ModelFile:
     )
 
 
-def _name_parts(path: Path, found: ModelFile) -> ModelFile:
+def _name_parts(file: WeightFile, found: ModelFile) -> ModelFile:
     """A transformer alone, with a sentence about where all else is, or how it is named."""
-    layout = find_layout_of_file(path)
-    assert layout is not None
+    layout, path = BY_NAME[found.family], file.path
     if found.format == GGUF:
         # imported late: without it the command takes a moment
         from .transformer_files import check_library
 
         try:
-            check_library(read_weight_file(path))
+            check_library(file)
         except ShotError as error:
             found = msgspec.structs.replace(found, warnings=(*found.warnings, str(error)))
     try:

@@ -14,10 +14,11 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .added_files import find_added_files
 from .hub import Report
+from .model_file import FAMILIES, ModelFile
 from .network_loading import make_tensor
 from .networks import TensorSource
 from .plans import list_shapes, open_model_file
-from .recognition import FAMILIES, ModelFile, find_vectors
+from .recognition import find_vectors
 from .weight_files import WeightFile, read_weight_file
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...shared.shot import ShotError
+from .names import find_control_kind, is_for_editing
 
 if TYPE_CHECKING:
     from .registry import ModelSource
@@ -22,7 +23,7 @@ TRANSFORMER = "transformer"
 
 @dataclass(frozen=True)
 class FamilyLayout:
-    """``name`` is a family of ``recognition.FAMILIES``, ``title`` what people call it.
+    """``name`` is a family of ``model_file.FAMILIES``, ``title`` what people call it.
 
     ``denoiser`` is the class of its network, in the part ``TRANSFORMER``; ``control`` that of its ControlNets; ``vaes`` those of
     its auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it needs, ``tokenizers`` their
@@ -117,6 +118,11 @@ LAYOUTS = (
     ),
 )
 
+#: the same by their names, which are the families'
+BY_NAME = {layout.name: layout for layout in LAYOUTS}
+#: steps and guidance of a FLUX.1 that sees a picture itself
+SEEING = (30, 10.0)
+
 
 def find_layout(index: Mapping[str, Any]) -> FamilyLayout | None:
     """The layout of a folder by its ``model_index.json``; None for Stable Diffusion, SDXL and what is not known."""
@@ -138,6 +144,25 @@ def find_layout_of_control(config: Mapping[str, Any]) -> FamilyLayout | None:
 def sees_picture(layout: FamilyLayout | None, config: Mapping[str, Any]) -> bool:
     """Whether a transformer with a configuration sees the picture for depth as channels of its own, and takes no ControlNet."""
     return layout is not None and layout.name == "flux" and config.get("in_channels") == 2 * 4 * layout.channels
+
+
+def explain_seen(name: str) -> tuple[str, str]:
+    """(why a transformer of a name that sees a picture itself cannot be used, what is guessed of it), as sentences; one is empty.
+    Its weights and configuration are the same whichever picture it was trained with."""
+    kind = find_control_kind(name)
+    if kind == "depth":
+        return "", "That the picture that it sees is one for depth is taken from its name."
+    if kind:
+        return f"By its name it sees a picture for {kind}; choose one that sees depth.", ""
+    return "", "Neither it nor its name says which picture it sees; depth is taken, which is wrong for a Canny model."
+
+
+def explain_editing(layout: FamilyLayout, *names: str) -> tuple[str, ...]:
+    """A sentence about a model that was made for editing pictures, by its name or that of its pipeline; none for others. Its
+    network is built as the plain one."""
+    if not any(map(is_for_editing, names)):
+        return ()
+    return (f"By its name it was made for editing a given picture; here it gets none. The plain {layout.title} fits better.",)
 
 
 def list_supported() -> str:

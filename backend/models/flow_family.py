@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 
 from ...shared.shot import ShotError
 from .adapter import Family, TextConditions
-from .family_layouts import LAYOUTS, TRANSFORMER, FamilyLayout
+from .family_layouts import TRANSFORMER, FamilyLayout
 from .fitting import check_same
 from .flow_schedules import make_flow_scheduler
 from .plain_texts import read_plain, refuse_clip_skip
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from .image_model import ImageModel
 
 META = torch.device("meta")
-
-
-def get_layout(name: str) -> FamilyLayout:
-    """The layout of a name."""
-    return next(layout for layout in LAYOUTS if layout.name == name)
 
 
 class FlowFamily(Family):

@@ -8,7 +8,7 @@ from typing import Any
 from .family_layouts import FamilyLayout, sees_picture
 from .names import find_distillation, find_steps, is_undistilled
 from .origins import CONFIGURATION, NAME
-from .recognition import SEEING, recommend
+from .recommendation import recommend_transformer
 
 
 def find_flow_distillation(
@@ -42,18 +42,19 @@ def describe_layout(
     """The values of a profile of a family of transformers by the configurations of its network and scheduler, which may be empty,
     and the model's name; and what says that it was distilled, empty where nothing does."""
     distilled, place = find_flow_distillation(layout, denoiser, scheduler, name)
-    advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, 0)
-    steps, guidance = advice.steps, advice.guidance_scale
-    if sees_picture(layout, denoiser) and not distilled:
-        steps, guidance = SEEING
-    elif denoiser.get("guidance_embeds"):
-        # it is told the guidance, whatever its steps are
-        guidance = layout.usual[1]
+    advice = recommend_transformer(
+        layout,
+        distilled,
+        find_steps(name) if distilled else 0,
+        0,
+        sees_picture=sees_picture(layout, denoiser),
+        is_told=bool(denoiser.get("guidance_embeds")),
+    )
     return {
         "width": advice.size,
         "height": advice.size,
-        "steps": steps,
-        "guidance_scale": guidance,
+        "steps": advice.steps,
+        "guidance_scale": advice.guidance_scale,
         "scheduler": advice.scheduler,
         "spacing": advice.spacing,
         "family": layout.name,

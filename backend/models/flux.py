@@ -7,16 +7,15 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DiffusionPipeline, FluxControlNetModel, FluxControlNetPipeline
+from diffusers import DiffusionPipeline, FluxControlNetModel, FluxControlNetPipeline, FluxControlPipeline
 
 from ...shared.shot import ShotError
 from .adapter import NetworkInput
-from .family_layouts import sees_picture
+from .family_layouts import BY_NAME, sees_picture
 from .flow_family import (
     META,
     FlowFamily,
     count_patches,
-    get_layout,
     lend_to_unconditional,
     pack,
     repeat_runs,
@@ -37,7 +36,7 @@ _MODES = {"depth": 2, "openpose": 4}
 class Flux(FlowFamily):
     """See the module. ControlNets see the prompt alone; what they add counts for the unconditional pass as well."""
 
-    layout = get_layout("flux")
+    layout = BY_NAME["flux"]
     title = layout.title
     pipeline_class = FluxControlNetPipeline
     controlnet_class = FluxControlNetModel
@@ -52,6 +51,10 @@ class Flux(FlowFamily):
     def sees_controls(self, config: Mapping[str, Any]) -> bool:
         """See ``Family``."""
         return sees_picture(self.layout, config)
+
+    def find_pipeline_class(self, config: Mapping[str, Any]) -> Any:
+        """See ``Family``."""
+        return FluxControlPipeline if self.sees_controls(config) else self.pipeline_class
 
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
@@ -73,13 +76,13 @@ class Flux(FlowFamily):
                     "model", f"The ControlNet for {kind} reads pictures by layers of its own; choose one that reads latents."
                 )
 
-    def takes_guidance_scale(self, model: ImageModel) -> bool:
+    def takes_guidance_scale(self, config: Mapping[str, Any]) -> bool:
         """Those that were distilled with it."""
-        return bool(model.denoiser.config.guidance_embeds)
+        return bool(config["guidance_embeds"])
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
-        return _MOST_FOR_FEW_STEPS if model.distilled and not self.takes_guidance_scale(model) else _MOST_TOKENS
+        return _MOST_FOR_FEW_STEPS if model.distilled and not model.takes_guidance_scale else _MOST_TOKENS
 
     def count_tokens(self, model: ImageModel, text: str) -> int:
         """Those of the second text encoder; the first one sees the whole only as one vector."""
@@ -105,7 +108,7 @@ class Flux(FlowFamily):
             first = len(given.controls[0]) if given.is_guided else 0
             control = model.controlnet
             # most are made for the model that is told the guidance, and serve others, too
-            told = scale if self.takes_guidance_scale(model) else torch.full_like(scale, self.layout.usual[1])
+            told = scale if model.takes_guidance_scale else torch.full_like(scale, self.layout.usual[1])
             mode = None
             if control.union:
                 mode = torch.full((count - first, 1), _MODES[model.controls[0]], device=batch.device)
@@ -126,7 +129,7 @@ class Flux(FlowFamily):
         output = model.denoiser(
             hidden_states=batch,
             timestep=time,
-            guidance=scale if self.takes_guidance_scale(model) else None,
+            guidance=scale if model.takes_guidance_scale else None,
             pooled_projections=given.added["pooled"],
             encoder_hidden_states=given.embeddings,
             controlnet_block_samples=added[0],

@@ -12,9 +12,19 @@ from typing import Any
 from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
-from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_of_control, list_supported, sees_picture
+from .family_layouts import (
+    TRANSFORMER,
+    FamilyLayout,
+    explain_editing,
+    explain_seen,
+    find_layout,
+    find_layout_of_control,
+    list_supported,
+    sees_picture,
+)
 from .hub_cache import DENOISERS, NETWORKS
-from .recognition import FAMILIES, LATENT_CHANNELS, ModelFile, explain_channels
+from .model_file import FAMILIES, ModelFile
+from .recognition import LATENT_CHANNELS, explain_channels
 from .settings_files import WEIGHTS
 from .weight_files import explain_other_file, read_weight_file
 from .weight_forms import WeightForm, choose_form, list_forms
@@ -274,6 +284,7 @@ def check_pipeline_folder(
     check_index(index, folder.name, has_other_vae=has_other_vae)
     layout = find_layout(index)
     listed = {part for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
+    said = tuple[str, ...]()
     for part in NETWORKS:
         if part not in listed or (part == "controlnet" and has_other_control) or (part == "vae" and has_other_vae):
             continue
@@ -289,6 +300,8 @@ def check_pipeline_folder(
             check_base_config(config, folder.name)
         elif part == "vae":
             check_vae_config(config, folder / part, layout)
+        elif part == TRANSFORMER and layout is not None:
+            said += doubt_transformer(layout, config, index, folder)
         check_weights(folder / part, title, half=half)
     for path in (folder / part / name for part in ("tokenizer", "tokenizer_2", "tokenizer_3") for name in TOKENIZER_FILES):
         try:
@@ -298,7 +311,26 @@ def check_pipeline_folder(
             raise ShotError("model", f"The model's {path} cannot be read ({error}); download the model again.") from error
     read_scheduler_config(folder)
     left = sorted(part for part in listed - set(_KNOWN) if (folder / part).is_dir())
-    return (f"The model's {', '.join(left)} {'have' if len(left) > 1 else 'has'} no use here and did not count.",) if left else ()
+    if left:
+        said += (f"The model's {', '.join(left)} {'have' if len(left) > 1 else 'has'} no use here and did not count.",)
+    return said
+
+
+def name_folder(folder: Path) -> str:
+    """What people call a diffusers folder: by its own name, or by its repository's in the hub's cache."""
+    return folder.parent.parent.name.rpartition("--")[2] if folder.parent.name == "snapshots" else folder.name
+
+
+def doubt_transformer(layout: FamilyLayout, config: Mapping[str, Any], index: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """Sentences about what a folder's transformer is by names alone. Raises ``ShotError`` for one that sees another picture."""
+    name = name_folder(folder)
+    said = explain_editing(layout, name, str(index.get("_class_name", "")))
+    if not sees_picture(layout, config):
+        return said
+    problem, guess = explain_seen(name)
+    if problem:
+        raise ShotError("model", f"{name} cannot be used. {problem}")
+    return (guess, *said)
 
 
 def describe_folder(folder: Path, family: str) -> ModelFile:
@@ -324,7 +356,7 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     if layout is not None and not whole:
         what = f"a ControlNet for {layout.title}"
     sentence = f"{folder.name} is {what} ({shorten(kind)}{', with ' + ', '.join(parts) if parts else ''})."
-    if whole and not problem and sees_picture(layout, _read_denoiser(folder)):
+    if whole and not problem and layout is not None and sees_picture(layout, read_transformer_config(folder)):
         sentence += " It sees the picture for depth itself, and takes no ControlNet."
     elif layout is not None and whole and "controlnet" not in parts:
         sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {folder.name}|depth=CONTROLNET."
@@ -342,9 +374,9 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     )
 
 
-def _read_denoiser(folder: Path) -> dict[str, Any]:
-    """The configuration of a transformer in a diffusers folder; empty for other folders. Raises ``ShotError``."""
-    return read_config(folder / TRANSFORMER, TITLES[TRANSFORMER]) if (folder / TRANSFORMER).is_dir() else {}
+def read_transformer_config(folder: Path) -> dict[str, Any]:
+    """The configuration of the transformer in a diffusers folder. Raises ``ShotError`` where there is no usable one."""
+    return read_config(folder / TRANSFORMER, TITLES[TRANSFORMER])
 
 
 def read_scheduler_config(folder: Path) -> dict[str, Any]:

@@ -1,9 +1,7 @@
-"""What a GGUF file holds, by its header: its architecture, and the names, shapes and types of its tensors. Free of torch."""
+"""What a GGUF file holds, by its header: the names, shapes and types of its tensors. Free of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from struct import Struct
 
 #: values and tensors that a file may have, bytes of a text, elements of a list, and axes of a tensor
@@ -17,14 +15,6 @@ _TYPES = {
     **{10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 20: "IQ4_NL", 23: "IQ4_XS", 30: "BF16"},
 }
 _U32, _U64 = Struct("<I"), Struct("<Q")
-
-
-@dataclass(frozen=True)
-class GGUFHeader:
-    """``architecture`` as the file says it, empty where it does not; ``tensors`` are (shape as PyTorch has it, type) by name."""
-
-    architecture: str
-    tensors: Mapping[str, tuple[tuple[int, ...], str]]
 
 
 class _Reader:
@@ -49,13 +39,14 @@ class _Reader:
         self.skip(length)
         return bytes(self._view[start : start + length]).decode("utf-8", "replace")
 
-    def read_value(self, kind: int, depth: int = 2) -> str:
-        """A value that is a text; others are passed over."""
+    def skip_value(self, kind: int, depth: int = 2) -> None:
+        """Pass over a value; lists may lie in lists."""
         if kind == _TEXT:
-            return self.read_text()
+            self.read_text()
+            return
         if kind in _WIDTHS:
             self.skip(_WIDTHS[kind])
-            return ""
+            return
         if kind != _LIST or not depth:
             raise ValueError("its header is damaged")
         inner, count = self.read(_U32), self.read(_U64)
@@ -63,14 +54,14 @@ class _Reader:
             raise ValueError("its header is damaged")
         if inner in _WIDTHS:
             self.skip(count * _WIDTHS[inner])
-            return ""
+            return
         for _ in range(count):
-            self.read_value(inner, depth - 1)
-        return ""
+            self.skip_value(inner, depth - 1)
 
 
-def read_gguf_header(view: memoryview) -> GGUFHeader:
-    """The header of a file that begins as GGUF does. Raises ``ValueError`` for a damaged one, and for the first version."""
+def read_gguf_header(view: memoryview) -> dict[str, tuple[tuple[int, ...], str]]:
+    """(shape as PyTorch has it, type) of each tensor by its name, in a file that begins as GGUF does. Raises ``ValueError`` for
+    a damaged one, and for the first version."""
     reader = _Reader(view)
     version, count, values = reader.read(_U32), reader.read(_U64), reader.read(_U64)
     if version not in (2, 3):
@@ -79,11 +70,9 @@ def read_gguf_header(view: memoryview) -> GGUFHeader:
         raise ValueError("it holds no tensors")
     if values > _MOST_VALUES or count > _MOST_TENSORS:
         raise ValueError("its header is too long")
-    architecture = ""
     for _ in range(values):
-        name, kind = reader.read_text(), reader.read(_U32)
-        text = reader.read_value(kind)
-        architecture = text if name == "general.architecture" else architecture
+        reader.read_text()
+        reader.skip_value(reader.read(_U32))
     tensors: dict[str, tuple[tuple[int, ...], str]] = {}
     for _ in range(count):
         name, axes = reader.read_text(), reader.read(_U32)
@@ -94,4 +83,4 @@ def read_gguf_header(view: memoryview) -> GGUFHeader:
         reader.skip(8)
         # the innermost axis comes first
         tensors[name] = (tuple(reversed(sides)), _TYPES.get(kind, f"type {kind}"))
-    return GGUFHeader(architecture, tensors)
+    return tensors

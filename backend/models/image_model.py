@@ -83,7 +83,7 @@ class ImageModel:
     @property
     def takes_guidance_scale(self) -> bool:
         """Whether the network is told the guidance scale, as some few-step models are, and needs no second pass for it."""
-        return self.family.takes_guidance_scale(self)
+        return self.family.takes_guidance_scale(self.denoiser.config)
 
     def uses_guidance(self, scale: float) -> bool:
         """Whether classifier-free guidance of a scale needs a second pass."""

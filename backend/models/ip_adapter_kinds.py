@@ -54,7 +54,7 @@ class IPAdapterKind:
 
     @property
     def family(self) -> str:
-        """A key of ``recognition.FAMILIES``, empty for widths that no usual model has."""
+        """A key of ``model_file.FAMILIES``, empty for widths that no usual model has."""
         return CONTEXTS.get(self.context, "")
 
     @property

@@ -27,11 +27,11 @@ from ...shared.shot import ShotError
 from .folder_loading import load_network_folder, prefers_half
 from .hub import Report, fetch_file, fetch_folder
 from .ip_adapter_kinds import IPAdapterKind, find_encoder_kind, find_ip_adapter_kind, plan_encoder, plan_projection
+from .model_file import FAMILIES
 from .network_loading import load_network, make_tensor, name_left_over
 from .networks import TensorSource
 from .picture_encoders import ReferenceSource, find_encoder_file, read_adapter_kind, split_hub_folder
 from .plans import list_shapes, open_model_file
-from .recognition import FAMILIES
 
 if TYPE_CHECKING:
     from .image_model import ImageModel

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FluxControlPipeline
+from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
@@ -19,7 +19,7 @@ from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_
 from .fitting import LOAD_ERRORS, check_fit, explain_unloadable
 from .flow_profiles import fit_schedule
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
-from .folder_reading import find_vae_folder, read_config, read_index
+from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
 from .hub import Report, fetch_repository
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
@@ -30,7 +30,7 @@ from .profiles import find_profile, list_scheduler_changes
 from .quantization import Quantization, choose_quantization
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
-from .transformer_files import load_control_file, load_transformer_file, read_base_config
+from .transformer_files import load_control_file, load_transformer_file
 from .transformer_parts import find_layout_of_base
 from .vae_precision import choose_vae_dtype
 
@@ -58,7 +58,7 @@ def load(
         check_extras(layout, source)
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
-        quantization = choose_quantization(options, layout, device, dtype)
+        quantization = choose_quantization(options, layout, device, dtype, from_file=is_weight_file(source.base))
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, layout, dtype, quantization)
         pipeline, warnings = loaded.pipeline, loaded.warnings
@@ -112,9 +112,8 @@ def load(
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-            if all(type(weights) is torch.nn.Parameter for weights in part.parameters()) and all(
-                weights.ndim < 5 for weights in part.parameters()
-            ):
+            # weights in fewer bits are tensors of other classes, which keep their layout
+            if all(type(weights) is torch.nn.Parameter and weights.ndim < 5 for weights in part.parameters()):
                 # convolutions are nearly twice as quick in this layout
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
@@ -170,9 +169,9 @@ class _Loaded:
 
 def _load_transformer(source: ModelSource, layout: FamilyLayout, dtype: torch.dtype, quantization: Quantization | None) -> _Loaded:
     """A file with a transformer alone, with all else from a folder."""
-    parts, own = Path(source.parts), read_base_config(Path(source.parts))
+    parts, own = Path(source.parts), read_transformer_config(Path(source.parts))
     transformer, file, warnings = load_transformer_file(Path(source.base), parts, dtype, quantization)
-    kind = FluxControlPipeline if sees_picture(layout, transformer.config) else family_of_layout(layout).pipeline_class
+    kind = family_of_layout(layout).find_pipeline_class(transformer.config)
     loaded = [_load_controlnet(kind, control, dtype, layout, transformer.config) for kind, control in source.controls]
     check_same_kind(layout, [(kind, found.config) for (kind, _), found in zip(source.controls, loaded, strict=True)])
     added = {TRANSFORMER: transformer} | ({"controlnet": loaded[0].network} if loaded else {})
@@ -193,7 +192,7 @@ def _load_pipeline(
     checkpoint = None
     if is_weight_file(source.base):
         checkpoint = load_checkpoint_file(Path(source.base), dtype, has_other_vae=bool(source.vae))
-    base = {} if layout is None else read_base_config(Path(source.base))
+    base = {} if layout is None else read_transformer_config(Path(source.base))
     loaded = [_load_controlnet(kind, control, dtype, layout, base) for kind, control in source.controls]
     family, networks = loaded[0].family, [found.network for found in loaded]
     warnings = tuple(warning for found in loaded for warning in found.warnings)
@@ -213,8 +212,9 @@ def _find_pipeline_class(folder: Path) -> Any:
     """The class for a folder that brings its ControlNet: that of the ControlNet's family, whatever the folder's own is, which may
     know nothing of a ControlNet. Raises ``ShotError``."""
     layout = find_layout(read_index(folder))
-    if layout is not None and sees_picture(layout, read_base_config(folder)):
-        return FluxControlPipeline
+    config = {} if layout is None else read_transformer_config(folder)
+    if sees_picture(layout, config):
+        return family_of_layout(layout).find_pipeline_class(config)
     found = sorted(path.parent for path in (folder / "controlnet").glob("*/config.json"))
     first = folder / "controlnet" if (folder / "controlnet" / "config.json").exists() or not found else found[0]
     return family_of_controlnet(read_config(first, "ControlNet")).pipeline_class

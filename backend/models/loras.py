@@ -23,10 +23,10 @@ from .added_files import find_added_files
 from .hub import Report
 from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
 from .lora_layout import Change, ModuleNames, Target, sort_tensors
+from .model_file import FAMILIES
 from .network_loading import make_tensor
 from .networks import TensorSource
 from .plans import open_model_file
-from .recognition import FAMILIES
 from .weight_files import WeightFile
 
 NETWORKS = ("unet", "text_encoder", "text_encoder_2")

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class MemoryNeed:
     """Bytes: ``weights`` of each part; ``denoising`` one frame's pass through UNet and ControlNets beside them; ``decoding`` one
-    frame through the auto-encoder beside it."""
+    frame through the auto-encoder beside it. ``is_guided`` says that guidance may take a second pass beside the first."""
 
     weights: Mapping[str, int]
     denoising: int
     decoding: int
+    is_guided: bool = True
 
     @property
     def resident(self) -> int:

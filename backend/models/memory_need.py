@@ -102,11 +102,13 @@ def estimate_need(
     vae = made["vae"]
     if choose_vae_dtype is not None:
         torch.nn.Module.to(vae, choose_vae_dtype(vae.config))
-    denoise, decode = family_of_networks(made).make_passes(made, width, height, dtype)
+    family = family_of_networks(made)
+    denoise, decode = family.make_passes(made, width, height, dtype)
     denoiser = next(made[part] for part in DENOISERS if part in made)
     controls = [network for name, network in made.items() if name.startswith("controlnet")]
     return MemoryNeed(
         {name: _count_bytes(network, bits if is_quantized_part(name) else None) for name, network in made.items()},
         _measure(denoise, [denoiser, *controls]),
         _measure(decode, [vae]),
+        is_guided=not family.takes_guidance_scale(denoiser.config),
     )

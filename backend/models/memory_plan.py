@@ -36,13 +36,11 @@ class MemoryPlan:
 ROOMY = MemoryPlan()
 
 
-def plan_memory(
-    need: MemoryNeed, free: int, *, gpu: bool, guided: bool = True, offload: str = "auto", name: str = ""
-) -> MemoryPlan:
-    """The plan for a device with ``free`` bytes. ``offload`` is the user's choice: auto, on or off. ``guided`` doubles what a frame
-    takes. Raises ``ShotError`` where a single frame does not fit in any way that is allowed."""
+def plan_memory(need: MemoryNeed, free: int, *, gpu: bool, offload: str = "auto", name: str = "") -> MemoryPlan:
+    """The plan for a device with ``free`` bytes. ``offload`` is the user's choice: auto, on or off. Raises ``ShotError`` where a
+    single frame does not fit in any way that is allowed."""
     room = int(free * USABLE) - (GPU_BASE if gpu else 0)
-    frame = int(need.denoising * (2 if guided else 1) * _SLACK)
+    frame = int(need.denoising * (2 if need.is_guided else 1) * _SLACK)
     decode, tiled = int(need.decoding * _SLACK), int(need.decoding * _SLACK * _TILED)
     nets = sum(size for part, size in need.weights.items() if part in DENOISERS or part.startswith("controlnet"))
     encoders = max((size for part, size in need.weights.items() if part.startswith("text_encoder")), default=0)

@@ -20,6 +20,8 @@ DISTILLED: dict[str, tuple[str, ...]] = {
 _INSIDE = ("lightning", "turbo", "schnell")
 #: what a model is called whose distillation was trained away again
 _UNDONE = re.compile(r"(?<![a-z])(de|un)[ _-]?distill")
+#: words of models that change a picture that they are given
+_EDITING = ("kontext", "edit")
 #: kind of ControlNet -> words for it; the first found in this order
 CONTROL_WORDS: dict[str, tuple[str, ...]] = {
     "union": ("union", "promax"),
@@ -61,6 +63,11 @@ def find_distillation(name: str) -> str:
         if any(word in words for word in known) or (kind in _INSIDE and kind in name.lower()):
             return kind
     return ""
+
+
+def is_for_editing(name: str) -> bool:
+    """Whether the name of a model, or of a pipeline's class, says that it changes a picture that it is given."""
+    return not set(_EDITING).isdisjoint(split_words(name))
 
 
 def find_steps(name: str) -> int:

@@ -54,12 +54,11 @@ def load_network(kind: Any, plan: NetworkPlan, file: WeightFile, title: str, dty
     state = {}
     for name, parameter in wanted.items():
         source = sources[name]
-        made = make_tensor(file.tensors[source.name], source, dtype)
+        # those with a scale in more bits than the weights have: the product is rounded once
+        made = make_tensor(file.tensors[source.name], source, torch.float32 if source.scale else dtype)
         if source.scale:
-            # in more bits than the weights have: the product is rounded once
             scale = make_tensor(file.tensors[source.scale], TensorSource(source.scale), torch.float32)
-            whole = make_tensor(file.tensors[source.name], source, torch.float32)
-            made = (whole * scale.reshape(())).to(dtype)
+            made = (made * scale.reshape(())).to(dtype)
         # a convolution of one pixel and a matrix hold the same numbers
         if made.shape != parameter.shape and _drop_ones(made.shape) == _drop_ones(parameter.shape):
             made = made.reshape(parameter.shape)

@@ -14,13 +14,13 @@ from transformers import CLIPTextConfig
 from .families import family_of_controlnet
 from .family_layouts import TRANSFORMER
 from .folder_loading import find_class, find_vae_class
-from .folder_reading import find_vae_folder, read_config, read_index
+from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
 from .hub_cache import NETWORKS
 from .ip_adapters import make_encoder
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .registry import ModelSource, is_weight_file
 from .single_files import CLASSES
-from .transformer_files import plan_control_file, plan_transformer_file, read_base_config
+from .transformer_files import plan_control_file, plan_transformer_file
 from .transformer_parts import find_layout_of_base
 
 
@@ -42,7 +42,7 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
             found[name] = partial(kind, CLIPTextConfig(**config)) if "text_encoder" in name else partial(kind, **config)
     else:
         found |= _list_in_folder(Path(source.base), has_other_control=bool(source.controls))
-        base = {} if layout is None else read_base_config(Path(source.base))
+        base = {} if layout is None else read_transformer_config(Path(source.base))
     for n, (_, control, *_) in enumerate(source.controls):
         if is_weight_file(control) and layout is not None:
             *_, plan = plan_control_file(Path(control), layout, base)

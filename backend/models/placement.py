@@ -44,17 +44,25 @@ def make_plan(
     if free is None:
         return ROOMY
     need = _estimate_need(source, dtype, size, count_bits(options))
-    return plan_memory(need, free + held, gpu=device.type != "cpu", offload=options.offload, name=name)
+    # weights in fewer bits do not always say what they take
+    return plan_memory(need, free + min(held, need.resident), gpu=device.type != "cpu", offload=options.offload, name=name)
 
 
 def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int], bits: float | None = None) -> MemoryNeed:
     networks = list_networks(source)
     is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
-    if is_weight_file(source.base) and (file := inspect_model_file(Path(source.base))).format == GGUF:
-        # its weights stay as they are in the file
-        need = estimate_need(networks, *size, dtype)
-        return replace(need, weights={**need.weights, TRANSFORMER: file.size})
-    return estimate_need(networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), bits)
+    file_size = _measure_gguf(source.base)
+    need = estimate_need(
+        networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), None if file_size else bits
+    )
+    # the weights of such a file stay as they are in it
+    return replace(need, weights={**need.weights, TRANSFORMER: file_size}) if file_size else need
+
+
+def _measure_gguf(base: str) -> int:
+    """The bytes of a GGUF file; 0 for other bases."""
+    found = inspect_model_file(Path(base)) if is_weight_file(base) else None
+    return found.size if found is not None and found.format == GGUF else 0
 
 
 def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
@@ -68,7 +76,8 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
     # a kind of model without a usual ControlNet is described without one
     source = add_parts(ModelSource(base)) if layout is not None else find_model(base)
     here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
-    choose_quantization(options, layout, device, dtype)
+    # what cannot be loaded is refused here as well
+    choose_quantization(options, layout, device, dtype, from_file=is_weight_file(base))
     source, bits = replace(source, controls=here), count_bits(options)
     need = _estimate_need(source, dtype, size, bits)
     is_whole = any(name.startswith("controlnet") for name in need.weights) or _sees_depth(Path(base))
@@ -96,8 +105,8 @@ def _describe_gpus(source: ModelSource, size: tuple[int, int], layout: FamilyLay
     fits_half = layout is None or family_of_layout(layout).fits_float16
     dtype = torch.float16 if fits_half else torch.bfloat16
     said = []
-    is_held = is_weight_file(source.base) and inspect_model_file(Path(source.base)).format == GGUF
-    for weights in ("auto",) if layout is None or is_held else ("auto", "8bit", "4bit"):
+    choices = ("auto", "8bit") if is_weight_file(source.base) else ("auto", "8bit", "4bit")
+    for weights in ("auto",) if layout is None or _measure_gguf(source.base) else choices:
         need = _estimate_need(source, dtype, size, count_bits(LoadOptions(weights=weights)))
         found: dict[str, list[int]] = {}
         for gigabytes in _GPUS:

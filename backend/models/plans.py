@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...shared.shot import ShotError
-from .family_layouts import LAYOUTS
+from .family_layouts import BY_NAME
+from .model_file import FAMILIES, ModelFile
 from .network_parts import plan_clip, plan_open_clip, plan_vae
 from .networks import NetworkPlan, plan_controlnet, plan_unet
-from .recognition import FAMILIES, ModelFile, recognise
+from .recognition import recognise
 from .unet_shape import Shapes, strip_prefix
 from .weight_files import WeightFile, read_weight_file
 
-#: the families whose models are transformers
-TRANSFORMERS = tuple(layout.name for layout in LAYOUTS)
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 #: how the names of the networks begin where one file has them all as diffusers names them
@@ -90,7 +89,7 @@ def plan_vae_file(file: WeightFile, family: str) -> NetworkPlan:
 
 def plan_controlnet_file(file: WeightFile, found: ModelFile) -> NetworkPlan:
     """The plan of a ControlNet's file. Raises ``ShotError``."""
-    if found.family in TRANSFORMERS:
+    if found.family in BY_NAME:
         raise ShotError(
             "model", f"{file.path.name} is a ControlNet for {FAMILIES[found.family]}; name a model of that kind before it."
         )
@@ -106,7 +105,7 @@ def find_building_problem(file: WeightFile, found: ModelFile) -> str:
     try:
         if found.kind == "checkpoint":
             plan_checkpoint(file, found)
-        elif found.kind == "controlnet" and found.family not in TRANSFORMERS:
+        elif found.kind == "controlnet" and found.family not in BY_NAME:
             plan_controlnet_file(file, found)
     except ShotError as error:
         return str(error)

@@ -19,10 +19,12 @@ from .folder_reading import (
     check_index,
     check_pipeline_folder,
     check_vae_config,
+    doubt_transformer,
     find_vae_folder,
     read_config,
     read_index,
     read_scheduler_config,
+    read_transformer_config,
 )
 from .hub import HubError, fetch_file
 from .hub_cache import find_in_cache
@@ -34,7 +36,7 @@ from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .schedulers import make_own_scheduler
-from .transformer_files import check_library, plan_control_file, plan_transformer_file, read_base_config
+from .transformer_files import check_library, plan_control_file, plan_transformer_file
 from .transformer_parts import find_layout_of_file
 
 
@@ -90,7 +92,7 @@ def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:
         if parts is None:
             return None
         _, file, inner, plan = plan_transformer_file(Path(source.base), parts)
-        return read_scheduler_config(parts) | fit_schedule(inner.layout, plan.config, read_base_config(parts), file.file)[0]
+        return read_scheduler_config(parts) | fit_schedule(inner.layout, plan.config, read_transformer_config(parts), file.file)[0]
     if is_weight_file(source.base):
         own = make_own_scheduler(open_model_file(Path(source.base), "checkpoint")[1])
         return {**own.config, "_class_name": type(own).__name__}
@@ -141,13 +143,16 @@ def _read_base(source: ModelSource) -> _Base:
     except HubError:
         if folder is not None:
             raise
-        index = read_index(fetch_file(name, revision, INDEX).parent)
+        folder = fetch_file(name, revision, INDEX).parent
+        index = read_index(folder)
         check_index(index, name)
         layout = find_layout(index)
         if layout is None:
             raise
         check_extras(layout, source)
         denoiser = _read_config(source.base, TITLES[TRANSFORMER], TRANSFORMER)
+        # before tens of gigabytes are downloaded
+        doubt_transformer(layout, denoiser, index, folder)
     return _Base(layout, denoiser, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae"))
 
 

@@ -20,12 +20,14 @@ from ...shared.model_profile import PRESET_PROFILES, ModelProfile, list_unset, r
 from ...shared.shot import MAX_SIDE, ShotRequest
 from .family_layouts import TRANSFORMER, FamilyLayout, find_layout, find_layout_of_class
 from .flow_profiles import describe_layout
-from .folder_reading import INDEX
+from .folder_reading import INDEX, name_folder
 from .hub_cache import find_cached_file
+from .model_file import ModelFile
 from .names import find_distillation, find_steps
 from .origins import CONFIGURATION, FILE, NAME, PRESET, USUAL
 from .prompts.named_loras import name_model
-from .recognition import ModelFile, Recommendation, inspect_model_file, recommend
+from .recognition import inspect_model_file
+from .recommendation import Recommendation, recommend
 from .registry import PRESETS, ModelSource, find_model, fingerprint, get_preset_name, is_weight_file, split_revision
 from .settings_files import NOT_DISTILLED, PREDICTIONS, SPACINGS, FoundSettings, find_settings
 
@@ -304,7 +306,7 @@ def _describe_lora(draft: _Draft, lora: str) -> None:
 
 
 def _get_stem(part: str) -> str:
-    return Path(part).stem if is_weight_file(part) else os.path.basename(os.path.normpath(split_revision(part)[0]))
+    return Path(part).stem if is_weight_file(part) else name_folder(Path(split_revision(part)[0]))
 
 
 def list_scheduler_changes(profile: ModelProfile) -> dict[str, Any]:
@@ -324,7 +326,7 @@ def describe_pipeline(pipeline: Any) -> ModelProfile:
     its folder. Raises ``ShotError`` for a settings file that cannot be used."""
     layout = find_layout_of_class(type(getattr(pipeline, TRANSFORMER, None)).__name__)
     folder = str(pipeline.config.get("_name_or_path") or "")
-    name = os.path.basename(os.path.normpath(folder)) if folder else ""
+    name = name_folder(Path(folder)) if folder else ""
     draft = _Draft()
     if layout is not None:
         denoiser = getattr(pipeline, TRANSFORMER).config

@@ -15,7 +15,7 @@ import transformers
 
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
-from .family_layouts import FamilyLayout
+from .family_layouts import TRANSFORMER, FamilyLayout
 
 #: choice of ``LoadOptions.weights`` -> the library, and the bits of a weight with its share of what it is multiplied by
 _WAYS = {"8bit": ("torchao", 8.0), "4bit": ("bitsandbytes", 4.5)}
@@ -41,9 +41,7 @@ class Quantization:
         return library.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=self.dtype)
 
     def quantize(self, network: torch.nn.Module) -> None:
-        """Let a network that is loaded hold its weights so. Raises ``ShotError`` where only ``from_pretrained`` can do that."""
-        if self.library != "torchao":
-            raise ShotError("memory", "Weights of 4 bits are made from diffusers folders only; name one, or choose 8bit.")
+        """Let a network that is loaded hold its weights so, by torchao. Raises ``ShotError`` where that does nothing."""
         from torchao.quantization import Int8WeightOnlyConfig, quantize_  # type: ignore[import-not-found,unused-ignore]
 
         quantize_(network, Int8WeightOnlyConfig())
@@ -65,7 +63,7 @@ class Quantization:
 
 def is_quantized_part(part: str) -> bool:
     """Whether a part of a pipeline holds weights in fewer bits."""
-    return part == "transformer" or part.startswith("text_encoder")
+    return part == TRANSFORMER or part.startswith("text_encoder")
 
 
 def count_bits(options: LoadOptions) -> float | None:
@@ -74,14 +72,17 @@ def count_bits(options: LoadOptions) -> float | None:
 
 
 def choose_quantization(
-    options: LoadOptions, layout: FamilyLayout | None, device: torch.device, dtype: torch.dtype
+    options: LoadOptions, layout: FamilyLayout | None, device: torch.device, dtype: torch.dtype, *, from_file: bool = False
 ) -> Quantization | None:
-    """How the weights of a model are held, None for as they are. Raises ``ShotError`` where that is not possible here."""
+    """How the weights of a model are held, whose transformer may be ``from_file``; None for as they are. Raises ``ShotError`` where
+    that is not possible here."""
     if options.weights not in _WAYS:
         return None
     library, bits = _WAYS[options.weights]
     if layout is None:
         raise ShotError("memory", "Only families of transformers hold weights in fewer bits; leave the weights at auto.")
+    if from_file and library != "torchao":
+        raise ShotError("memory", "Weights of 4 bits are made from diffusers folders only; name one, or choose 8bit.")
     if bits < 8 and device.type != "cuda":
         raise ShotError("memory", f"Weights of 4 bits need a CUDA device, and this is {device.type}; choose 8bit or auto.")
     if find_spec(library) is None:

@@ -11,7 +11,8 @@ import torch
 from diffusers import QwenImageControlNetModel, QwenImageControlNetPipeline
 
 from .adapter import NetworkInput
-from .flow_family import META, FlowFamily, get_layout, lend_to_unconditional, pack, repeat_runs, shape_strength, unpack
+from .family_layouts import BY_NAME
+from .flow_family import META, FlowFamily, lend_to_unconditional, pack, repeat_runs, shape_strength, unpack
 from .shared_keys import share_all
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class QwenImage(FlowFamily):
     """See the module. ControlNets see the prompt alone; what they add counts for the unconditional pass as well. Guidance keeps the
     length that a patch of the conditional output has."""
 
-    layout = get_layout("qwen_image")
+    layout = BY_NAME["qwen_image"]
     title = layout.title
     pipeline_class = QwenImageControlNetPipeline
     controlnet_class = QwenImageControlNetModel

@@ -13,25 +13,16 @@ from typing import Any
 
 import msgspec
 
-from .family_layouts import LAYOUTS
+from .family_layouts import explain_editing, explain_seen
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
+from .model_file import ModelFile, describe
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps, is_undistilled
-from .transformer_plans import SCALES, find_transformer, find_transformer_control
+from .recommendation import Recommendation, recommend, recommend_transformer
+from .transformer_plans import SCALED, SCALES, find_transformer, find_transformer_control
 from .unet_shape import Shapes, UNetShape, find_unet_shape, strip_prefix
 from .weight_files import GGUF, WeightFile, read_weight_file
 
-FAMILIES = {
-    "sd1": "Stable Diffusion 1.x",
-    "sd2": "Stable Diffusion 2.x",
-    "sdxl": "SDXL",
-    "sdxl_refiner": "SDXL's refiner",
-    "sd1_or_sd2": "Stable Diffusion 1.x or 2.x",
-    "sd_or_sdxl": "Stable Diffusion or SDXL",
-    **{layout.name: layout.title for layout in LAYOUTS},
-    "other": "another kind of model",
-    "": "an unknown kind of model",
-}
 _PRECISIONS = {
     "FloatStorage": "float32",
     "HalfStorage": "float16",
@@ -81,11 +72,7 @@ _INSTEAD = (
 )
 #: how the names of tensors end without which quantized weights are others
 _QUANTIZED = (
-    "scaled_fp8",
-    ".scale_weight",
-    ".weight_scale",
-    ".scale_input",
-    ".comfy_quant",
+    *SCALED,
     ".absmax",
     ".quant_map",
     ".quant_state.bitsandbytes__nf4",
@@ -94,8 +81,6 @@ _QUANTIZED = (
     ".qweight",
     ".qzeros",
 )
-#: those of transformers' weights that are multiplied by one number each, and are read
-_SCALED = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant")
 #: what lies beside a transformer in files that hold a whole model -> how the names of its tensors begin
 _BESIDE_TRANSFORMERS = (
     ("auto-encoder", ("first_stage_model.", "vae.")),
@@ -111,57 +96,8 @@ _VECTOR_NAMES = ("emb_params", "clip_l", "clip_h", "clip_g", "text_encoders_0", 
 _LEAST_WIDTH = 64
 #: vectors that fit into a prompt
 MAX_VECTORS = 75
-#: steps and guidance of a FLUX.1 that sees the picture for depth itself
-SEEING = (30, 10.0)
 #: latent channels of the auto-encoders of these families
 LATENT_CHANNELS = 4
-
-
-class Recommendation(msgspec.Struct, frozen=True):
-    """How a model likes to be run; 0 and empty texts leave it to the program. ``size`` in pixels along a side; ``spacing`` of the
-    schedule's steps as diffusers names it."""
-
-    size: int = 0
-    steps: int = 0
-    guidance_scale: float = -1.0
-    scheduler: str = ""
-    spacing: str = ""
-
-
-class ModelFile(msgspec.Struct, frozen=True):
-    """What a file is. ``kind`` is checkpoint, unet, transformer, vae, text_encoder, controlnet, lora, embedding, ip_adapter,
-    picture_encoder,
-    other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the networks in a
-    checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction or empty; it is
-    from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file itself does not say,
-    ``problem`` why it cannot be used, empty when it can."""
-
-    file: str
-    size: int
-    format: str
-    kind: str
-    family: str = ""
-    layout: str = ""
-    variant: str = ""
-    parts: tuple[str, ...] = ()
-    control: str = ""
-    method: str = ""
-    rank: int = 0
-    words: tuple[str, ...] = ()
-    prediction: str = ""
-    prediction_origin: str = ""
-    zero_terminal_snr: bool = False
-    distilled: str = ""
-    ema: bool = False
-    precision: str = ""
-    parameters: int = 0
-    tensors: int = 0
-    title: str = ""
-    recommended: Recommendation = Recommendation()
-    guesses: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    problem: str = ""
-    sentence: str = ""
 
 
 @dataclass
@@ -214,7 +150,7 @@ def recognise(file: WeightFile) -> ModelFile:
 
 def _is_quantized(name: str, count: int, kind: str) -> bool:
     """Whether a tensor says that weights are others than they look."""
-    if kind == "transformer" and name.endswith(_SCALED) and (count == 1 or not name.endswith(SCALES)):
+    if kind == "transformer" and name.endswith(SCALED) and (count == 1 or not name.endswith(SCALES)):
         return False
     return name.endswith(_QUANTIZED)
 
@@ -279,29 +215,26 @@ def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes
     found = find_transformer(shapes)
     if found is None:
         return None
-    layout, is_told = found.layout, True
+    layout, is_told = found.layout, False
     distilled = find_distillation(name)
     if distilled:
         notes.guesses.append(f"That it is a {distilled.capitalize()} model is taken from its name.")
+    notes.warnings += explain_editing(layout, name)
     if layout.name == "flux":
         is_told = any("guidance" in tensor for tensor in found.shapes)
         if not is_told and not distilled and not is_undistilled(name):
             distilled = "schnell"
             notes.guesses.append("That it was distilled to few steps is taken from its network, which is not told the guidance.")
     parts = [part for part, start in _BESIDE_TRANSFORMERS if any(tensor.startswith(start) for tensor in shapes)]
-    advice = recommend(layout.name, "flow", False, distilled, find_steps(name) if distilled else 0, _find_resolution(file, name))
     variant, problem = "", ""
     if layout.name == "flux":
         wide = found.shapes.get("img_in.weight", found.shapes.get("x_embedder.weight", (0, 0)))[1]
         variant = {4 * layout.channels: "", 8 * layout.channels: "depth"}.get(wide, "inpainting")
         if variant == "inpainting":
             problem = "It wants a picture and a mask beside the noise; choose the plain model that it was made from."
-        elif variant and find_control_kind(name) not in ("", "depth"):
-            problem = f"By its name it sees a picture for {find_control_kind(name)}; choose one that sees depth."
-        elif variant and not distilled:
-            advice = msgspec.structs.replace(advice, steps=SEEING[0], guidance_scale=SEEING[1])
-        elif is_told:
-            advice = msgspec.structs.replace(advice, guidance_scale=layout.usual[1])
+        elif variant:
+            problem, guess = explain_seen(name)
+            notes.guesses += [guess] if guess else []
     if parts:
         notes.warnings.append(f"Its {' and '.join(parts)} are not read; those of a folder are taken.")
     return _make(
@@ -314,7 +247,14 @@ def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes
         prediction="flow",
         prediction_origin="file",
         distilled=distilled,
-        recommended=advice,
+        recommended=recommend_transformer(
+            layout,
+            distilled,
+            find_steps(name) if distilled else 0,
+            _find_resolution(file, name),
+            sees_picture=variant == "depth",
+            is_told=is_told,
+        ),
     )
 
 
@@ -425,25 +365,6 @@ def _find_resolution(file: WeightFile, name: str) -> int:
     if found:
         return max(int(side) for side in found.groups() if side)
     return 512 if re.search(r"(?<!\d)512[_-]base", name.lower()) else 0
-
-
-def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: int, size: int) -> Recommendation:
-    """How a base model likes to be run. ``steps`` and ``size`` are what the file says, 0 for nothing."""
-    layout = next((one for one in LAYOUTS if one.name == family), None)
-    if layout is not None:
-        count, guidance = layout.get_usual(distilled)
-        # steps of flow matching have no spacing to choose
-        return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
-    usual = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024, "sdxl_refiner": 1024}
-    size = size or usual.get(family, 0)
-    spacing = "trailing" if zero or distilled else "leading"
-    if not distilled:
-        return Recommendation(size, 30, 5.0 if family == "sdxl" else 7.5, "ddim", spacing)
-    counts = {"lightning": 4, "hyper": 8, "turbo": 4, "lcm": 6, "tcd": 8, "dmd": 4, "pcm": 4, "schnell": 4}
-    schedulers = {"lcm": "lcm", "tcd": "tcd", "hyper": "tcd", "dmd": "lcm"}
-    # Turbo's own size is that of 2.1, whatever it is made of
-    size = 512 if distilled == "turbo" and family == "sd2" else size
-    return Recommendation(size, steps or counts[distilled], 1.0, schedulers.get(distilled, "euler"), spacing)
 
 
 # parts
@@ -601,56 +522,3 @@ def _is_no_embedding(shape: tuple[int, ...]) -> bool:
 
 def _count_rows(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 2 else 1
-
-
-# words
-
-
-def describe(found: ModelFile) -> str:
-    """One or two sentences that say what a file is."""
-    family = FAMILIES[found.family]
-    if found.kind in ("other", "unknown"):
-        return f"{found.file}: {found.problem}"
-    if found.kind == "checkpoint":
-        missing = [
-            title
-            for part, title in (("vae", "an auto-encoder"), ("text_encoder", "a text encoder"))
-            if part not in found.parts and not (part == "text_encoder" and found.variant == "refiner")
-        ]
-        what = f"a checkpoint of {family}" + (f" without {' and '.join(missing)}" if missing else "")
-    elif found.kind == "transformer":
-        what = f"the transformer alone of {family}" + (" that sees the picture for depth" if found.variant == "depth" else "")
-    elif found.kind == "unet":
-        what = f"the UNet alone of {family}"
-    elif found.kind == "vae":
-        what = f"an auto-encoder (VAE) for {family}"
-    elif found.kind == "text_encoder":
-        what = "a text encoder"
-    elif found.kind == "ip_adapter":
-        variant = {"plain": "", "faceid": " of the FaceID kind"}.get(found.variant, f" ({found.variant})")
-        what = f"an IP-Adapter{variant} for {family}"
-    elif found.kind == "picture_encoder":
-        what = f"a picture encoder for IP-Adapters, {found.method}"
-    elif found.kind == "controlnet":
-        what = f"a ControlNet for {family}" + (f", for {found.control}" if found.control else "")
-    elif found.kind == "lora":
-        changed = " and ".join(
-            {"unet": "the UNet", "text_encoder": "the text encoder", "text_encoder_2": "the second text encoder"}[p]
-            for p in found.parts
-        )
-        what = (
-            f"a {found.method} for {family}"
-            + (f", rank {found.rank}" if found.rank else "")
-            + (f", for {changed}" if changed else "")
-        )
-    else:
-        vectors = "one vector" if found.rank == 1 else f"{found.rank} vectors"
-        words = f"words are {', '.join(found.words[:5])}" if len(found.words) > 1 else f"word is {found.words[0]}"
-        what = f"a textual inversion for {family} of {vectors}; its {words}"
-    details = [f"{found.layout} layout"] if found.layout else []
-    if found.kind in ("checkpoint", "unet"):
-        details.append({"v_prediction": "v-prediction", "epsilon": "epsilon"}.get(found.prediction, "prediction unknown"))
-        details += ["zero terminal SNR"] * found.zero_terminal_snr
-    details += [found.distilled.capitalize()] * bool(found.distilled) + ["with EMA weights"] * found.ema
-    details += [found.precision] * bool(found.precision)
-    return f"{found.file} is {what} ({', '.join(details)})." + (f" {found.problem}" if found.problem else "")

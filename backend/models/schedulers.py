@@ -23,7 +23,7 @@ from diffusers import (
 )
 
 from ...shared.shot import ShotError
-from .recognition import ModelFile
+from .model_file import ModelFile
 
 #: what a network may predict
 PREDICTIONS = ("epsilon", "v_prediction", "sample")

@@ -10,7 +10,8 @@ import torch
 from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetPipeline
 
 from .adapter import NetworkInput
-from .flow_family import META, FlowFamily, get_layout, repeat_runs, shape_strength
+from .family_layouts import BY_NAME
+from .flow_family import META, FlowFamily, repeat_runs, shape_strength
 from .shared_keys import share_keys
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _MOST_TOKENS, _MOST_WITHOUT_T5 = 256, 77
 class StableDiffusion3(FlowFamily):
     """See the module. Some ControlNets want no pooled text, and pictures whose latents are not shifted."""
 
-    layout = get_layout("sd3")
+    layout = BY_NAME["sd3"]
     title = layout.title
     pipeline_class = StableDiffusion3ControlNetPipeline
     controlnet_class = SD3ControlNetModel

@@ -16,10 +16,10 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ...shared.shot import ShotError
+from .model_file import FAMILIES, ModelFile
 from .network_loading import load_network, name_left_over
 from .network_parts import SCALING
 from .plans import OPEN_CLIP, TITLES, list_shapes, open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
-from .recognition import FAMILIES, ModelFile
 from .schedulers import make_own_scheduler
 from .tokenizers import END, make_clip_tokenizer
 from .unet_shape import strip_prefix

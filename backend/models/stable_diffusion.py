@@ -37,9 +37,9 @@ class UNetFamily(Family):
         """See ``Family``."""
         check_fit(base, controls)
 
-    def takes_guidance_scale(self, model: ImageModel) -> bool:
+    def takes_guidance_scale(self, config: Mapping[str, Any]) -> bool:
         """As some few-step models are."""
-        return model.unet.config.get("time_cond_proj_dim") is not None
+        return config.get("time_cond_proj_dim") is not None
 
     def get_latent_channels(self, model: ImageModel) -> int:
         """See ``Family``."""
@@ -128,7 +128,7 @@ class UNetFamily(Family):
             "return_dict": False,
         }
         condition = None
-        if self.takes_guidance_scale(model):
+        if model.takes_guidance_scale:
             scales = torch.full((len(batch),), given.guidance_scale - 1)
             condition = model.pipeline.get_guidance_scale_embedding(scales, embedding_dim=model.unet.config.time_cond_proj_dim).to(
                 batch.device, batch.dtype

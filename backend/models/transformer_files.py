@@ -16,12 +16,12 @@ import torch
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import TRANSFORMER, FamilyLayout
-from .folder_reading import TITLES, read_config
+from .folder_reading import TITLES, read_transformer_config
+from .model_file import FAMILIES, ModelFile
 from .network_loading import load_network, make_tensor, name_left_over
 from .networks import NetworkPlan, TensorSource
 from .plans import list_shapes, open_model_file
 from .quantization import Quantization
-from .recognition import FAMILIES, ModelFile
 from .transformer_plans import (
     BESIDE_SCALES,
     FoundTransformer,
@@ -37,11 +37,6 @@ from .weight_files import GGUF, WeightFile
 _FORMATS = ("float8_e4m3fn", "float8_e5m2")
 
 
-def read_base_config(parts: Path) -> dict[str, Any]:
-    """The configuration of the transformer in a diffusers folder. Raises ``ShotError``."""
-    return read_config(parts / TRANSFORMER, TITLES[TRANSFORMER])
-
-
 def plan_transformer_file(path: Path, parts: Path) -> tuple[WeightFile, ModelFile, FoundTransformer, NetworkPlan]:
     """A file with a transformer alone, what it is, and the plan of its network, for what shapes do not tell after the diffusers
     folder ``parts``. Raises ``ShotError``."""
@@ -49,7 +44,7 @@ def plan_transformer_file(path: Path, parts: Path) -> tuple[WeightFile, ModelFil
     inner = find_transformer(list_shapes(file))
     assert inner is not None
     _check_formats(file)
-    plan = plan_transformer(inner, read_base_config(parts))
+    plan = plan_transformer(inner, read_transformer_config(parts))
     return file, found, inner, _keep_known(plan, getattr(diffusers, inner.layout.denoiser))
 
 

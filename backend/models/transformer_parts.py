@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...shared.model_name import is_weight_file
 from ...shared.shot import ShotError
-from .family_layouts import LAYOUTS, FamilyLayout
+from .family_layouts import BY_NAME, FamilyLayout
 from .folder_reading import INDEX, find_layout_of_folder
 from .hub_cache import find_in_cache
 from .recognition import inspect_model_file
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: folders that are looked into
 _MOST_FOLDERS = 200
-
-
 #: (path, time of writing, size) of files that were looked into -> the names of their layouts, empty for other files
 _known: dict[tuple[str, int, int], str] = {}
 _MOST_KNOWN = 64
@@ -37,7 +35,7 @@ def find_layout_of_file(path: Path) -> FamilyLayout | None:
             _known[key] = file.family if file.kind == "transformer" else ""
     except (OSError, ShotError):
         return None
-    return next((layout for layout in LAYOUTS if layout.name == _known[key]), None)
+    return BY_NAME.get(_known[key])
 
 
 def find_layout_of_base(source: ModelSource) -> FamilyLayout | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
-from .family_layouts import LAYOUTS, FamilyLayout
+from .family_layouts import BY_NAME, FamilyLayout
 from .networks import NetworkPlan, TensorSource
 from .unet_shape import Shapes
 
@@ -42,6 +42,10 @@ _CONTROLS = (
 SCALES = (".scale_weight", ".weight_scale")
 #: what else lies beside such weights, and is for computing in 8 bits
 BESIDE_SCALES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+
+
+#: all of these
+SCALED = (*SCALES, *BESIDE_SCALES)
 
 
 class _Swapped(str):
@@ -199,7 +203,7 @@ def _find(
         for family, names, needed in marks:
             if all(prefix + name in shapes for name in needed):
                 inner = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
-                return FoundTransformer(next(one for one in LAYOUTS if one.name == family), names, prefix, inner)
+                return FoundTransformer(BY_NAME[family], names, prefix, inner)
     return None
 
 
@@ -257,7 +261,7 @@ def _list_sources(found: FoundTransformer) -> dict[str, TensorSource]:
         for suffix in (".weight", ".bias", ".scale"):
             if name.endswith(suffix):
                 stem, end = name[: -len(suffix)], ".weight" if suffix == ".scale" else suffix
-        if name.endswith((*SCALES, *BESIDE_SCALES)):
+        if name.endswith(SCALED):
             continue
         target = _rename(stem, names)
         if layers and name.startswith(f"joint_blocks.{layers - 1}.context_block.adaLN_modulation."):

@@ -9,9 +9,10 @@ from pathlib import Path
 from time import time_ns
 
 from ...shared.shot import ShotError
-from .family_layouts import TRANSFORMER, sees_picture
-from .folder_reading import find_layout_of_folder, read_config
-from .recognition import FAMILIES, inspect_model_file
+from .family_layouts import sees_picture
+from .folder_reading import find_layout_of_folder, read_transformer_config
+from .model_file import FAMILIES
+from .recognition import inspect_model_file
 
 #: family -> the hub's ControlNet that people use with it
 USUAL = {
@@ -48,7 +49,7 @@ def find_family_of_folder(folder: Path) -> str:
 def sees_depth(folder: Path) -> bool:
     """Whether the model in a diffusers folder sees the picture for depth itself, and takes no ControlNet."""
     try:
-        return sees_picture(find_layout_of_folder(folder), read_config(folder / TRANSFORMER, "transformer"))
+        return sees_picture(find_layout_of_folder(folder), read_transformer_config(folder))
     except (ShotError, OSError):
         return False
 

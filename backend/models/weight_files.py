@@ -168,13 +168,13 @@ def _explain_other(start: bytes) -> str:
 def _read_gguf(path: Path, view: memoryview) -> WeightFile:
     """The tensors of a GGUF file without their numbers, which only a library of its own can read."""
     try:
-        header = read_gguf_header(view)
+        found = read_gguf_header(view)
     except ValueError as error:
         raise ShotError(
             "model", f"The file {path.name} is a GGUF file that cannot be read ({error}); download it again."
         ) from error
-    tensors = {name: RawTensor(view[:0], kind, 0, shape, _strides(shape)) for name, (shape, kind) in header.tensors.items()}
-    return WeightFile(path, len(view), GGUF, tensors, {"general.architecture": header.architecture})
+    tensors = {name: RawTensor(view[:0], kind, 0, shape, _strides(shape)) for name, (shape, kind) in found.items()}
+    return WeightFile(path, len(view), GGUF, tensors, {})
 
 
 class _Entry(msgspec.Struct):

@@ -11,7 +11,8 @@ from accelerate.hooks import CpuOffload
 from diffusers import ZImageControlNetModel, ZImageControlNetPipeline
 
 from .adapter import NetworkInput
-from .flow_family import META, FlowFamily, count_patches, get_layout, repeat_runs, shape_strength
+from .family_layouts import BY_NAME
+from .flow_family import META, FlowFamily, count_patches, repeat_runs, shape_strength
 from .shared_keys import share_keys
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class ZImage(FlowFamily):
     """See the module. Its network counts time from the noise to the picture, from 0 to 1, and predicts the way to the picture, the
     negative of what the scheduler takes. Texts have lengths of their own, which also move the places of the picture's tokens."""
 
-    layout = get_layout("z_image")
+    layout = BY_NAME["z_image"]
     title = layout.title
     pipeline_class = ZImageControlNetPipeline
     controlnet_class = ZImageControlNetModel

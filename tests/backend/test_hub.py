@@ -20,6 +20,7 @@ from latentman.backend.models.preflight import check_model
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import ShotError
 from tests.backend import tiny
+from tools import tiny_transformers
 from tools.stand_in_hub import StandInHub
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -108,6 +109,16 @@ def test_the_newest_revision_and_a_named_one(hub):
     assert fetch_repository("me/control", COMMIT, half=False).name == COMMIT
     with pytest.raises(HubError, match=r"no revision 'f{40}' of 'me/control'; name another"):
         fetch_repository("me/control", "f" * 40, half=False)
+
+
+def test_what_sees_another_picture_is_refused_before_it_is_downloaded(hub, tmp_path):
+    """A FLUX.1-Canny is told from a Depth by its repository's name alone."""
+    tiny_transformers.write_flux_depth(tmp_path)
+    hub.repositories = {name: (COMMIT, tmp_path / "base") for name in ("me/FLUX.1-Canny-dev", "me/FLUX.1-Depth-dev")}
+    with pytest.raises(ShotError, match=r"FLUX.1-Canny-dev cannot be used\. .* for canny; choose one that sees depth"):
+        check_model("me/FLUX.1-Canny-dev", 64, 64)
+    check_model("me/FLUX.1-Depth-dev", 64, 64)
+    assert not [name for name in hub.files_sent() if name.endswith(".safetensors")]
 
 
 def _break_gated(hub):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,7 @@ from latentman.shared.load_options import LoadOptions, write_arguments
 from latentman.shared.shot import ShotError
 from tests import samples
 from tests.backend import tiny
+from tools import tiny_transformers
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -120,6 +122,31 @@ def test_more_memory_is_never_worse():
     for rank in set(ranks):
         frames = [plan.frames for plan, own in zip(plans, ranks, strict=True) if own == rank]
         assert frames == sorted(frames)
+
+
+def test_a_model_that_is_told_the_guidance_needs_no_second_pass(tmp_path):
+    """A frame of it takes half of the room."""
+    needs = []
+    for schnell in (False, True):
+        root = tmp_path / str(schnell)
+        tiny_transformers.write_flux(root, schnell=schnell)
+        needs.append(estimate_need(list_networks(find_model(f"{root / 'base'}|{root / 'control'}")), 64, 64, torch.float32))
+    assert [need.is_guided for need in needs] == [False, True]
+    free = int(1.6 * GB) + GB // 2
+    assert plan_memory(replace(NEED, is_guided=False), free, gpu=True).frames == 2 * plan_memory(NEED, free, gpu=True).frames
+
+
+def test_what_is_held_is_no_more_than_the_weights(tmp_path, monkeypatch):
+    """Tensors of some libraries say that they take more than they do."""
+    tiny.write_sd(tmp_path)
+    source = find_model(str(tmp_path / "whole"))
+    need = estimate_need(list_networks(source), 64, 64, torch.float32)
+    monkeypatch.setattr(placement, "measure_free", lambda _: int((need.resident + 5 * need.denoising * 1.4) / 0.9) - need.resident)
+    plans = [
+        placement.make_plan(source, CPU, torch.float32, LoadOptions(), (64, 64), "", held)
+        for held in (need.resident, 9 * need.resident)
+    ]
+    assert plans[0] == plans[1] and plans[0].frames < 8
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 
 from latentman.backend.__main__ import main
-from latentman.backend.models import quantization
+from latentman.backend.models import loading, quantization
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.loading import load
 from latentman.backend.models.memory_need import estimate_need
@@ -52,7 +52,7 @@ def test_what_is_not_possible_is_a_sentence(monkeypatch):
     found = choose_quantization(LoadOptions(weights="4bit"), flux, CUDA, torch.bfloat16)
     assert found == Quantization("bitsandbytes", 4.5, torch.bfloat16)
     with pytest.raises(ShotError, match="from diffusers folders only"):
-        found.quantize(torch.nn.Linear(2, 2))
+        choose_quantization(LoadOptions(weights="4bit"), flux, CUDA, torch.bfloat16, from_file=True)
     # a library that does nothing is no success
     with pytest.raises(ShotError, match="bitsandbytes left the weights as they are"):
         found.check(torch.nn.Linear(2, 2))
@@ -88,6 +88,18 @@ def test_inspect_says_what_fits_where(place, capsys):
     assert "all at once with 6, 8, 12, 16, 24 GB" in said
     with pytest.raises(ShotError, match="need a CUDA device"):
         describe_plan(str(place.base), LoadOptions(device="cpu", weights="4bit"), (64, 64))
+
+
+def test_files_are_not_offered_what_only_folders_take(place, monkeypatch):
+    """Weights of 4 bits; they are refused before anything is loaded."""
+    path = place.write("alone.safetensors", transformer_layouts.to_original("z_image", place.state))
+    said = "\n".join(describe_plan(str(path), LoadOptions(device="cpu"), (64, 64)))
+    assert "weights of 8 bits" in said and "weights of 4 bits" not in said
+    monkeypatch.setattr(loading, "_load_pipeline", None)
+    options = LoadOptions(device="cpu", weights="4bit")
+    for ask in (lambda: load(f"{path}|depth={place.control}", CPU, options), lambda: describe_plan(str(path), options, (64, 64))):
+        with pytest.raises(ShotError, match="from diffusers folders only"):
+            ask()
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")

@@ -3,6 +3,7 @@ pipelines and taken through the whole method. ``docs/models.md`` has a table of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from latentman.backend.models.noise_lines import DiffusionLine, FlowLine, find_n
 from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
+from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.schedulers import make_scheduler
 from latentman.backend.models.settings_files import find_place_of_user
 from latentman.backend.models.shared_keys import share_keys
@@ -437,21 +439,66 @@ def test_what_sees_the_picture_itself_takes_no_controlnet(tmp_path, capsys):
     check_model(str(base), 64, 64, Sampling(steps=3))
     assert main(["models", "inspect", str(base), "--memory", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    assert "takes no ControlNet" in said and "not here yet" not in said
+    assert "takes no ControlNet" in said and "not here yet" not in said and "Neither it nor its name says" in said
     model, context = load(str(base), CPU), RunContext()
     whole = _make_latents(model, _request(1, preset="per_frame"), 1)
     half = ShotPipeline(model, _request(1, preset="per_frame", control_scale=0.5), PASSES.select([0]), context).latents().numpy()
+    assert any("which picture it sees; depth is taken" in sentence for sentence in model.warnings)
     assert np.array_equal(whole, half) and any("a strength other than 0 counts as 1" in one for one in context.warnings)
     file = tmp_path / "flux1-depth-dev.safetensors"
     state = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
     save_file(transformer_layouts.to_original("flux", state), file)
     check_model(str(file), 64, 64)
     assert find_profile(str(file)).guidance_scale == 10.0
-    assert np.allclose(_make_latents(load(str(file), CPU), _request(1, preset="per_frame"), 1), whole, atol=1e-4)
+    again = load(str(file), CPU)
+    assert any("one for depth is taken from its name" in sentence for sentence in again.warnings)
+    assert np.allclose(_make_latents(again, _request(1, preset="per_frame"), 1), whole, atol=1e-4)
     canny = file.rename(tmp_path / "flux1-canny-dev.safetensors")
     with pytest.raises(ShotError, match="a picture for canny; choose one that sees depth"):
         check_model(str(canny), 64, 64)
     assert main(["models", "inspect", str(canny)]) == 1
+    # a folder of the hub's cache is called as its repository
+    snapshot = tmp_path / "models--black-forest-labs--FLUX.1-Canny-dev" / "snapshots" / "0123"
+    snapshot.parent.mkdir(parents=True)
+    base.rename(snapshot)
+    for ask in (check_model, lambda name, *_: load(name, CPU)):
+        with pytest.raises(
+            ShotError, match=r"FLUX.1-Canny-dev cannot be used\. .* a picture for canny; choose one that sees depth"
+        ):
+            ask(str(snapshot), 64, 64)
+    assert main(["models", "inspect", str(snapshot)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "file"), [("FluxKontextPipeline", "flux1-kontext-dev"), ("FluxPipeline", "Qwen_Image_Edit_2509")]
+)
+def test_what_was_made_for_editing_is_told(tmp_path, pipeline, file, capsys):
+    """It is built as the plain model, and only names tell: of the pipeline, the folder and the file."""
+    tiny_transformers.write_flux(tmp_path)
+    base = (tmp_path / "base").rename(tmp_path / ("plain" if "Kontext" in pipeline else file))
+    index = base / "model_index.json"
+    plain = json.loads(index.read_text(encoding="utf-8"))
+    index.write_text(json.dumps(plain | {"_class_name": pipeline}), encoding="utf-8")
+    said = "made for editing a given picture; here it gets none. The plain FLUX.1 fits better"
+    assert sum(said in sentence for sentence in load(f"{base}|{tmp_path / 'control'}", CPU).warnings) == 1
+    assert main(["models", "inspect", str(base)]) == 0
+    assert said in capsys.readouterr().out
+    state = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
+    for name, count in ((file, 1), ("my-edited-credits", 0)):
+        path = tmp_path / f"{name}.safetensors"
+        save_file(state, path)
+        assert sum(said in sentence for sentence in inspect_model_file(path).warnings) == count
+
+
+def test_a_snapshot_of_the_hubs_cache_is_named_as_its_repository(tmp_path):
+    """What a name says of few steps counts there, too."""
+    tiny_transformers.write_z_image(tmp_path)
+    snapshot = tmp_path / "models--Tongyi-MAI--Z-Image-Turbo" / "snapshots" / "0123"
+    snapshot.parent.mkdir(parents=True)
+    (tmp_path / "base").rename(snapshot)
+    profile = find_profile(f"{snapshot}|{tmp_path / 'control'}")
+    assert (profile.distilled, profile.steps, profile.guidance_scale) == ("turbo", 8, 1.0)
+    assert load(f"{snapshot}|{tmp_path / 'control'}", CPU).distilled == "turbo"
 
 
 # no model of one kind of diffusion is ever run as another

@@ -26,7 +26,7 @@ from latentman.backend.models import transformer_files
 from latentman.backend.models.families import family_of_layout
 from latentman.backend.models.family_layouts import LAYOUTS
 from latentman.backend.models.image_model import ImageModel
-from latentman.backend.models.library.inspection import Inspected, inspect_candidate
+from latentman.backend.models.library.inspection import Inspected, inspect_candidate, inspect_configuration
 from latentman.backend.models.library.scanning import Candidate
 from latentman.backend.models.loading import load
 from latentman.backend.models.placement import describe_plan
@@ -498,6 +498,7 @@ def test_controlnets_for_stable_diffusion_3_5(names, tmp_path):
     network.load_state_dict(state)
     network.save_pretrained(tmp_path / "folder")
     model = load(f"{place.base}|depth={path}", CPU)
+    assert model.controlnet.config.joint_attention_dim is None
     # the pipeline lends it the base's places
     assert_same(
         model.controlnet, state | {f"pos_embed.{key}": value for key, value in model.denoiser.pos_embed.state_dict().items()}
@@ -532,3 +533,5 @@ def test_the_library_offers_them(place):
     for control in (place.write("my-union.safetensors", place.control_state), place.control):
         found = look(control)
         assert (found.kind, found.family, found.control, found.problem) == ("controlnet", place.family, "depth", "")
+    config = json.loads((place.control / "config.json").read_text(encoding="utf-8"))
+    assert inspect_configuration(config, "ControlNet-Canny").control == "canny"

@@ -14,11 +14,10 @@ from ....shared.files import make_private_folder, read_file, write_atomically
 from ....shared.folders import data_folder
 from ....shared.shot import ShotError
 from ....shared.version import VERSION
-from ..family_layouts import find_layout_of_control
+from ..family_layouts import BY_NAME, find_layout_of_control
 from ..names import find_control_kind
-from ..plans import TRANSFORMERS
 from ..recognition import inspect_model_file
-from ..transformer_parts import find_layout_of_file, find_parts
+from ..transformer_parts import find_parts
 from ..usual_controls import find_family_of_folder
 from .scanning import Candidate
 
@@ -129,17 +128,21 @@ def _inspect_file(path: Path) -> Inspected:
     found = inspect_model_file(path)
     # only a whole model, or what is added to one, can be chosen
     kind, control, problem = found.kind if found.kind in _KINDS else "other", found.control, found.problem
-    layout = find_layout_of_file(path)
-    if layout is not None and not problem:
+    if found.kind == "transformer" and not problem:
         kind = "checkpoint"
         try:
-            find_parts(path, layout)
+            find_parts(path, BY_NAME[found.family])
         except ShotError as error:
             problem = str(error)
-    if kind == "controlnet" and control == "union" and found.family in TRANSFORMERS:
-        control = "depth"
+    if kind == "controlnet" and found.family in BY_NAME:
+        control = _choose_control(control)
     words = found.words[:32] if kind == "lora" else ()
     return Inspected(kind, found.family, control, found.title, words, problem, found.sentence)
+
+
+def _choose_control(control: str) -> str:
+    """What a ControlNet of a transformer is offered for: the union ones take every kind of picture."""
+    return "depth" if control == "union" else control
 
 
 def _inspect_folder(folder: Path) -> Inspected:
@@ -157,7 +160,8 @@ def inspect_configuration(config: dict[str, Any], name: str) -> Inspected:
     told, kind = str(config.get("_class_name", "")), str(config.get("model_type", ""))
     layout = find_layout_of_control(config)
     if layout is not None:
-        return Inspected("controlnet", layout.name, "depth", sentence=f"{name} is a ControlNet for {layout.title}.")
+        control = _choose_control(find_control_kind(name) or "union")
+        return Inspected("controlnet", layout.name, control, sentence=f"{name} is a ControlNet for {layout.title}.")
     if told.startswith("ControlNet"):
         width = config.get("cross_attention_dim")
         family = _CONTEXTS.get(width, "other") if isinstance(width, int) else "other"

@@ -11,7 +11,7 @@ from typing import Any
 from ....shared.folders import models_folder
 from ....shared.library import MAX_ITEMS, LibraryFolder, LibraryItem, matches
 from ....shared.shot import ShotError
-from ..recognition import FAMILIES
+from ..model_file import FAMILIES
 from ..registry import HUB_REVISIONS, PRESETS, STARTER
 from ..usual_controls import find_family_of_folder
 from .cached import CachedRepository, list_cached, read_cached_configuration
