@@ -16,7 +16,10 @@ from .schedulers import PREDICTIONS, STEPPED
 
 
 class NoiseLine:
-    """Latents (N, C, h, w) between the clean ones and noise, at the steps of a scheduler. Arithmetic is in float32 at least."""
+    """Latents (N, C, h, w) between the clean ones and noise, at the steps of a scheduler. Arithmetic is in float32 at least.
+
+    What a schedule says of a step is a single number, which stays on the CPU: uploading it would wait for all work of a GPU.
+    """
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
@@ -59,7 +62,7 @@ class DiffusionLine(NoiseLine):
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """See ``NoiseLine``."""
         if self._exploding:
-            return (widen(clean) + self._scheduler.sigmas[step].to(clean.device) * widen(noise)).to(clean.dtype)
+            return (widen(clean) + self._scheduler.sigmas[step] * widen(noise)).to(clean.dtype)
         _, alpha = self._unit(clean, step)
         return (alpha.sqrt() * widen(clean) + (1 - alpha).sqrt() * widen(noise)).to(clean.dtype)
 
@@ -96,8 +99,8 @@ class DiffusionLine(NoiseLine):
         latents = widen(latents)
         if not self._sigmas:
             timestep = self._scheduler.timesteps[step]
-            return latents, self._scheduler.alphas_cumprod.to(latents.device, latents.dtype)[timestep]
-        sigma = self._scheduler.sigmas[step].to(latents.device, torch.float32)
+            return latents, self._scheduler.alphas_cumprod.cpu()[timestep].to(latents.dtype)
+        sigma = self._scheduler.sigmas[step].to(torch.float32)
         alpha = (1 / (sigma**2 + 1)).to(latents.dtype)
         return latents * alpha.sqrt() if self._exploding else latents, alpha
 
@@ -129,7 +132,7 @@ class FlowLine(NoiseLine):
 
     def _get_sigma(self, latents: torch.Tensor, step: int) -> torch.Tensor:
         """The part that is noise; above 0 at each step, whatever the schedule."""
-        return self._scheduler.sigmas[step].to(widen(latents))
+        return self._scheduler.sigmas[step].to(widen(latents).dtype)
 
 
 def find_noise_line(scheduler: Any) -> NoiseLine:

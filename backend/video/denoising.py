@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from ...shared.shot import ShotError
@@ -24,6 +25,7 @@ from .memory import run_in_batches
 from .noise import list_noise_sources
 from .prediction import Predictor
 from .reference_attention import attend_to_reference
+from .rows import put_rows, take_rows
 from .run_context import Checkpoint
 from .sampling import Sampler
 from .selection import select_frames
@@ -59,6 +61,7 @@ class Denoising:
         self._reference, self._conditions = reference, conditions
         self._context, self._techniques, self._anchor = context, techniques, anchor
         self._trajectory: list[torch.Tensor] = []
+        self._stored: list[np.ndarray] = []
         model, request, self._given = context.model, context.request, context.given
         sampling, self._released = request.sampling, context.method.get_released()
         self._sampler = Sampler(
@@ -129,7 +132,7 @@ class Denoising:
             torch.from_numpy(array).to(self._context.device, self._context.dtype)
             for array in (checkpoint.latents, checkpoint.trajectory)
         )
-        self._trajectory = list(trajectory)
+        self._trajectory, self._stored = list(trajectory), list(checkpoint.trajectory)
         return self.run(latents, checkpoint.step, keep=True)
 
     @torch.no_grad()
@@ -155,9 +158,8 @@ class Denoising:
                 run_context.record_time("denoising", started)
                 if keep:
                     run_context.progress("denoising", step + 1, self.steps)
-                    run_context.save(
-                        Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._trajectory).float().cpu().numpy())
-                    )
+                    self._stored.append(self._trajectory[-1].float().cpu().numpy())
+                    run_context.save(Checkpoint(step + 1, latents.float().cpu().numpy(), np.stack(self._stored)))
                 run_context.check()
         return latents
 
@@ -221,9 +223,9 @@ class Denoising:
         gradients = [torch.zeros_like(latents) for _ in guides]
 
         def predict_batch(rows: list[int]) -> None:
-            output[rows], found = self._predict_batch(latents, rows, guides, step)
-            for gradient, values in zip(gradients, found, strict=True):
-                gradient[rows] = values
+            made, found = self._predict_batch(latents, rows, guides, step)
+            for into, values in zip((output, *gradients), (made, *found), strict=True):
+                put_rows(into, rows, values)
 
         run_in_batches(predict_batch, range(self._given, len(latents)), self._context.batch_budget, self._context.run_context)
         return output, list(zip(guides, gradients, strict=True))
@@ -236,7 +238,7 @@ class Denoising:
         for technique in self._techniques:
             technique.before_prediction(frames, step)
         through = [technique.gradient_through(step) for technique in guides]
-        current = latents[rows].detach().requires_grad_(bool(guides))
+        current = take_rows(latents, rows).detach().requires_grad_(bool(guides))
         with torch.set_grad_enabled("network" in through):
             output = self._predictor(latents, current, rows, frames, step)
         # half precision loses small gradients: they are scaled up on the way
@@ -270,7 +272,8 @@ class Denoising:
 
     def _check_divergence(self, latents: torch.Tensor, step: int) -> None:
         limit = DIVERGED * float(self._sampler.scale_noise(torch.ones(1)))
-        if torch.isfinite(latents).all() and float(latents.abs().max()) <= limit:
+        # asked for once, since a GPU is waited for; what is no number is not less either
+        if float(latents.abs().max()) <= limit:
             return
         for technique in self._techniques:
             advice = technique.advice_on_divergence(step)

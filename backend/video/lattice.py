@@ -162,8 +162,18 @@ def _paint(
     seen = (values * weights[..., None]).sum(1)
     known = seen[:, 3] > MIN_WEIGHT * weights.sum(1)
     out = picture.float().flatten(1).clone()
-    out[:, pixels[known]] = (seen[:, :3] / seen[:, 3:].clamp(min=1e-9))[known].T
+    # which are known is not asked for, since a GPU is waited for then
+    out[:, pixels] = torch.where(known, (seen[:, :3] / seen[:, 3:].clamp(min=1e-9)).T, out[:, pixels])
     return out.view_as(picture), known
+
+
+def _add_to_rows(total: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> None:
+    """Add ``values`` (N, C) to the ``rows`` (N,) of ``total``, of which some are named often, in an order that is always the same."""
+    if total.device.type == "cpu":
+        total.index_add_(0, rows, values)
+    else:
+        # on GPUs the other function adds in any order, so that the last bits of frames would change from one time to the next
+        total.index_put_((rows,), values, accumulate=True)
 
 
 @dataclass(frozen=True)
@@ -249,12 +259,12 @@ class SurfaceTexture:
         values = torch.zeros((len(cells), 4), device=self.values.device)
         into = torch.from_numpy(index.ravel()).to(self.values.device)
         if self.doubtful is None:
-            values.index_add_(0, into, self.values)
+            _add_to_rows(values, into, self.values)
             return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values)
         has_trusted = torch.zeros(len(cells), dtype=torch.bool, device=self.values.device)
         has_trusted[into[self.trusted]] = True
         counted = self.trusted | ~has_trusted[into]
-        values.index_add_(0, into[counted], self.values[counted])
+        _add_to_rows(values, into[counted], self.values[counted])
         return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values, ~has_trusted)
 
     def renumber(self, numbers: dict[int, int]) -> SurfaceTexture:
@@ -318,7 +328,7 @@ class SurfaceLattice:
         """Add a frame's colours (3, H, W), times the ``weights`` (N, 8) of its pixels in their cells, and these to ``total``."""
         colour = picture.flatten(1)[:, self._pixels[frame]].T.float()
         values = torch.cat([colour, torch.ones_like(colour[:, :1])], 1).repeat_interleave(8, 0) * weights.flatten()[:, None]
-        total.index_add_(0, self._index[frame].flatten(), values)
+        _add_to_rows(total, self._index[frame].flatten(), values)
 
     def known_texture(self, texture: SurfaceTexture) -> torch.Tensor:
         """(cells, 4) the values of these cells in a texture with cells of the same size; 0 where it has none."""
@@ -357,7 +367,7 @@ class SurfaceLattice:
         """As ``render``, and (H, W) bool where the texture has colours."""
         shown, known = _paint(picture, self._pixels[frame], texture[self._index[frame]], self._weight[frame])
         where = torch.zeros(self._shape[0] * self._shape[1], dtype=torch.bool, device=self._device)
-        where[self._pixels[frame][known]] = True
+        where[self._pixels[frame]] = known
         return shown, where.view(self._shape)
 
     def mask(self, frame: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from ...shared.shot import ShotRequest
 from ..models.families import NetworkInput, TextConditions
 from ..models.image_model import ImageModel
 from .frame_conditions import FrameConditions
+from .rows import take_rows
 from .sampling import Sampler
 from .techniques import ClipContext
 
@@ -61,6 +62,8 @@ class Predictor:
             # each frame has its own
             self._request = with_settings(self._request, {"control_scale": 1.0})
         self._sampler, self.text, self.controls = sampler, text, controls
+        # uploaded once: the networks take one at a time
+        self._timesteps = sampler.timesteps.to(context.device)
         self._prepared: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
         self._released = context.method.get_released()
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
@@ -80,26 +83,25 @@ class Predictor:
         if frames != rows:
             others = [frame for frame in frames if frame not in rows]
             order = [*others, *rows]
-            current = torch.cat([latents[others], current])[[order.index(frame) for frame in frames]]
-        timestep = self._sampler.timesteps[step]
+            current = take_rows(torch.cat([take_rows(latents, others), current]), [order.index(frame) for frame in frames])
         seen = self._sampler.scale_model_input(current, step)
         # without guidance there is nothing to go through but the conditional half
         is_guiding = self.guided and self.guidance_scale > 1
         held = seen.detach() if is_guiding and self._released.omit_conditional else seen
         batch = torch.cat([seen, *[held] * (self.groups - 1)])
         words = self._spread_text(frames)
-        strengths: list[Any] = list_control_scales(self._model, self._request, step, len(self._sampler.timesteps))
+        strengths: list[Any] = list_control_scales(self._model, self._request, step, len(self._timesteps))
         seen_controls: list[torch.Tensor] = []
         if any(strengths):
             if self._conditions is not None:
                 factors = self._conditions.get_control_factors(frames, self.groups, batch)
                 strengths = [strength * factors for strength in strengths]
-            seen_controls = [control[frames] for control in self._prepare_controls()]
+            seen_controls = [take_rows(control, frames) for control in self._prepare_controls()]
         output = self._model.family.predict(
             self._model,
             NetworkInput(
                 batch,
-                timestep,
+                self._timesteps[step],
                 words["encoder_hidden_states"],
                 words["added_cond_kwargs"] or {},
                 seen_controls,
@@ -113,11 +115,11 @@ class Predictor:
         unconditional = parts.pop(0) if self.guided else None
         wanted = parts[0]
         if self._region is not None:
-            region = self._region[frames]
+            region = take_rows(self._region, frames)
             wanted = region * parts[0] + (1 - region) * parts[1]
         if unconditional is not None and self.guidance_scale > 1:
             wanted = self._model.family.guide(unconditional, wanted, self.guidance_scale)
-        return wanted if frames == rows else wanted[[frames.index(frame) for frame in rows]]
+        return wanted if frames == rows else take_rows(wanted, [frames.index(frame) for frame in rows])
 
     def _spread_text(self, frames: list[int]) -> dict[str, Any]:
         """The text as arguments of a network that sees some frames, in runs of them."""

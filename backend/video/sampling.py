@@ -22,6 +22,10 @@ class Sampler:
         """``sources`` says whose random numbers each frame of the clip takes where the scheduler adds noise; by default its own.
         ``eta`` is how much noise DDIM and TCD add, None for what is usual."""
         self._scheduler, self._seed, self._sources = scheduler, seed, sources
+        # the schedule is of single numbers: on a GPU each look at one would wait until all work there is done
+        scheduler.timesteps = scheduler.timesteps.cpu()
+        if hasattr(scheduler, "sigmas"):
+            scheduler.sigmas = scheduler.sigmas.cpu()
         self._options: dict[str, Any] = (
             {"eta": eta} if eta is not None and isinstance(scheduler, (DDIMScheduler, TCDScheduler)) else {}
         )
@@ -33,7 +37,7 @@ class Sampler:
 
     @property
     def timesteps(self) -> torch.Tensor:
-        """(S,) timesteps, noisiest first."""
+        """(S,) timesteps on the CPU, noisiest first."""
         return self._scheduler.timesteps
 
     @property

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ....shared.shot import CHAIN, Alignment
-from ..correspondence import Chains, Matches, find_cubic_corners
+from ..correspondence import Chains, Matches
 from .context import ClipContext
 from .technique import Technique
 
@@ -40,23 +40,49 @@ class MatchedCopy:
 class ChainedPictures:
     """Gives every surface point the colour that it has in the frame in which it came into sight, read between the pixels."""
 
-    def __init__(self, chains: Chains) -> None:
-        self._chains = chains
+    def __init__(self, chains: Chains, device: torch.device) -> None:
+        self._height, self._width = chains.height, chains.width
+        # places are computed with in 64 bits, which Apple's GPUs do not have
+        at = torch.device("cpu") if device.type == "mps" else device
+        # of each frame, for each root: the pixels, and their places in the root
+        self._parts = [
+            [
+                (int(root), torch.from_numpy(pixels[roots == root]).to(device), torch.from_numpy(places[roots == root]).to(at))
+                for root in np.unique(roots)
+            ]
+            for pixels, roots, places in zip(chains.pixels, chains.roots, chains.places, strict=True)
+        ]
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """Aligned copy of (F, C, H, W) float32 pictures."""
-        chains = self._chains
         after = pictures.clone().flatten(2)
         # in the frames' order: beside a root there may be pixels of an older chain, which are to be read as they are shown
-        for frame, (pixels, roots, places) in enumerate(zip(chains.pixels, chains.roots, chains.places, strict=True)):
-            # sixteen numbers a pixel are found each time: kept, they would be most of a long clip's memory
-            corners, weights = find_cubic_corners(places, chains.height, chains.width)
-            for root in np.unique(roots):
-                of_root = roots == root
-                here, around = (torch.from_numpy(array).to(pictures.device) for array in (pixels[of_root], corners[:, of_root]))
-                shares = torch.from_numpy(weights[:, of_root]).to(pictures)
-                after[frame][:, here] = (after[int(root)][:, around] * shares).sum(1)
+        for frame, parts in enumerate(self._parts):
+            for root, pixels, places in parts:
+                # sixteen numbers a pixel are found each time: kept, they would be most of a long clip's memory
+                around, shares = _find_cubic_corners(places, self._height, self._width)
+                after[frame][:, pixels] = (after[root][:, around.to(pictures.device)] * shares.to(pictures)).sum(1)
         return after.view_as(pictures)
+
+
+def _find_cubic_corners(places: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``correspondence.find_cubic_corners`` of places (N, 2) on the device that they are on, to the last bit."""
+    x, y = places[:, 0].double() - 0.5, places[:, 1].double() - 0.5
+    left, top = x.floor(), y.floor()
+
+    def weigh(t: torch.Tensor) -> list[torch.Tensor]:
+        return [
+            ((-0.5 * t + 1.0) * t - 0.5) * t,
+            (1.5 * t - 2.5) * t * t + 1.0,
+            ((-1.5 * t + 2.0) * t + 0.5) * t,
+            (0.5 * t - 0.5) * t * t,
+        ]
+
+    rows = [(top.long() + n).clamp(0, height - 1) for n in (-1, 0, 1, 2)]
+    columns = [(left.long() + n).clamp(0, width - 1) for n in (-1, 0, 1, 2)]
+    # a place's numbers side by side, in which order they are summed up
+    pixels = torch.stack([row * width + column for row in rows for column in columns], 1).T
+    return pixels, torch.stack([v * w for v in weigh(y - top) for w in weigh(x - left)], 1).T
 
 
 class LatentAlignment(Technique):
@@ -73,7 +99,7 @@ class LatentAlignment(Technique):
         self._chained: ChainedPictures | None = None
         if self.settings.reference == CHAIN:
             passes = context.own_passes
-            self._chained = ChainedPictures(context.chains())
+            self._chained = ChainedPictures(context.chains(), context.device)
             surface = torch.from_numpy((passes.surface_index > 0).astype(np.float32))[:, None]
             self._covered = F.interpolate(surface, context.latent_size, mode="area").to(context.device) > 0
         else:
