@@ -106,7 +106,11 @@ def test_a_point_that_was_hidden_begins_a_new_chain():
 def test_what_a_point_shows_is_what_its_root_shows(rng):
     """Also where a root's pixels are in older chains: whatever the pictures, they agree along every chain."""
     chains = follow_chains(prepare_surface_frames(painted_clips.shot("dance", 5)))
-    found = ChainedPictures(chains)(torch.from_numpy(rng.normal(size=(5, 3, 128, 128)).astype(np.float32))).flatten(2).numpy()
+    found = (
+        ChainedPictures(chains, torch.device("cpu"))(torch.from_numpy(rng.normal(size=(5, 3, 128, 128)).astype(np.float32)))
+        .flatten(2)
+        .numpy()
+    )
     for n in range(1, 5):
         assert len(chains.pixels[n]) and (chains.roots[n] < n).all()
         for root in np.unique(chains.roots[n]):
@@ -121,7 +125,7 @@ def test_pictures_are_resampled_as_splines_say(rng):
     rows, cols = np.mgrid[0:48, 0:48]
     first = np.sin(cols / 2.3) * np.cos(rows / 2.9)
     pictures = torch.from_numpy(np.stack([first, *rng.normal(size=(5, 48, 48))])[:, None].astype(np.float32))
-    found = ChainedPictures(chains)(pictures)[:, 0].numpy()
+    found = ChainedPictures(chains, torch.device("cpu"))(pictures)[:, 0].numpy()
     copied = MatchedCopy(_match_boards(6), CPU)(pictures)[:, 0].numpy()
     for n in range(1, 6):
         here = chains.pixels[n][chains.roots[n] == 0]

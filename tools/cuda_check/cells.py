@@ -51,7 +51,7 @@ class _Steps:
         return latents
 
 
-def _scale_steps(method: Method, cell: Cell, seconds: dict[int, float], whole: float) -> float:
+def scale_steps(method: Method, cell: Cell, seconds: dict[int, float], whole: float) -> float:
     """The seconds that ``cell.stands_for`` steps would take: what is beside the steps stays, and steps are of two kinds."""
     guided: set[int] = set()
     if method.guidance is not None:
@@ -104,7 +104,7 @@ def measure_cell(model: ImageModel, shot: DrawnShot, cell: Cell, seconds: float)
     if joint:
         figures["is_computed"] = True
         figures["made_steps"] = cell.steps
-        whole = _scale_steps(method, cell, steps.seconds, whole)
+        whole = scale_steps(method, cell, steps.seconds, whole)
     figures |= {"seconds_per_frame": whole / cell.frames, "peak_mb": memory.megabytes, "stages": clock.shares()}
     if context.warnings:
         figures["warnings"] = context.warnings
