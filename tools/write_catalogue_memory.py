@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel, ZIma
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
 
 from latentman.backend.models.memory_need import MemoryNeed, estimate_need
+from latentman.backend.models.vae_precision import choose_vae_dtype
 
 CATALOGUE = Path(__file__).resolve().parents[1] / "backend" / "models" / "library" / "catalogue.json"
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
@@ -111,8 +112,11 @@ def list_networks(family: str) -> Mapping[str, Callable[[], Any]]:
 
 def measure(family: str, precision: str) -> MemoryNeed:
     """What a family's base takes with one ControlNet and frames of its own size."""
-    side = FAMILIES[family][0]
-    return estimate_need(list_networks(family), side, side, PRECISIONS[precision])
+    side, dtype = FAMILIES[family][0], PRECISIONS[precision]
+    # in half precision the auto-encoder of a published base runs in another one where it would overflow, as when it is loaded
+    return estimate_need(
+        list_networks(family), side, side, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=family == "sdxl")
+    )
 
 
 def write_memory() -> dict[str, dict[str, Any]]:

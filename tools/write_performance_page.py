@@ -1,0 +1,156 @@
+"""Writes ``docs/performance.md``: what was measured, from the results in ``docs/results``, and what is computed of GPUs' memory, by
+the same planner that places models: ``python -m tools.write_performance_page``; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentman.backend.models.library.catalogue import find_need
+from latentman.backend.models.memory_plan import MOST_FRAMES, plan_memory
+from latentman.shared.machine import write_size
+from latentman.shared.shot import ShotError
+
+from .cuda_check.running import RESULTS, read_results
+from .cuda_check.tables import format_number
+from .write_catalogue_memory import FAMILIES
+from .write_cuda_page import FOLDER as CUDA
+from .write_results_pages import RESULTS as RUNS
+from .write_results_pages import compute_mean, read_runs
+from .written_page import write_page
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+#: the memory of usual cards, in GB
+CARDS = (6, 8, 12, 24, 80)
+TITLES = {"sd1": "Stable Diffusion 1.5", "sd2": "Stable Diffusion 2.1", "sdxl": "SDXL", "z_image": "Z-Image"}
+#: precision -> how it is called
+PRECISIONS = {"float16": "half precision", "float32": "single precision"}
+PLACES = {"none": "whole", "model": "part by part", "sequential": "layer by layer"}
+#: the suite whose seconds are shown, its variants, and the one that they are compared with
+SUITE, VARIANTS, BASELINE = "surface", ("cross_frame", "latentman", "surface", "surface_fast"), "per_frame"
+#: the rows of the CUDA results that are repeated here
+SHOWN = ("sd15", "sdxl")
+
+INTRODUCTION = """# Performance
+
+What to expect of a machine. Figures in **bold** were measured in a run on a named machine; those in *italics* are computed by the
+planner that places a model in memory, and were not seen on such a card. `python -m tools.write_performance_page` writes this page.
+
+"""
+ON_CPU = """## Measured on two CPU cores
+
+The starter at 256x256, 20 steps, shots of 12 frames, by the version whose runs are kept in [results](results/README.md): seconds a
+frame as a multiple of those of frames that are each made by themselves, in the same runs. The machine was busy, so that only large
+differences count. The longer a shot, the less the surface presets cost: only key frames are denoised from noise. `make bench`
+measures what each technique costs on your machine, and how that grows with frames, steps and size.
+
+"""
+NO_CUDA = """## On CUDA
+
+Nothing on this page was measured on a CUDA card yet. `python -m tools.cuda_check --minutes 8 --out DIR` measures everything in one
+run on a machine that has one: seconds a frame and peak memory of each way of making a shot with the networks of Stable Diffusion
+1.5 and SDXL, against the paper's setting; precisions, batches, compilation and offloading; and whether frames are right.
+
+"""
+WITH_CUDA = """## Measured on CUDA
+
+On one {device} ([all of it](results/cuda/README.md)); random weights of the published shapes, with a depth ControlNet.
+
+"""
+MEMORY = """## Memory of GPUs, computed
+
+For frames of a model's own size with one depth ControlNet, where nothing else uses the card: what the weights take, and what guided
+denoising takes for each frame beside them. *Whole* means that the model stays on the card, *part by part* that only the part at
+work does (text encoder, denoiser, auto-encoder), *layer by layer* that only a layer does, which is slow. Then come the frames that
+go through the networks together, {most} at most; *tiles* are those that frames are decoded in.
+
+"""
+AFTER = """
+Weights in fewer bits, other sizes and your own files: `latentman models inspect FILE --memory` computes the same for a model on
+your disk, and the panel's library says of each model whether the device at hand holds it ([models.md](models.md)).
+
+What the tables leave out: the preset `latentman` keeps what it needs to differentiate through the networks, several times a frame's
+denoising; where that does not fit batches become smaller by themselves, and `--guidance-gradient decoder` needs much less.
+"""
+
+
+def _write_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n\n"
+
+
+def describe_card(family: str, precision: str, gigabytes: int) -> str:
+    """How a family's base lies in the memory of a card."""
+    need = find_need(family, precision)
+    assert need is not None, "the catalogue knows the families"
+    try:
+        plan = plan_memory(need, gigabytes * 2**30, gpu=True)
+    except ShotError:
+        return "no"
+    tiles = ", tiles" if plan.tiling else ""
+    return f"{PLACES[plan.offload]}, {plan.frames}{tiles}"
+
+
+def _make_memory_table(precision: str) -> str:
+    rows = []
+    for family, (side, _, _) in FAMILIES.items():
+        need = find_need(family, precision)
+        assert need is not None, "the catalogue knows the families"
+        frame = need.denoising * (2 if need.is_guided else 1)
+        cells = [TITLES[family], f"{side}x{side}", write_size(need.resident), write_size(frame)]
+        rows.append([*cells, *(f"*{describe_card(family, precision, gigabytes)}*" for gigabytes in CARDS)])
+    return _write_table(["model", "size", "weights", "a frame", *(f"{gigabytes} GB" for gigabytes in CARDS)], rows)
+
+
+def _make_cpu_table() -> str:
+    runs = read_runs(RUNS / SUITE)
+    usual = compute_mean(runs, BASELINE, "seconds_per_frame")
+    rows = [
+        [f"`{variant}`", f"**{compute_mean(runs, variant, 'seconds_per_frame') / usual:.1f}**"] for variant in (BASELINE, *VARIANTS)
+    ]
+    return _write_table(["preset", f"time of `{BASELINE}`"], rows)
+
+
+def _make_cuda_section() -> str:
+    if not (CUDA / RESULTS).exists():
+        return NO_CUDA
+    found = read_results(CUDA / RESULTS)
+    rows = [
+        [
+            f"{part}: {row['name']}",
+            f"**{format_number(row['seconds_per_frame'])}**",
+            f"**{format_number(row.get('times_as_fast_as_paper'))}**",
+            f"**{format_number(row.get('peak_mb'))}**",
+        ]
+        for part in SHOWN
+        for row in found["parts"].get(part, {}).get("rows", ())
+        if row.get("seconds_per_frame") is not None and not row.get("is_computed")
+    ]
+    heads = ["shot", "seconds a frame", "times as fast as the paper's setting", "peak MB"]
+    return WITH_CUDA.format(device=found["facts"].get("device_name", "?")) + _write_table(heads, rows)
+
+
+def format_page() -> str:
+    """The page's text."""
+    memory = "".join(f"In {title}:\n\n{_make_memory_table(precision)}" for precision, title in PRECISIONS.items())
+    parts = (
+        INTRODUCTION,
+        _make_cuda_section(),
+        ON_CPU,
+        _make_cpu_table(),
+        MEMORY.format(most=MOST_FRAMES),
+        memory.rstrip("\n"),
+        "\n",
+        AFTER,
+    )
+    return "".join(parts)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page, or compare it; returns 1 when it is stale."""
+    return write_page("write_performance_page", __doc__, PAGE, format_page, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
