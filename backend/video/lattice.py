@@ -168,7 +168,7 @@ def _paint(
 
 
 def _add_to_rows(total: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> None:
-    """Add ``values`` (N, C) to the ``rows`` (N,) of ``total``, of which some are named often, in an order that is always the same."""
+    """Add ``values`` (N, C) to the ``rows`` (N,) of ``total``, of which some come often, in an order that is always the same."""
     if total.device.type == "cpu":
         total.index_add_(0, rows, values)
     else:

@@ -1,5 +1,8 @@
-"""Rows of tensors by their numbers. On a GPU a list of numbers would be uploaded each time, which waits until all work there is done;
-rows that follow each other are slices, which cost nothing."""
+"""Rows of tensors by their numbers.
+
+On a GPU a list of numbers would be uploaded each time, which waits until all work there is done; rows that follow each other are
+slices, which cost nothing.
+"""
 
 from __future__ import annotations
 

@@ -187,8 +187,10 @@ def test_what_bases_take_is_what_their_files_hold():
     for family, parts in published.items():
         figures = read_catalogue().memory[family]
         for part, size in parts.items():
-            assert figures["float16"].weights[part] == pytest.approx(size, rel=2e-3), (family, part)
-            assert figures["float32"].weights[part] == 2 * figures["float16"].weights[part]
+            # SDXL's auto-encoder would overflow, and runs in single precision in either case
+            times = 2 if (family, part) == ("sdxl", "vae") else 1
+            assert figures["float16"].weights[part] == pytest.approx(times * size, rel=2e-3), (family, part)
+            assert figures["float32"].weights[part] == pytest.approx(2 * size, rel=2e-3), (family, part)
 
 
 def test_whether_a_device_holds_a_model():

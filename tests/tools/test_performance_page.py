@@ -44,7 +44,7 @@ def test_figures_of_a_cuda_card_are_shown_as_measured(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text(json.dumps(found), encoding="utf-8")
     page = format_page()
     assert "On one A Card" in page and "| sd15: surface, 96 frames | **0.04** | **21** | **6000** |" in page
-    assert "the paper's setting |" not in page and "per_frame, 96 frames" not in page
+    assert ": the paper's setting |" not in page and "per_frame, 96 frames" not in page
 
 
 def test_the_catalogue_has_what_sdxl_takes_when_it_is_loaded():
