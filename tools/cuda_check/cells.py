@@ -19,6 +19,9 @@ from latentman.shared.shot import Method, ShotError
 from .shots import DrawnShot
 from .stages import StageClock, synchronize
 
+#: shots of fewer frames do not show what a further frame takes, which is made from the look that key frames agreed on
+LEAST_FRAMES = 16
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -67,7 +70,7 @@ def scale_steps(method: Method, cell: Cell, seconds: dict[int, float], whole: fl
 
 def measure_cell(model: ImageModel, shot: DrawnShot, cell: Cell, seconds: float) -> dict[str, Any]:
     """The figures of a cell: ``seconds_per_frame``, None with a ``reason`` where that was not reached within ``seconds``,
-    ``peak_mb``, and the ``stages``' shares."""
+    ``seconds_per_further_frame`` of those that are made from a look, ``peak_mb``, and the ``stages``' shares."""
     figures: dict[str, Any] = {
         "variant": cell.variant,
         "frames": cell.frames,
@@ -85,19 +88,18 @@ def measure_cell(model: ImageModel, shot: DrawnShot, cell: Cell, seconds: float)
     joint = method.keyframes is None and cell.stands_for
     context = RunContext(should_stop=lambda: time.monotonic() > end, after_step=steps.after_step if joint else None)
     request = part.request(method=method, steps=cell.steps, guidance_scale=cell.guidance_scale)
-    made = 0
+    came: list[float] = []
     # the peak of one cell is not the next one's
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     try:
         with PeakMemory(model.device) as memory, clock.measure(model):
             started = time.perf_counter()
-            for _ in ShotPipeline(model, request, part.passes, context).frames():
-                made += 1
+            came.extend(time.perf_counter() for _ in ShotPipeline(model, request, part.passes, context).frames())
             synchronize(model.device)
             whole = time.perf_counter() - started
     except Interrupted:
-        return figures | {"reason": f"{made} of {cell.frames} frames were made in {seconds:.0f} s", "stages": clock.shares()}
+        return figures | {"reason": f"{len(came)} of {cell.frames} frames were made in {seconds:.0f} s", "stages": clock.shares()}
     except (ShotError, SettingError, RuntimeError) as error:
         # out of memory, or what a device cannot do; the cells after it are still tried
         return figures | {"reason": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
@@ -106,6 +108,9 @@ def measure_cell(model: ImageModel, shot: DrawnShot, cell: Cell, seconds: float)
         figures["made_steps"] = cell.steps
         whole = scale_steps(method, cell, steps.seconds, whole)
     figures |= {"seconds_per_frame": whole / cell.frames, "peak_mb": memory.megabytes, "stages": clock.shares()}
+    if method.keyframes is not None and cell.frames >= LEAST_FRAMES:
+        middle = cell.frames // 2
+        figures["seconds_per_further_frame"] = (came[-1] - came[middle - 1]) / (cell.frames - middle)
     if context.warnings:
         figures["warnings"] = context.warnings
     return figures

@@ -3,6 +3,7 @@ usual choice in the same process."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from latentman.shared.load_options import LoadOptions
 
 from .cells import Cell, measure_cell, warm_up
 from .child import Task
+from .device import describe_device
 from .models import make_model
 from .shots import DrawnShot, take_drawn
 
@@ -53,6 +55,7 @@ class _Choices:
             recorder.add(name, seconds_per_frame=None, reason="no time was left")
             return
         recorder.begin(name, seconds_per_frame=None)
+        gc.collect()
         try:
             model = make()
             model = replace(model, plan=replace(model.plan, frames=batch))
@@ -88,16 +91,19 @@ def _make_offloaded(make: Callable[[], ImageModel], way: str) -> ImageModel:
 def run(task: Task) -> None:
     """Measure all choices, the most important first and what may take minutes last."""
     device, scale = choose_device(task.device), task.scale
+    task.recorder.tell(**describe_device(task.device))
     shot = take_drawn(task.drawn, scale.sides[FAMILY], scale.frame_counts[1], max(0.0, task.clock.left / 3))
     choices = _Choices(task, device, shot)
 
     def make(**options: Any) -> ImageModel:
         return make_model(FAMILY, device, LoadOptions(**options), scale.divisor)
 
-    usual = make()
-    choices.add(USUAL, lambda: usual)
+    usual = [make()]
+    choices.add(USUAL, lambda: usual[0])
     for batch in scale.batches:
-        choices.add(f"{batch} frames a batch", lambda: usual, batch)
+        choices.add(f"{batch} frames a batch", lambda: usual[0], batch)
+    # the peaks of what comes now are without it
+    usual.clear()
     for precision in ("bfloat16", "float16", "float32"):
         choices.add(precision, partial(make, dtype=precision))
     choices.add("without channels-last", lambda: make_model(FAMILY, device, divisor=scale.divisor, channels_last=False))

@@ -15,7 +15,7 @@ from latentman.shared.shot import METHODS
 from . import jobs
 from .child import Task
 from .device import describe_device
-from .frames import Maker, compute_psnr, find_largest_difference, lay_out
+from .frames import Maker, compute_psnr, find_largest_difference, lay_out, without_tf32
 from .shots import draw_shot, load_saved
 
 #: levels by which frames in float32 may differ from the processor's, and decibels that halves must reach
@@ -41,6 +41,12 @@ def check_precisions(task: Task, maker: Maker) -> None:
         wanted = maker.make(maker.load("cpu"), preset=preset)
         exact = maker.make(maker.load(task.device), preset=preset)
         levels = find_largest_difference(exact, wanted)
+        if maker.load(task.device).device.type == "cuda":
+            with without_tf32():
+                exactly = maker.make(maker.load(task.device), preset=preset)
+            task.recorder.add(
+                f"float32 without TF32, {preset}", largest_difference=find_largest_difference(exactly, wanted), of_default=levels
+            )
         task.recorder.check(
             f"float32, {preset}", levels <= MOST_LEVELS, f"within {MOST_LEVELS} level of the processor's", largest_difference=levels
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +56,20 @@ def compute_psnr(found: np.ndarray, wanted: np.ndarray) -> float:
 def lay_out(rows: list[np.ndarray]) -> np.ndarray:
     """One picture of rows of frames (F, H, W, 3), beside each other."""
     return np.concatenate([np.concatenate(list(frames), 1) for frames in rows], 0)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Within the block, convolutions and products of float32 keep all of its bits, which on CUDA the former do not by default."""
+    places: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, usual in zip(places, before, strict=True):
+            place.allow_tf32 = usual
 
 
 def count_held_bytes(device: torch.device) -> int:

@@ -124,12 +124,14 @@ def check_short_memory(task: Task, maker: Maker) -> None:
     least, most = _measure_peak(model, maker, 1), _measure_peak(model, maker, 8)
     held = count_held_bytes(model.device)
     total = torch.cuda.get_device_properties(model.device).total_memory
+    # which takes a number alone
+    index = torch.cuda.current_device() if model.device.index is None else model.device.index
     for title, limit in (
         ("smaller batches", least + MIDDLE * (most - least)),
         ("one frame is too much", held + TOO_LITTLE * (least - held) / 2),
     ):
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(limit / total, model.device)
+        torch.cuda.set_per_process_memory_fraction(limit / total, index)
         context, said, frames = RunContext(), "", None
         try:
             frames = maker.make(model, context, preset="per_frame", steps=1)
@@ -138,7 +140,7 @@ def check_short_memory(task: Task, maker: Maker) -> None:
         except RuntimeError as error:
             said = f"not a sentence: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, model.device)
+            torch.cuda.set_per_process_memory_fraction(1.0, index)
             torch.cuda.empty_cache()
         figures: dict[str, Any] = {"limit_mb": limit / 1e6, "one_frame_mb": least / 1e6, "all_frames_mb": most / 1e6, "said": said}
         if title == "smaller batches":

@@ -10,6 +10,7 @@ from latentman.shared.shot import ShotError
 
 from .cells import Cell, measure_cell, warm_up
 from .child import Task
+from .device import describe_device
 from .models import make_model
 from .recording import Recorder
 from .scale import Scale
@@ -62,6 +63,7 @@ def measure_cells(
 
 def _run(task: Task, family: str) -> None:
     device, side = choose_device(task.device), task.scale.sides[family]
+    task.recorder.tell(**describe_device(task.device))
     shot = take_drawn(task.drawn, side, max(task.scale.paper[0], *task.scale.frame_counts[:2]), max(0.0, task.clock.left / 3))
     model = make_model(family, device, divisor=task.scale.divisor)
     task.recorder.tell(**{f"{family}_precision": str(model.dtype).removeprefix("torch.")})

@@ -8,6 +8,7 @@ from typing import Any
 #: columns of the parts with figures, by what stands above them
 COLUMNS = {
     "seconds_per_frame": "s/frame",
+    "seconds_per_further_frame": "s/further",
     "times_as_fast_as_paper": "x paper",
     "of_usual": "of usual",
     "examples_per_second": "pictures/s",

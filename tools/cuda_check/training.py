@@ -19,6 +19,7 @@ from tools.starter.dataset import SIZE, Renders
 from tools.starter.scenery import SCENES
 
 from .child import Task
+from .device import describe_device
 from .shots import PROMPT
 from .stages import synchronize
 
@@ -82,6 +83,7 @@ def measure_training(device: torch.device, count: int, steps: int, batch: int, s
 def run(task: Task) -> None:
     """Time the training with batches of several sizes."""
     device = choose_device(task.device)
+    task.recorder.tell(**describe_device(task.device))
     steps, batch = task.scale.training
     for size in (batch, batch * 4):
         figures: dict[str, Any] = {"examples_per_second": None, "reason": "no time was left"}
