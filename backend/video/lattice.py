@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -141,6 +142,11 @@ def _smooth_within(frame: SurfaceFrame, values: np.ndarray, sigma: float) -> np.
 def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     """The visibility of cells of ``side`` metres in a frame."""
     corners, weights = find_corners(frame.key, frame.ids, side)
+    return Visibility(frame.pixels, corners, weights.astype(np.float32), _measure_quality(frame, side))
+
+
+def _measure_quality(frame: SurfaceFrame, side: float) -> np.ndarray:
+    """The ``quality`` of a frame's ``Visibility``."""
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     inside = _measure_inside(frame)
     feather = np.clip((inside[frame.pixels] - 0.5) / FEATHER, MIN_VISIBILITY, 1)
@@ -148,8 +154,7 @@ def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
     view = np.where(area > 0, side**2 / np.maximum(area, side**2 * 1e-2), MIN_VISIBILITY)
     quality = _smooth_within(frame, view, VIEW_SIGMA) * _smooth_within(frame, feather**2, FEATHER_SIGMA)
     thin = _find_thin(inside.reshape(frame.height, frame.width)).ravel()[frame.pixels]
-    quality = np.where(thin, THIN_WEIGHT * quality, quality)
-    return Visibility(frame.pixels, corners, weights.astype(np.float32), quality.astype(np.float32))
+    return np.where(thin, THIN_WEIGHT * quality, quality).astype(np.float32)
 
 
 def _paint(
@@ -280,26 +285,39 @@ class SurfaceTexture:
 class SurfaceLattice:
     """The cells that a clip's pixels lie between, and how well each pixel sees its point."""
 
-    def __init__(self, passes: FramePasses, device: torch.device, side: float = 0.0) -> None:
-        """``side`` is the side of the cells in metres; 0 chooses one that suits the clip."""
+    def __init__(self, passes: FramePasses, device: torch.device, side: float = 0.0, *, blends: bool = True) -> None:
+        """``side`` is the side of the cells in metres; 0 chooses one that suits the clip. ``blends`` says that textures will be
+        blended of the frames' pictures; for frames that only show one the better view need not be found."""
         self._shape, self._device = passes.mask.shape[1:], device
         prepared = prepare_surface_frames(passes)
         self.side = side or cell_side(prepared)
-        visibilities = [compute_visibility(frame, self.side) for frame in prepared]
-        found, index = np.unique(np.concatenate([one.corners for one in visibilities]).ravel(), return_inverse=True)
+        around = [find_corners(frame.key, frame.ids, self.side) for frame in prepared]
+        found, index = np.unique(np.concatenate([corners for corners, _ in around]).ravel(), return_inverse=True)
         self._cells = torch.from_numpy(found).to(device)
-        counts = np.cumsum([0, *(len(one.pixels) for one in visibilities)])
+        counts = np.cumsum([0, *(len(frame.pixels) for frame in prepared)])
         index = index.reshape(-1, 8)
         self._index = [torch.from_numpy(index[a:b]).to(device) for a, b in pairwise(counts)]
-        self._weight = [torch.from_numpy(one.weights).to(device) for one in visibilities]
-        self._quality = [torch.from_numpy(one.quality).to(device) for one in visibilities]
-        self._pixels = [torch.from_numpy(one.pixels).to(device) for one in visibilities]
-        # the best visibility of each cell, which the others are compared with
-        best = torch.zeros(len(found), device=device)
-        for n in range(len(visibilities)):
-            spread = (self._quality[n][:, None] * (self._weight[n] > 0.05)).flatten()
+        self._weight = [torch.from_numpy(weights.astype(np.float32)).to(device) for _, weights in around]
+        self._pixels = [torch.from_numpy(frame.pixels).to(device) for frame in prepared]
+        self._prepared = prepared
+        if blends:
+            # found now, since the prepared frames would be most of a long clip's memory
+            _ = self._quality
+            self._prepared = []
+
+    @cached_property
+    def _quality(self) -> list[torch.Tensor]:
+        """(N,) of each frame, how well its pixels see their points."""
+        return [torch.from_numpy(_measure_quality(frame, self.side)).to(self._device) for frame in self._prepared]
+
+    @cached_property
+    def _best(self) -> torch.Tensor:
+        """(cells,) the best visibility of each cell, which the others are compared with."""
+        best = torch.zeros(len(self._cells), device=self._device)
+        for n, quality in enumerate(self._quality):
+            spread = (quality[:, None] * (self._weight[n] > 0.05)).flatten()
             best.scatter_reduce_(0, self._index[n].flatten(), spread, "amax")
-        self._best = best.clamp(min=1e-9)
+        return best.clamp(min=1e-9)
 
     @property
     def frame_count(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -54,7 +55,9 @@ class TextureFusion(Technique):
         super().begin(context)
         settings, passes = self.settings, context.own_passes
         self._known_texture = context.texture
-        self.lattice = SurfaceLattice(passes, context.device, self._known_texture.side if self._known_texture else 0.0)
+        side = self._known_texture.side if self._known_texture else 0.0
+        self.lattice = SurfaceLattice(passes, context.device, side, blends=context.joint)
+        self._lit: tuple[Light, list[torch.Tensor]] | None = None
         steps = context.steps_between(settings.start, settings.until)
         count = min(settings.full_steps or len(steps), len(steps))
         # the last fusion is a full one, the others are spread evenly before it
@@ -68,7 +71,7 @@ class TextureFusion(Technique):
         self._coarse: SurfaceLattice | None = None
         if self._coarse_steps:
             small = FramePasses(**{name: shrink(array, *context.latent_size) for name, array in passes.arrays().items()})
-            self._coarse = SurfaceLattice(small, context.device)
+            self._coarse = SurfaceLattice(small, context.device, blends=context.joint)
             # too few pixels to find a light of their own
             self._coarse_gains = self._compute_gains(context.light if context.keeps_light else None, small)
         self._linear: LinearDecoder | None = None
@@ -98,7 +101,11 @@ class TextureFusion(Technique):
 
     def compute_gains(self, light: Light | None) -> list[torch.Tensor]:
         """For each frame (1, H, W) how much brighter its surfaces are than the texture."""
-        return self._compute_gains(light, self.context.own_passes)
+        light = light or Light.even()
+        # frames that are made from a look are asked about its light again and again
+        if self._lit is None or not np.array_equal(self._lit[0].coefficients, light.coefficients):
+            self._lit = light, self._compute_gains(light, self.context.own_passes)
+        return self._lit[1]
 
     def _compute_gains(self, light: Light | None, passes: FramePasses) -> list[torch.Tensor]:
         light, strength = light or Light.even(), self.settings.light
