@@ -144,8 +144,8 @@ def test_views_that_differ_in_brightness_leave_no_seam_and_keep_their_detail():
     pictures = [detail[0] - 0.2, detail[1] + 0.2]
     lattice = SurfaceLattice(passes, torch.device("cpu"))
     noise = torch.Generator().manual_seed(1)
-    lattice._quality = [quality * (1 + 0.02 * torch.rand(quality.shape, generator=noise)) for quality in lattice._quality]
     lattice._best = lattice._best * 1.02
+    lattice._quality = [quality * (1 + 0.02 * torch.rand(quality.shape, generator=noise)) for quality in lattice._quality]
     inside = torch.from_numpy(weigh_inside(passes.mask[0])) == 1
 
     def show(texture):

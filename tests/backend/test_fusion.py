@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: E402
 from latentman.backend.metrics.evaluator import Shot  # noqa: E402
 from latentman.backend.metrics.surface import hmse  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
+from latentman.backend.video import lattice as lattice_module  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
 from latentman.backend.video.linear_decoder import LinearDecoder  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
@@ -264,3 +265,18 @@ def test_shading_may_be_frozen(starter):
     frozen = msgspec.structs.replace(METHODS["surface"], fusion=Fusion(shading=0.0, sharpness=0.0))
     a, b = (_frames(starter, samples.request(3, steps=3, method=method), passes) for method in (frozen, METHODS["surface"]))
     assert hmse(a, passes) <= hmse(b, passes)
+
+
+def test_frames_that_only_show_a_texture_do_not_look_for_the_better_view(monkeypatch):
+    passes = samples.passes(3, 64, 3)
+    pictures, blending = _paint(passes), SurfaceLattice(passes, CPU)
+    texture = blending.texture(pictures, 3.0)
+    assert torch.equal(SurfaceLattice(passes, CPU, blends=False).texture(pictures, 3.0), texture)
+
+    def refuse(frame, side):
+        raise AssertionError("it is not needed")
+
+    monkeypatch.setattr(lattice_module, "_measure_quality", refuse)
+    showing = SurfaceLattice(passes, CPU, blends=False)
+    for n in range(3):
+        assert torch.equal(showing.render(texture, n, pictures[n] * 0), blending.render(texture, n, pictures[n] * 0))
