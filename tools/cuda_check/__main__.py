@@ -1,4 +1,4 @@
-"""``python -m tools.cuda_check --minutes 8 --out DIR``: everything about a CUDA device in one bounded run.
+"""python -m tools.cuda_check --minutes 8 --out DIR: everything about a CUDA device in one bounded run.
 
 Are frames right there, what do they cost, what else makes them quicker, how fast does the starter learn: each part in a process of
 its own with its share of the time, the most important first. DIR/results.json grows row by row, so that whatever happens keeps what
@@ -15,6 +15,7 @@ docs/results/cuda by python -m tools.write_cuda_page results.json.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.out is None:
         parser.error("say with --out where the results go")
+    # what is at work on the device is ended with this process
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     return check_all(args)
 
 

@@ -60,13 +60,13 @@ folder = tempfile.mkdtemp(prefix="latentman-cuda-check-")
 atexit.register(shutil.rmtree, folder, ignore_errors=True)
 with tarfile.open(os.path.join(here, "pack.tar.xz")) as archive:
     archive.extractall(folder, filter="data")
-given = sys.argv[1:]
-arguments = [os.path.abspath(one) if before == "--out" else one for before, one in zip(["", *given], given)]
 environment = dict(os.environ, HF_HUB_OFFLINE="1", LATENTMAN_DATA=folder + "/data", LATENTMAN_CONFIG=folder + "/config")
 environment["LATENTMAN_LOGS"] = folder + "/logs"
+# what lies in the current folder shadows nothing
+environment["PYTHONSAFEPATH"] = "1"
 environment["PYTHONPATH"] = os.pathsep.join([folder, folder + "/site", *filter(None, [os.environ.get("PYTHONPATH")])])
-command = [sys.executable, "-m", "tools.cuda_check", "--shots", folder + "/shots", *arguments]
-sys.exit(subprocess.call(command, cwd=folder, env=environment))
+command = [sys.executable, "-m", "tools.cuda_check", "--shots", folder + "/shots", *sys.argv[1:]]
+sys.exit(subprocess.call(command, env=environment))
 '''
 
 
