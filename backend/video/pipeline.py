@@ -21,6 +21,7 @@ from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
 from ..reference_pictures import is_cut
+from .clips import check_clip
 from .denoising import Denoising
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
@@ -97,6 +98,7 @@ class ShotPipeline:
         if request.text.negative_prompt == NOTHING:
             request = with_settings(request, {"negative_prompt": ""})
         model.check_size(request.width, request.height)
+        check_clip(model)
         run_context.add_warnings((*model.warnings, *filter(None, [model.plan.sentence])))
         self._model, self._request, self._run_context = model, request, run_context
         self._source = source
