@@ -78,7 +78,8 @@ def make_motion_unet(path: Path, adapter: MotionAdapter, unet: Any) -> UNetMotio
     """A copy of a UNet with the layers of the motion module from ``path`` in it, where the UNet is. Raises ``ShotError`` where they
     do not fit."""
     try:
-        return UNetMotionModel.from_unet2d(unet, adapter).to(unet.device, unet.dtype)
+        # by its parameters, since diffusers warns of casts that matter only for some networks
+        return torch.nn.Module.to(UNetMotionModel.from_unet2d(unet, adapter), unet.device, unet.dtype)
     except (ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
         raise _refuse(path, f"it is for another model: {shorten(error)}") from error
 

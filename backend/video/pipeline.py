@@ -21,7 +21,7 @@ from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
 from ..reference_pictures import is_cut
-from .clips import check_clip
+from .clips import check_parts, fit_to_model
 from .denoising import Denoising
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
@@ -98,9 +98,12 @@ class ShotPipeline:
         if request.text.negative_prompt == NOTHING:
             request = with_settings(request, {"negative_prompt": ""})
         model.check_size(request.width, request.height)
-        check_clip(model)
+        if part is not None:
+            check_parts(model)
+        request = fit_to_model(model, request, run_context)
         run_context.add_warnings((*model.warnings, *filter(None, [model.plan.sentence])))
         self._model, self._request, self._run_context = model, request, run_context
+        self._is_clip = model.family.kind == "clip"
         self._source = source
         self._batch_budget = BatchBudget.within(model.plan.frames)
         self._method, self._size = request.get_method(), latent_size(model, request)
@@ -190,7 +193,8 @@ class ShotPipeline:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
         looks = self._fill_looks(looks)
         for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
-            yield from zip(rows, self._propagate(looks, rows)[0], strict=True)
+            made = zip(rows, self._propagate(looks, rows)[0], strict=True)
+            yield from ((row, one) for row, one in made if row not in finished)
 
     def iter_pictures(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Every finished frame (3, H, W) float32 around [-1, 1] with its index, as soon as it is there."""
@@ -234,7 +238,7 @@ class ShotPipeline:
                 if self._around.turns and not self._is_finalized:
                     found = self._around.bridge_views(found, rows, look if look is not None and self._has_place(look) else None)
             if found:
-                chosen[prompt] = rows if len(found) == len(rows) else found
+                chosen[prompt] = rows if len(found) == len(rows) else sorted(found) if self._is_clip else found
         return chosen
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
@@ -279,11 +283,12 @@ class ShotPipeline:
         rest = [n for n in self._rows if n not in {*keyframes, *foreign}]
         finished = 0
         for rows in self._iter_batches(rest):
-            finished += len(rows)
-            if set(rows) <= set(done):
+            wanted = set(rows).intersection(rest)
+            finished += len(wanted)
+            if wanted <= set(done):
                 continue
             made = zip(rows, self._propagate(looks, rows)[1], strict=True)
-            yield from ((row, picture) for row, picture in made if row not in done)
+            yield from ((row, picture) for row, picture in made if row in wanted and row not in done)
             self._run_context.progress("frames", finished, len(rest))
 
     def _load_clip(self, rows: Sequence[int]) -> FramePasses:
@@ -295,6 +300,12 @@ class ShotPipeline:
         return self._loaded[1]
 
     def _iter_batches(self, rows: list[int]) -> Iterator[list[int]]:
+        """What is made together so that the frames ``rows`` are there: a few of them at a time. A model of clips makes all frames
+        of the shot at once, also those that are there, so that each sees those before and behind it."""
+        if self._is_clip and rows:
+            release_free_memory()
+            yield list(self._rows)
+            return
         while rows:
             release_free_memory()
             count = 1 if self._is_part else self._batch_budget.frames

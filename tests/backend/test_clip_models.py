@@ -8,24 +8,42 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
+import msgspec
 import torch
+from safetensors.torch import save_file
 
 from latentman.backend.__main__ import main
 from latentman.backend.models.families import AnimateDiff, StableDiffusion
 from latentman.backend.models.identity import identify
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.loading import load
+from latentman.backend.models.memory_figures import MemoryNeed
+from latentman.backend.models.memory_need import estimate_need
+from latentman.backend.models.memory_plan import plan_memory
+from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.registry import find_model, fingerprint
-from latentman.shared.shot import Sampling, ShotError
+from latentman.backend.video.look import Look
+from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline
+from latentman.backend.video.run_context import Checkpoint
+from latentman.backend.workers.maker import UnitMaker
+from latentman.backend.workers.port import UnitPort
+from latentman.backend.workers.units import KeyUnit, ShotWork, UnitFailed
+from latentman.shared.manifest import PassesHeader
+from latentman.shared.schedule import make_schedule
+from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
+from tests import ip_adapter_files, samples
 from tests.backend import tiny
 
 CPU = torch.device("cpu")
+#: the disc moves by a pixel a frame, so that it stays in the picture
+PASSES = samples.passes(24, 64, 1)
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +127,211 @@ def test_inspect_says_what_it_is(module, tmp_path, capsys):
     for path, why in ((tmp_path / "pia", "one for animating pictures"), (file, "choose the module's diffusers folder")):
         assert main(["models", "inspect", str(path)]) == 1
         assert why in capsys.readouterr().out
+
+
+def _request(count: int = 8, **changes: Any) -> ShotRequest:
+    return samples.request(count, **(dict(steps=3, guidance_scale=1.0, preset="surface") | changes))
+
+
+def _make(model: ImageModel, request: ShotRequest, context: RunContext | None = None, **options: Any) -> np.ndarray:
+    passes = PASSES.select(range(len(request.frames)))
+    return np.stack(list(ShotPipeline(model, request, passes, context or RunContext(), **options).frames()))
+
+
+def _make_latents(model: ImageModel, request: ShotRequest) -> np.ndarray:
+    """Clean latents, which show small differences better than pictures do."""
+    return ShotPipeline(model, request, PASSES.select(range(len(request.frames))), RunContext()).latents().numpy()
+
+
+def _difference(one: Any, other: Any) -> float:
+    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max())
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_clips_are_those_of_diffusers(model, guidance):
+    """All frames together, from the same noise, to one level of 255."""
+    noise = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    request = _request(preset="per_frame", guidance_scale=guidance, control_scale=0.8)
+    ours = _make(model, request, noise=noise)
+    pictures = list(torch.from_numpy(PASSES.depth[:8])[:, None, None].expand(-1, 1, 3, -1, -1))
+    model.pipeline.set_progress_bar_config(disable=True)
+    theirs = model.pipeline(
+        request.text.prompt,
+        negative_prompt="",
+        num_frames=8,
+        height=64,
+        width=64,
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        latents=noise.transpose(0, 1)[None],
+        conditioning_frames=pictures,
+        controlnet_conditioning_scale=0.8,
+        output_type="np",
+    ).frames[0]
+    assert ours[0].std() > 5 and _difference(ours[0], ours[7]) > 5
+    assert _difference(ours, np.round(theirs * 255)) <= 1
+    # a frame by itself is another
+    assert _difference(ours[:1], _make(model, _request(1, **_list_changes(request)), noise=noise[:1])) > 2
+
+
+def _list_changes(request: ShotRequest) -> dict[str, Any]:
+    sampling = request.sampling
+    return dict(preset="per_frame", guidance_scale=sampling.guidance_scale, control_scale=sampling.control_scale)
+
+
+@pytest.mark.parametrize("preset", ["surface", "surface_fast"])
+def test_looks_are_kept_and_shots_resumed(model, preset):
+    """A stopped shot goes on to the same bits; frames share a texture; a look is worn by a shot with another seed."""
+    looks: list[Look] = []
+    kept: list[Checkpoint] = []
+    request, context = _request(preset=preset), RunContext(save=kept.append, keep_look=looks.append)
+    frames = _make(model, request, context)
+    assert sum("see each other in the motion module" in sentence for sentence in context.warnings) == 1
+    assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[0])))
+    assert looks[-1].keyframes == tuple(sorted(looks[-1].keyframes))
+    unfused = _make(model, _with_method(request, msgspec.structs.replace(METHODS["per_frame"], shared_noise=True)))
+    assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
+    worn = _make(model, _request(preset=preset, seed=9), look=looks[-1], same_settings=False)
+    shown = PASSES.mask[:8] > 0
+    fresh = _make(model, _request(preset=preset, seed=9))
+    assert _measure(worn, frames, shown) < 0.5 * _measure(fresh, frames, shown)
+    # what is done is not made again, and the others come out as they were
+    done = [n for n in range(8) if n not in looks[-1].keyframes][:1]
+    finished = ShotPipeline(model, request, PASSES.select(range(8)), RunContext(), look=looks[-1], finalized=True)
+    again = dict(finished.iter_frames(done))
+    assert set(again) == set(range(8)) - {*done, *looks[-1].keyframes}
+    assert all(np.array_equal(frame, frames[n]) for n, frame in again.items())
+
+
+def _with_method(request: ShotRequest, method: Any) -> ShotRequest:
+    return msgspec.structs.replace(request, method=method)
+
+
+def _measure(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+    return float(np.abs(one.astype(float) - other)[where].mean())
+
+
+def _measure_drift(frames: np.ndarray) -> float:
+    """How much a point of the disc, which moves by a pixel a frame, changes from frame to frame."""
+    inside = PASSES.mask[: len(frames)].astype(bool)
+    found = [
+        np.abs(np.roll(frames[n], 1, 1).astype(float) - frames[n + 1])[np.roll(inside[n], 1, 1) & inside[n + 1]].mean()
+        for n in range(len(frames) - 1)
+    ]
+    return float(np.mean(found))
+
+
+def test_frames_have_texts_and_strengths_of_their_own(model):
+    """What is said and how strongly the depth works may change within a clip, and beside the character."""
+    request = _request(preset="per_frame")
+    plain = _make_latents(model, request)
+    for changed in (
+        with_schedule(request, make_schedule([(6, "a dog")], prompt_blend=2)),
+        with_schedule(request, make_schedule([], [1.0] * 5 + [0.2] * 3)),
+        _request(preset="per_frame", background_prompt="snow"),
+        _request(preset="per_frame", control_scale=0.0),
+    ):
+        told = _make_latents(model, changed)
+        assert told.shape == plain.shape and _difference(told, plain) > 2e-3
+    assert len(_make(model, with_schedule(_request(preset="surface_fast"), make_schedule([(6, "a dog")], prompt_blend=2)))) == 8
+
+
+def test_guidance_in_pixels_goes_through_the_decoder(model):
+    """It moves the frames; through the networks it is refused."""
+    method = METHODS["latentman_exact"]
+    assert method.guidance is not None
+    decoder = msgspec.structs.replace(
+        method, cross_frame_attention=False, guidance=msgspec.structs.replace(method.guidance, gradient="decoder")
+    )
+    guided = _make_latents(model, _with_method(_request(), decoder))
+    unguided = _make_latents(model, _with_method(_request(), msgspec.structs.replace(decoder, guidance=None)))
+    assert _difference(guided, unguided) > 1e-3
+    full = msgspec.structs.replace(decoder, guidance=msgspec.structs.replace(method.guidance, gradient="full"))
+    with pytest.raises(ShotError, match="denoises whole clips, through which no gradient goes; switch the pixel guidance's"):
+        _make(model, _with_method(_request(), full))
+
+
+def test_what_clips_cannot_do_is_refused(model):
+    """Parts of a shot, attention to the first frame without a look, and longer shots."""
+    with pytest.raises(ShotError, match="AnimateDiff has no attention that frames could share"):
+        _make(model, _request(preset="cross_frame"))
+    with pytest.raises(ShotError, match="are not made in parts; generate the whole shot at once"):
+        _make(model, _request(), part=[1])
+    with pytest.raises(ShotError, match="makes 16 frames at most, and the shot has 17; shorten it"):
+        _make(model, _request(17))
+
+
+def test_workers_refuse_clips_before_anything_is_made(model, name, monkeypatch):
+    """Key frames need not be made where nobody could make the others."""
+    maker = UnitMaker()
+    monkeypatch.setattr(maker, "_load", lambda work, port: model)
+    ends = {}
+    for preset in ("surface", "per_frame"):
+        work = ShotWork("job", _request(preset=preset), PassesHeader(), name, "")
+        monkeypatch.setattr("latentman.backend.workers.maker.FetchedPasses", _raise_not_found)
+        *_, ends[preset] = maker.run(KeyUnit(work), UnitPort())
+    assert isinstance(ends["surface"], UnitFailed) and "are not made in parts" in str(ends["surface"])
+    # what is made in one piece may be made by a worker
+    assert "passes are asked for" in str(ends["per_frame"])
+
+
+def _raise_not_found(*_: Any) -> None:
+    raise ShotError("passes", "The passes are asked for.")
+
+
+def test_loras_and_references_go_into_it(model, name, tmp_path):
+    """As into the model without the motion module: the same layers change by the same numbers."""
+    plain = load(name.partition("|")[0], CPU)
+    lora, layer = tmp_path / "lora.safetensors", "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    title = f"lora_unet_{layer.replace('.', '_')}"
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"lora_down": (4, 32), "lora_up": (32, 4)}
+    save_file({f"{title}.{end}.weight": torch.randn(*shape, generator=generator) for end, shape in shapes.items()}, lora)
+    ip_adapter_files.write_adapter(tmp_path / "ip.safetensors", ip_adapter_files.make_adapter(plain.unet))
+    ip_adapter_files.make_encoder().save_pretrained(tmp_path / "image_encoder")
+    parts = f"lora={lora}@0.5|ip={tmp_path / 'ip.safetensors'}|encoder={tmp_path / 'image_encoder'}"
+    check_model(f"{name}|{parts}", 64, 64)
+    still, moving = (load(f"{one}|{parts}", CPU) for one in (name.partition("|")[0], name))
+    same = [torch.equal(still.unet.get_submodule(layer).weight, one.unet.get_submodule(layer).weight) for one in (moving, model)]
+    assert same == [True, False] and not moving.warnings
+    assert list(moving.adapter.layers) == list(still.adapter.layers)
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype(np.uint8)
+    request = _request(preset="surface_fast", reference="picture", reference_strength=1.0, guidance_scale=3.0)
+    seen = _make(moving, request, reference=picture)
+    blind = _make(moving, _request(preset="surface_fast", guidance_scale=3.0))
+    assert _difference(seen, blind) > 2
+    assert all(type(one).__name__ == "AttnProcessor2_0" for one in moving.unet.attn_processors.values())
+
+
+def test_a_clip_can_be_cancelled(model):
+    """Between two windows and between two steps."""
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 4
+
+    with pytest.raises(Interrupted):
+        _make(model, _request(preset="per_frame"), RunContext(should_stop=stop))
+
+
+def test_memory_is_planned_for_whole_windows(name, model, monkeypatch):
+    """All of its frames are counted, refused with figures where they do not fit, and said where memory was short after all."""
+    source = find_model(name)
+    plain = find_model(name.partition("|")[0])
+    need, single = (estimate_need(list_networks(one), 64, 64, torch.float32) for one in (source, plain))
+    assert need.together == 16 and single.together == 1
+    assert need.weights["unet"] > single.weights["unet"] and need.denoising > 8 * single.denoising
+    own = sum(weights.numel() * weights.element_size() for weights in model.unet.parameters())
+    assert need.weights["unet"] == own
+    roomy = MemoryNeed({"unet": 10**9, "vae": 10**8}, 4 * 10**8, 10**8, together=16)
+    assert plan_memory(roomy, 10**10, gpu=False).frames == 8
+    with pytest.raises(ShotError, match="and the 16 frames that it denoises together 954 MiB more, and there are"):
+        plan_memory(roomy, 11 * 10**8, gpu=False)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(type(model.unet), "forward", fail)
+    with pytest.raises(ShotError, match="not enough memory for 8 frames, which the model denoises together"):
+        _make(model, _request(preset="per_frame"))
