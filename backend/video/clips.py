@@ -15,6 +15,9 @@ from .run_context import RunContext
 
 #: the fraction of a window that it has in common with the one behind it, at least
 OVERLAP = 0.25
+#: frames that are made from a look at once, so that memory stays flat however long a shot is, and how many before and behind them
+#: are made as well, to be seen by them
+BLOCK, MARGIN = 64, 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,19 @@ def plan_windows(frames: Sequence[int], length: int) -> list[Window]:
     ]
 
 
+def plan_blocks(frames: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """(frames that are made together, those of them that are kept): blocks of about the same length that cover all frames in their
+    order."""
+    count = len(frames)
+    if count <= BLOCK + MARGIN:
+        return [(list(frames), list(frames))] if frames else []
+    number = math.ceil(count / BLOCK)
+    ends = [round(n * count / number) for n in range(number + 1)]
+    return [
+        (list(frames[max(0, start - MARGIN) : end + MARGIN]), list(frames[start:end])) for start, end in itertools.pairwise(ends)
+    ]
+
+
 def get_window(model: ImageModel) -> int:
     """The most frames that go through a model of clips together; 1 for one of independent frames."""
     return model.family.get_window(model.denoiser.config)
@@ -62,13 +78,6 @@ def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContex
         return request
     if method.guidance is not None and method.guidance.gradient == "full":
         raise explain_gradient(model)
-    window = get_window(model)
-    if len(request.frames) > window:
-        raise ShotError(
-            "frames",
-            f"{family.title} makes {window} frames at most, and the shot has {len(request.frames)}; shorten it, or leave motion= "
-            "out of the model's name.",
-        )
     if not method.cross_frame_attention:
         return request
     if method.fusion is None:

@@ -7,7 +7,7 @@ seams can show: every frame sees its reference at the same step.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
@@ -134,8 +134,11 @@ class Denoising:
         return self.run(latents, checkpoint.step, keep=True)
 
     @torch.no_grad()
-    def run(self, latents: torch.Tensor, first: int = 0, *, keep: bool = False) -> torch.Tensor:
-        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` stores a checkpoint after every step.
+    def run(
+        self, latents: torch.Tensor, first: int = 0, *, keep: bool = False, tell: Callable[[float], None] | None = None
+    ) -> torch.Tensor:
+        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` stores a checkpoint after every step, and ``tell``
+        is told which fraction of the steps is done.
 
         Raises ``ShotError`` when they diverge or the memory is too small.
         """
@@ -159,6 +162,8 @@ class Denoising:
                     run_context.save(
                         Checkpoint(step + 1, latents.float().cpu().numpy(), torch.stack(self._trajectory).float().cpu().numpy())
                     )
+                if tell is not None:
+                    tell((step + 1 - first) / (self.steps - first))
                 run_context.check()
         return latents
 

@@ -29,9 +29,12 @@ from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.registry import find_model, fingerprint
+from latentman.backend.video import clips, denoising
+from latentman.backend.video.clips import Window, plan_blocks, plan_windows
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
+from latentman.backend.video.techniques import Technique
 from latentman.backend.workers.maker import UnitMaker
 from latentman.backend.workers.port import UnitPort
 from latentman.backend.workers.units import KeyUnit, ShotWork, UnitFailed
@@ -252,13 +255,107 @@ def test_guidance_in_pixels_goes_through_the_decoder(model):
 
 
 def test_what_clips_cannot_do_is_refused(model):
-    """Parts of a shot, attention to the first frame without a look, and longer shots."""
+    """Parts of a shot, and attention to the first frame without a look."""
     with pytest.raises(ShotError, match="AnimateDiff has no attention that frames could share"):
         _make(model, _request(preset="cross_frame"))
     with pytest.raises(ShotError, match="are not made in parts; generate the whole shot at once"):
         _make(model, _request(), part=[1])
-    with pytest.raises(ShotError, match="makes 16 frames at most, and the shot has 17; shorten it"):
-        _make(model, _request(17))
+    method = msgspec.structs.replace(METHODS["per_frame"], keyframes=None)
+    with pytest.raises(ShotError, match="The technique Looking has all frames look at some, which AnimateDiff cannot do"):
+        _make(model, _with_method(_request(), method), techniques=[Looking()])
+
+
+class Looking(Technique):
+    """All frames are to see the second."""
+
+    def reference_frames(self, step: int) -> tuple[int, ...]:
+        return (1,)
+
+
+def test_windows_cover_a_clip():
+    """All of a length, evenly spread, with weights that sum up to 1 and fade in and out."""
+    assert plan_windows(range(3, 8), 16) == [Window((3, 4, 5, 6, 7), (1.0,) * 5)]
+    for count in (17, 24, 28, 29, 61):
+        for length in (16, 6, 2, 1):
+            windows = plan_windows(range(count), length)
+            sums = np.zeros(count)
+            for window in windows:
+                assert len(window.frames) == length and window.frames == tuple(range(window.frames[0], window.frames[0] + length))
+                sums[list(window.frames)] += window.weights
+            assert np.allclose(sums, 1) and windows[0].frames[0] == 0 and windows[-1].frames[-1] == count - 1
+            starts = np.diff([window.frames[0] for window in windows])
+            assert starts.min() > 0 and np.ptp(starts) <= 1 and starts.max() <= length - (length > 1)
+    first, second = plan_windows(range(24), 16)
+    assert second.frames[0] == 8 and np.allclose(first.weights[8:], np.arange(8, 0, -1) / 9) and first.weights[:8] == (1.0,) * 8
+    assert np.allclose(second.weights[:8], np.arange(1, 9) / 9)
+
+
+def test_blocks_cover_a_shot():
+    """Each frame is kept once, and has others on both sides where the shot has any."""
+    for count in (1, 72, 73, 200, 1001):
+        blocks = plan_blocks(range(count))
+        assert [row for _, kept in blocks for row in kept] == list(range(count))
+        assert max(len(made) for made, _ in blocks) <= 80
+        for made, kept in blocks:
+            assert made[0] == max(0, kept[0] - (len(blocks) > 1) * 8) and made[-1] == min(count - 1, kept[-1] + 8)
+    assert len(plan_blocks(range(72))) == 1 and not plan_blocks(())
+
+
+@pytest.fixture(scope="module")
+def long_clip(model) -> tuple[np.ndarray, list[Checkpoint]]:
+    """24 frames in two windows, and where they stood after every step."""
+    kept: list[Checkpoint] = []
+    return _make(model, _request(24, preset="per_frame"), RunContext(save=kept.append)), kept
+
+
+def test_long_clips_have_no_seams(model, monkeypatch):
+    """Of a still scene from one noise, frames differ no more where windows begin and end than elsewhere; without overlaps they
+    jump."""
+    still = PASSES.select([0] * 24)
+    request = _with_method(_request(24), msgspec.structs.replace(METHODS["per_frame"], shared_noise=True))
+
+    def measure_changes() -> np.ndarray:
+        latents = ShotPipeline(model, request, still, RunContext()).latents().numpy()
+        return np.abs(np.diff(latents, axis=0)).mean((1, 2, 3))
+
+    changes = measure_changes()
+    inside = [n for n in range(23) if n not in (7, 15)]
+    assert changes[[7, 15]].max() <= changes[inside].max()
+    monkeypatch.setattr(denoising, "plan_windows", _cut)
+    jump = measure_changes()[15]
+    assert jump > 10 * changes.max()
+
+
+def _cut(frames: Any, length: int) -> list[Window]:
+    return [Window(tuple(part), (1.0,) * len(part)) for part in (frames[:length], frames[length:])]
+
+
+def test_long_clips_are_resumed(model, long_clip):
+    """To the last bit: a checkpoint has the frames of all windows."""
+    frames, kept = long_clip
+    assert len(kept) == 3 and len(kept[0].latents) == 24
+    assert np.array_equal(frames, _make(model, _request(24, preset="per_frame"), RunContext(resume=lambda: kept[1])))
+
+
+def test_long_shots_wear_their_look(model, monkeypatch):
+    """The others than the key frames go in windows and blocks, and share the texture; progress is told on the way."""
+    monkeypatch.setattr(clips, "BLOCK", 12)
+    monkeypatch.setattr(clips, "MARGIN", 3)
+    told: list[tuple[str, int, int]] = []
+    looks: list[Look] = []
+    request = _request(24, preset="surface_fast", steps=10)
+    context = RunContext(progress=lambda *moved: told.append(moved), keep_look=looks.append)
+    frames = _make(model, request, context)
+    assert frames.shape == (24, 64, 64, 3)
+    unfused = _make(model, _with_method(request, METHODS["per_frame"]))
+    assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
+    numbers = [step for stage, step, _ in told if stage == "frames"]
+    assert numbers == sorted(numbers) and numbers[-1] == 24 - len(looks[0].keyframes)
+    # of a block that is there nothing is made again, and another comes out the same
+    shot = ShotPipeline(model, request, PASSES, RunContext(), look=looks[0], finalized=True)
+    again = dict(shot.iter_frames(range(12)))
+    assert set(again) == set(range(12, 24)) - {*looks[0].keyframes}
+    assert all(np.array_equal(frame, frames[n]) for n, frame in again.items())
 
 
 def test_workers_refuse_clips_before_anything_is_made(model, name, monkeypatch):
