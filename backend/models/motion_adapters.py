@@ -15,7 +15,7 @@ from ...shared.files import read_file
 from ...shared.npy import shorten
 from ...shared.shot import ShotError
 from .folder_loading import load_network_folder
-from .motion_kinds import explain_module
+from .motion_kinds import CLASS, explain_module
 
 #: bytes of a motion module's configuration
 MAX_CONFIG = 1 << 20
@@ -43,14 +43,21 @@ def check_motion_module(path: Path) -> dict[str, Any]:
         kind = found["_class_name"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refuse(path, "its config.json cannot be read") from error
-    if kind != "MotionAdapter":
-        raise _refuse(path, f"it is a {str(kind)[:60]}")
-    if not any(path.glob("*.safetensors")):
+    if kind == CLASS and not any(path.glob("*.safetensors")):
         raise _refuse(path, "it holds no safetensors")
-    why = explain_module(found)
+    check_motion_config(path, found)
+    return dict(found)
+
+
+def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise ``ShotError`` for the configuration of a network that is no motion module that can be used; ``path`` is what it is
+    called."""
+    kind = config.get("_class_name")
+    if kind != CLASS:
+        raise _refuse(path, f"it is a {str(kind)[:60]}")
+    why = explain_module(config)
     if why:
         raise _refuse(path, why)
-    return dict(found)
 
 
 def check_motion_fit(path: Path, config: Mapping[str, Any], unet: Mapping[str, Any], name: str) -> None:

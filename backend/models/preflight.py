@@ -32,7 +32,7 @@ from .image_model import check_multiple
 from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import is_path
 from .loras import open_lora
-from .motion_adapters import SCHEDULE, check_motion_fit, check_motion_module
+from .motion_adapters import SCHEDULE, check_motion_config, check_motion_fit, check_motion_module
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
@@ -64,7 +64,10 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     family = family_of_layout(layout)
     family.check_fit(unet, controls)
     if source.motion:
-        _check_motion(name, source.motion, unet)
+        try:
+            _check_motion(name, source.motion, unet)
+        except (OSError, ValueError) as error:
+            raise explain_unloadable(name, source, error) from error
     for lora, _ in source.loras:
         if Path(lora).is_file():
             open_lora(Path(lora), unet)
@@ -91,7 +94,11 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
 def _check_motion(name: str, motion: str, unet: Mapping[str, Any]) -> None:
     """Raise ``ShotError`` for a motion module that cannot be used, or is not for the base model with a UNet of a configuration."""
     folder = Path(motion) if Path(motion).exists() else _find_folder(motion)
-    config = _read_config(motion, "motion module") if folder is None else check_motion_module(folder)
+    if folder is not None:
+        config: Mapping[str, Any] = check_motion_module(folder)
+    else:
+        config = _read_config(motion, "motion module")
+        check_motion_config(Path(motion), config)
     check_motion_fit(Path(motion), config, unet, name)
 
 

@@ -15,10 +15,11 @@ pytest.importorskip("torch")
 
 import msgspec
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from latentman.backend.__main__ import main
-from latentman.backend.models.families import AnimateDiff, StableDiffusion
+from latentman.backend.models.families import FAMILIES, AnimateDiff, StableDiffusion
 from latentman.backend.models.identity import identify
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.loading import load
@@ -43,6 +44,7 @@ from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
 from tests import ip_adapter_files, samples
 from tests.backend import tiny
+from tools.stand_in_hub import StandInHub
 
 CPU = torch.device("cpu")
 #: the disc moves by a pixel a frame, so that it stays in the picture
@@ -432,3 +434,44 @@ def test_memory_is_planned_for_whole_windows(name, model, monkeypatch):
     monkeypatch.setattr(type(model.unet), "forward", fail)
     with pytest.raises(ShotError, match="not enough memory for 8 frames, which the model denoises together"):
         _make(model, _request(preset="per_frame"))
+
+
+def test_a_module_of_the_hub_is_downloaded(tiny, module, tmp_path, monkeypatch):
+    """By its name, at a commit; what is wrong with it is said before its weights come."""
+    commit, other = "0123456789abcdef" * 2 + "01234567", tmp_path / "other"
+    shutil.copytree(module, other)
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps(config | {"conv_in_channels": 9}), encoding="utf-8")
+    hub = StandInHub()
+    try:
+        hub.repositories = {"me/module": (commit, module), "me/other": (commit, other)}
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        check_model(f"{tiny}|motion=me/module@{commit}", 64, 64)
+        with pytest.raises(ShotError, match="one for animating pictures"):
+            check_model(f"{tiny}|motion=me/other", 64, 64)
+        assert set(hub.files_sent()) == {"config.json"}
+        assert load(f"{tiny}|motion=me/module@{commit}", CPU).family.kind == "clip"
+    finally:
+        hub.close()
+
+
+#: columns of the table in ``docs/models.md`` -> the tests that they stand for
+COLUMNS = {
+    "recognised": test_inspect_says_what_it_is,
+    "loads": test_a_motion_module_makes_a_model_of_clips,
+    "equals diffusers' own": test_clips_are_those_of_diffusers,
+    "surface presets": test_looks_are_kept_and_shots_resumed,
+    "kept look": test_looks_are_kept_and_shots_resumed,
+    "resume": test_looks_are_kept_and_shots_resumed,
+    "background prompt": test_frames_have_texts_and_strengths_of_their_own,
+    "long shots": test_long_shots_wear_their_look,
+}
+
+
+def test_the_table_says_what_is_asserted():
+    """A row for every family of clips, and a column for each of the tests."""
+    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    head = lines.index("| | " + " | ".join(COLUMNS) + " |")
+    titles = [family.title for family in FAMILIES if family.kind == "clip"]
+    assert lines[head + 2 : head + 3] == [f"| {title} | " + " | ".join(["yes"] * len(COLUMNS)) + " |" for title in titles]
