@@ -118,8 +118,8 @@ def write_sdxl(root: Path) -> None:
     ).save_pretrained(root)
 
 
-def write_motion_module(folder: Path, *, frames: int = 32, **changes: Any) -> None:
-    """A motion module for ``write_sd``'s models with places for ``frames``, which does something."""
+def write_motion_module(folder: Path, *, frames: int = 32, stirred: bool = True, **changes: Any) -> None:
+    """A motion module for ``write_sd``'s models with places for ``frames``; it does something where it is ``stirred``."""
     torch.manual_seed(1)
     adapter = MotionAdapter(
         **dict[str, Any](
@@ -131,8 +131,8 @@ def write_motion_module(folder: Path, *, frames: int = 32, **changes: Any) -> No
         )
         | changes
     )
-    # a fresh one adds nothing: its last layers begin at zero
+    # what its last layers give is added to what comes in
     for name, parameter in adapter.named_parameters():
         if "proj_out" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
+            torch.nn.init.normal_(parameter, std=0.3 if stirred else 0.0)
     adapter.save_pretrained(folder)

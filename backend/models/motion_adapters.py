@@ -23,6 +23,8 @@ MAX_CONFIG = 1 << 20
 SCHEDULE: Mapping[str, Any] = {"beta_schedule": "linear", "trained_betas": None}
 #: numbers of a text token of Stable Diffusion 2.x, whose UNets have the shapes of 1.x otherwise
 _OTHER_CONTEXT = 1024
+#: options of UNets that Stable Diffusion 1.x has not, and UNets with a motion module do without
+_STRANGE = ("addition_embed_type", "class_embed_type", "dual_cross_attention", "resnet_skip_time_act")
 
 
 def _refuse(path: Path, why: str) -> ShotError:
@@ -63,7 +65,10 @@ def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:
 def check_motion_fit(path: Path, config: Mapping[str, Any], unet: Mapping[str, Any], name: str) -> None:
     """Raise ``ShotError`` where a motion module of a configuration is not for the base model of a UNet with one; ``name`` is what
     the model is called."""
-    if unet.get("addition_embed_type") or unet.get("cross_attention_dim") == _OTHER_CONTEXT:
+    only = unet.get("only_cross_attention") or False
+    # what the UNets with motion modules have no layers for
+    strange = any(only) if isinstance(only, (list, tuple)) else bool(only)
+    if strange or any(map(unet.get, _STRANGE)) or unet.get("cross_attention_dim") == _OTHER_CONTEXT:
         raise _explain_other_base(name)
     given, needed = (list(each.get("block_out_channels") or ()) for each in (config, unet))
     if given and needed and given != needed:

@@ -17,6 +17,7 @@ import torch
 from ...shared.shot import ShotError
 from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions
+from ..models.noise_lines import widen
 from .clips import explain_gradient, get_window, plan_windows
 from .controls import make_control_pictures
 from .frame_conditions import FrameConditions
@@ -254,11 +255,11 @@ class Denoising:
                     f"The technique {type(technique).__name__} has all frames look at some, which {context.model.family.title} "
                     "cannot do; leave it out.",
                 )
-        output = torch.zeros_like(latents)
+        output = widen(torch.zeros_like(latents))
         order = [self._given + n for n in sorted(range(len(context.rows)), key=context.rows.__getitem__)]
         for window in plan_windows(order, get_window(context.model)):
             rows = list(window.frames)
-            weights = torch.tensor(window.weights, device=latents.device, dtype=latents.dtype)[:, None, None, None]
+            weights = torch.tensor(window.weights, device=latents.device, dtype=output.dtype)[:, None, None, None]
             for technique in self._techniques:
                 technique.before_prediction(rows, step)
 
@@ -266,7 +267,7 @@ class Denoising:
                 output[rows] += weights * self._predictor(latents, latents[rows], rows, rows, step)
 
             run_together(predict, len(rows), context.run_context)
-        return output
+        return output.to(latents.dtype)
 
     def _predict_batch(
         self, latents: torch.Tensor, rows: list[int], guides: Sequence[Technique], step: int

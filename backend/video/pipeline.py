@@ -306,9 +306,10 @@ class ShotPipeline:
         """Of the frames ``rows`` (those that are made together, those of them that are kept): a few at a time. A model of clips
         makes all frames of the shot again, so that each sees those before and behind it, whichever of them are there."""
         if self._is_clip:
+            missing = set(rows)
             for made, kept in plan_blocks(self._rows):
                 release_free_memory()
-                wanted = [row for row in kept if row in rows]
+                wanted = [row for row in kept if row in missing]
                 if wanted:
                     yield made, wanted
             return

@@ -44,6 +44,7 @@ from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
 from tests import ip_adapter_files, samples
 from tests.backend import tiny
+from tests.backend.tiny import write_motion_module
 from tools.stand_in_hub import StandInHub
 
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ PASSES = samples.passes(24, 64, 1)
 @pytest.fixture(scope="module")
 def module(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("motion") / "module"
-    tiny.write_motion_module(folder)
+    write_motion_module(folder)
     return folder
 
 
@@ -108,6 +109,7 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
     file = tmp_path / "mm_sd_v15.safetensors"
     shutil.copy(next(module.glob("*.safetensors")), file)
     for base, motion, said in (
+        ("starter", module, "is for Stable Diffusion 1.x, and the model 'starter.* is another kind"),
         (sdxl, module, "is for Stable Diffusion 1.x, and the model .* is another kind"),
         (tiny, write("wide", block_out_channels=[16, 64]), r"its block_out_channels are \[16, 64\], the model's \[16, 32\]"),
         (tiny, write("pia", conv_in_channels=9), "it is one for animating pictures"),
@@ -126,7 +128,7 @@ def test_inspect_says_what_it_is(module, tmp_path, capsys):
     assert main(["models", "inspect", str(module)]) == 0
     said = capsys.readouterr().out
     assert "a motion module of AnimateDiff (MotionAdapter)" in said and "sd15|motion=module" in said
-    tiny.write_motion_module(tmp_path / "pia", conv_in_channels=9)
+    write_motion_module(tmp_path / "pia", conv_in_channels=9)
     file = tmp_path / "mm_sd_v15.safetensors"
     shutil.copy(next(module.glob("*.safetensors")), file)
     for path, why in ((tmp_path / "pia", "one for animating pictures"), (file, "choose the module's diffusers folder")):
@@ -184,21 +186,37 @@ def _list_changes(request: ShotRequest) -> dict[str, Any]:
     return dict(preset="per_frame", guidance_scale=sampling.guidance_scale, control_scale=sampling.control_scale)
 
 
+@pytest.mark.parametrize("preset", ["per_frame", "surface_quality", "surface"])
+def test_a_module_that_does_nothing_changes_nothing(tiny, tmp_path, preset, monkeypatch):
+    """Through windows, blocks and key frames every frame is that of the model without it, as far as numbers of 32 bits go."""
+    monkeypatch.setattr(clips, "BLOCK", 12)
+    monkeypatch.setattr(clips, "MARGIN", 3)
+    write_motion_module(tmp_path / "module", stirred=False)
+    moving, still = load(f"{tiny}|motion={tmp_path / 'module'}", CPU), load(tiny, CPU)
+    still.pipeline.scheduler.register_to_config(beta_schedule="linear")
+    method = msgspec.structs.replace(METHODS[preset], cross_frame_attention=False)
+    request, looks = _with_method(_request(24, steps=4, guidance_scale=3.0), method), list[Look]()
+    frames = _make(moving, request, RunContext(keep_look=looks.append), keyframes=[0, 9, 20])
+    assert preset != "surface" or looks[0].keyframes == (0, 9, 20)
+    assert _difference(frames, _make(still, request, keyframes=[0, 9, 20])) <= 1
+
+
 @pytest.mark.parametrize("preset", ["surface", "surface_fast"])
 def test_looks_are_kept_and_shots_resumed(model, preset):
     """A stopped shot goes on to the same bits; frames share a texture; a look is worn by a shot with another seed."""
     looks: list[Look] = []
     kept: list[Checkpoint] = []
     request, context = _request(preset=preset), RunContext(save=kept.append, keep_look=looks.append)
-    frames = _make(model, request, context)
+    frames = _make(model, request, context, keyframes=[5, 0, 3])
     assert sum("see each other in the motion module" in sentence for sentence in context.warnings) == 1
-    assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[0])))
-    assert looks[-1].keyframes == tuple(sorted(looks[-1].keyframes))
+    assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[0]), keyframes=[5, 0, 3]))
+    # in the order in which they follow each other
+    assert looks[-1].keyframes == (0, 3, 5) and len(kept[0].latents) == 3
     unfused = _make(model, _with_method(request, msgspec.structs.replace(METHODS["per_frame"], shared_noise=True)))
     assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
     worn = _make(model, _request(preset=preset, seed=9), look=looks[-1], same_settings=False)
     shown = PASSES.mask[:8] > 0
-    fresh = _make(model, _request(preset=preset, seed=9))
+    fresh = _make(model, _request(preset=preset, seed=9), keyframes=[5, 0, 3])
     assert _measure(worn, frames, shown) < 0.5 * _measure(fresh, frames, shown)
     # what is done is not made again, and the others come out as they were
     done = [n for n in range(8) if n not in looks[-1].keyframes][:1]
@@ -345,14 +363,14 @@ def test_long_shots_wear_their_look(model, monkeypatch):
     monkeypatch.setattr(clips, "MARGIN", 3)
     told: list[tuple[str, int, int]] = []
     looks: list[Look] = []
-    request = _request(24, preset="surface_fast", steps=10)
+    request = _request(24, steps=10)
     context = RunContext(progress=lambda *moved: told.append(moved), keep_look=looks.append)
-    frames = _make(model, request, context)
+    frames = _make(model, request, context, keyframes=[0, 9, 20])
     assert frames.shape == (24, 64, 64, 3)
     unfused = _make(model, _with_method(request, METHODS["per_frame"]))
     assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
     numbers = [step for stage, step, _ in told if stage == "frames"]
-    assert numbers == sorted(numbers) and numbers[-1] == 24 - len(looks[0].keyframes)
+    assert numbers == sorted(numbers) and numbers[-1] == 21 and len(set(numbers)) > 3
     # of a block that is there nothing is made again, and another comes out the same
     shot = ShotPipeline(model, request, PASSES, RunContext(), look=looks[0], finalized=True)
     again = dict(shot.iter_frames(range(12)))
