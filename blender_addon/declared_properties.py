@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from ..shared.settings import Declared, list_settings
+from ..shared.settings import Choice, Declared, list_settings
 from .compat import RELATIVE_PATH
 
 #: (identifier, label, tooltip), as Blender has them
@@ -41,14 +41,24 @@ class DeclaredProperties:
 Search = Callable[[Any, bpy.types.Context, str], list[str]]
 
 
+def _make_item(choice: Choice) -> Item:
+    return choice.value or UNNAMED, choice.label, choice.help
+
+
 def make_property(declared: Declared, leading_items: tuple[Item, ...] = (), search: Search | None = None) -> Any:
     """The property of a setting. ``leading_items`` are put before its choices, and the first of them becomes the default;
     ``search`` offers completions while a text is typed, which may be any other all the same."""
     setting = declared.setting
     texts: dict[str, Any] = {"name": setting.label, "description": setting.help}
     if setting.choices:
-        items = leading_items + tuple((choice.value or UNNAMED, choice.label, choice.help) for choice in setting.choices)
-        return EnumProperty(**texts, items=items, default=items[0][0] if leading_items else declared.default or UNNAMED)
+        items = [(*item, number) for number, item in enumerate((*leading_items, *map(_make_item, setting.choices)))]
+        gone = {choice.value for choice in setting.choices if choice.successor}
+        return EnumProperty(
+            **texts,
+            # numbered by their places, which .blend files remember
+            items=[item for item in items if item[0] not in gone],
+            default=items[0][0] if leading_items else declared.default or UNNAMED,
+        )
     default = setting.example if declared.required else declared.default
     if declared.kind is bool:
         return BoolProperty(**texts, default=default)
@@ -93,11 +103,21 @@ def read_value(group: bpy.types.bpy_struct, declared: Declared) -> Any:
     """The value of a setting, as it appears in a request and on the command line."""
     value = getattr(group, declared.name)
     if declared.setting.choices:
-        # Blender returns "" for a choice that a newer version of the extension has stored
+        # Blender returns "" for a choice that another version of the extension has stored
         return "" if value == UNNAMED else value or declared.default
     if declared.kind is float:
         return shorten_float(value)
     return declared.from_text(value) if declared.kind is str else value
+
+
+def list_unknown_choices(group: bpy.types.bpy_struct, struct: type[msgspec.Struct]) -> list[Declared]:
+    """The settings of a struct whose stored choice this version does not offer, so that the default counts: that of a newer
+    version, or one that is no longer there."""
+    return [
+        declared
+        for declared in list_settings(struct)
+        if declared.setting.choices and hasattr(group, declared.name) and not getattr(group, declared.name)
+    ]
 
 
 def read_values(group: bpy.types.bpy_struct, struct: type[msgspec.Struct], leave_out: Collection[str] = ()) -> dict[str, Any]:
@@ -106,8 +126,11 @@ def read_values(group: bpy.types.bpy_struct, struct: type[msgspec.Struct], leave
 
 
 def write_values(group: bpy.types.PropertyGroup, struct: type[msgspec.Struct], values: Mapping[str, Any]) -> None:
-    """Set the properties of those settings of a struct that are in ``values``."""
+    """Set the properties of those settings of a struct that are in ``values``; in place of a choice that is offered no more, its
+    successor is set."""
     for declared in list_settings(struct):
         if declared.name in values:
             value = values[declared.name]
-            setattr(group, declared.name, value or UNNAMED if declared.setting.choices else value)
+            if declared.setting.choices:
+                value = declared.setting.find_successor(value) or UNNAMED
+            setattr(group, declared.name, value)

@@ -31,6 +31,7 @@ _SIMPLE = ("BOOLEAN", "INT", "FLOAT", "STRING", "ENUM")
 
 #: a property's value as JSON has it
 Value = bool | int | float | str | list[Any]
+_CHOICES = {declared.name: declared for declared in list_settings(shot.ShotRequest) if declared.setting.choices}
 
 
 class PanelMemory(msgspec.Struct, frozen=True):
@@ -115,13 +116,27 @@ def read_memory(text: str) -> PanelMemory | None:
         return None
 
 
+def list_former_choices(values: Mapping[str, Value]) -> list[str]:
+    """Sentences about the choices of a shot's settings that are offered no more, in whose place others are set."""
+    notes = []
+    for name, value in values.items():
+        declared = _CHOICES.get(name)
+        if declared is not None and isinstance(value, str) and declared.setting.find_successor(value) != value:
+            new = declared.find_label(declared.setting.find_successor(value))
+            notes.append(f"{declared.setting.label}: '{declared.find_label(value)}' is no longer offered; '{new}' takes its place.")
+    return notes
+
+
 def write_group_values(group: Any, values: Mapping[str, Value]) -> list[str]:
-    """Set those values of a group of properties that fit; returns the names of the others."""
+    """Set those values of a group of properties that fit, with successors in place of choices that are offered no more; returns the
+    names of the others."""
     unknown = []
     for name, value in values.items():
         if name not in group.bl_rna.properties or name in _LEFT_OUT:
             unknown.append(name)
             continue
+        if name in _CHOICES and isinstance(value, str):
+            value = _CHOICES[name].setting.find_successor(value)
         try:
             setattr(group, name, set(value) if getattr(group.bl_rna.properties[name], "is_enum_flag", False) else value)  # type: ignore[arg-type]
         except (TypeError, ValueError, AttributeError):
@@ -161,7 +176,7 @@ def join_settings(names: Iterable[str]) -> str:
 def apply_memory(scene: bpy.types.Scene, memory: PanelMemory) -> list[str]:
     """Give a scene's panel the settings of a memory, and its character the look that was kept. The character is picked again where
     it is in the scene, the range where it is another one than now. Returns sentences about what could not be restored."""
-    settings, notes = get_scene_settings(scene), []
+    settings, notes = get_scene_settings(scene), list_former_choices(memory.values)
     unlink_texts(settings)
     unknown = write_group_values(settings, memory.values)
     write_prompt_keys(settings, memory.prompts)

@@ -16,6 +16,7 @@ from ..shared.vocabulary import SENTENCES
 from . import properties, queue_panel, results_panel, sequencer_panel
 from .character.shape_names import name_shape
 from .connection import connection
+from .declared_properties import list_unknown_choices
 from .error_drawing import draw_error, draw_task
 from .error_places import Place
 from .kept_framing import book as framing_book
@@ -429,6 +430,14 @@ class LookPanel(SidebarPanel):
                 )
             else:
                 row.prop(settings, name)
+        for declared in list_unknown_choices(settings, ShotRequest):
+            draw_sentence(
+                layout,
+                context,
+                f"{declared.setting.label}: the choice stored in this file is not offered by this version. "
+                f"'{declared.find_label(declared.default)}' is used until you choose one.",
+                "ERROR",
+            )
         row = layout.row(align=True)
         row.operator("latentman.dress", icon="MOD_CLOTH")
         row.operator("latentman.open_costume", text="", icon="FILE_FOLDER")

@@ -19,7 +19,15 @@ from ..shared.pasted_paths import read_pasted_path
 from ..shared.schedule import Schedule
 from ..shared.settings import list_settings
 from ..shared.shot import ShotError, ShotRequest, Text
-from .panel_memory import Value, join_settings, read_group_values, read_technique_values, write_group_values, write_technique_values
+from .panel_memory import (
+    Value,
+    join_settings,
+    list_former_choices,
+    read_group_values,
+    read_technique_values,
+    write_group_values,
+    write_technique_values,
+)
 from .paths import get_file_folder
 from .prompt_keys import list_prompt_keys, write_prompt_keys
 from .prompt_texts import PROMPTS, read_prompt, unlink_texts
@@ -105,7 +113,7 @@ def load_values(settings: LatentManSettings, preset: PresetValues) -> list[str]:
     kind = KINDS.get(preset.kind)
     if kind is None:
         raise ShotError("preset", f"The preset is one of '{preset.kind[:40]}', which this version does not know; update it.")
-    notes, had_prompts = [], False
+    notes, had_prompts = list_former_choices(preset.values), False
     if kind is LOOK:
         unlink_texts(settings)
         had_prompts = bool(list_prompt_keys(settings))

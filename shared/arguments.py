@@ -63,7 +63,7 @@ def _help(declared: Declared, default: str) -> str:
 
 def _metavar(declared: Declared) -> str:
     if declared.setting.choices:
-        return "{" + ",".join(choice.value for choice in declared.setting.choices if choice.value) + "}"
+        return "{" + ",".join(choice.value for choice in declared.setting.offered if choice.value) + "}"
     return declared.setting.unit.upper() or {int: "N", float: "X", str: "TEXT"}[declared.kind]
 
 

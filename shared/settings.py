@@ -33,12 +33,14 @@ class SettingError(ValueError):
 class Choice:
     """One of a setting's values, with the words for people.
 
-    A .blend file remembers a choice by its place among the others, so new ones go to the end.
+    A .blend file remembers a choice by its place among the others, so new ones go to the end, and one that is offered no more stays
+    in its place: ``successor`` is the value to use instead.
     """
 
     value: str
     label: str
     help: str = ""
+    successor: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Setting:
     example: str = ""
     unset: str = ""
     is_path: bool = False
+
+    @property
+    def offered(self) -> tuple[Choice, ...]:
+        """The choices that can be made today."""
+        return tuple(choice for choice in self.choices if not choice.successor)
+
+    def find_successor(self, value: str) -> str:
+        """The value to use for one that is offered no more; the value itself where it is offered, or unknown."""
+        return next((choice.successor for choice in self.choices if choice.value == value and choice.successor), value)
 
 
 def is_text(value: str) -> bool:
@@ -98,8 +109,10 @@ class Declared:
         """Raise ``SettingError`` for a value that does not fit."""
         declared = self.setting
         if declared.choices:
-            known = [choice.value for choice in declared.choices]
-            if value not in known:
+            successor = declared.find_successor(value)
+            if successor != value:
+                raise SettingError(self.name, f"The {self.words} '{value}' is no longer there; use '{successor}' instead.")
+            if value not in [choice.value for choice in declared.choices]:
                 raise SettingError(self.name, f"The {self.words} '{value}' is unknown; use one of {self.range_text()}.")
         elif self.kind in (int, float):
             number = not isinstance(value, bool) and isinstance(value, int if self.kind is int else (int, float))
@@ -140,7 +153,7 @@ class Declared:
     def range_text(self, *, unit: bool = True) -> str:
         """``0 to 4096 px``, ``at least 8`` or the like for numbers, the values for choices; empty where anything goes."""
         if self.setting.choices:
-            return ", ".join(filter(None, (choice.value for choice in self.setting.choices)))
+            return ", ".join(filter(None, (choice.value for choice in self.setting.offered)))
         if self.kind not in (int, float):
             return ""
         low, high = self.setting.ge, self.setting.le
@@ -163,8 +176,12 @@ class Declared:
         if self.kind in (int, float):
             return _write_number(value)
         if self.setting.choices and not value:
-            return next((choice.label for choice in self.setting.choices if choice.value == value), "")
+            return self.find_label(value)
         return str(value) or "none"
+
+    def find_label(self, value: str) -> str:
+        """The words for people of a choice; the value itself where there are none."""
+        return next((choice.label for choice in self.setting.choices if choice.value == value), value)
 
     def default_text(self) -> str:
         """The default as people write it, empty where there is none."""

@@ -291,15 +291,19 @@ class Method(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Preset:
-    """A choice of techniques under a name. ``label`` and ``help`` are what the panel and ``docs/settings.md`` say of it."""
+    """A choice of techniques under a name. ``label`` and ``help`` are what the panel and ``docs/settings.md`` say of it.
+
+    One with a ``successor`` is offered no more; what was made with it can still be read.
+    """
 
     label: str
     help: str
     method: Method
+    successor: str = ""
 
 
 #: in the panel's order; new ones go to the end, since .blend files remember a choice by its place
-PRESETS: dict[str, Preset] = {
+_EVERY_PRESET: dict[str, Preset] = {
     "surface": Preset(
         "Surface",
         "All frames share one texture on the character's exact surface, made from a few key frames: the steadiest, and quick",
@@ -320,6 +324,7 @@ PRESETS: dict[str, Preset] = {
         "Surface, Every Frame",
         "As Surface, but the texture is made from every frame: slower",
         Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion()),
+        successor="surface",
     ),
     "latentman": Preset(
         "LatentMan",
@@ -338,8 +343,11 @@ PRESETS: dict[str, Preset] = {
         Method(matching="surface", alignment=Alignment(reference=CHAIN), guidance=Guidance(rho=0.3)),
     ),
 }
-METHODS: dict[str, Method] = {name: preset.method for name, preset in PRESETS.items()}
-_PRESET_CHOICES = tuple(Choice(name, preset.label, preset.help) for name, preset in PRESETS.items())
+#: those that are offered
+PRESETS: dict[str, Preset] = {name: preset for name, preset in _EVERY_PRESET.items() if not preset.successor}
+#: the techniques of every preset, those that are offered no more included
+METHODS: dict[str, Method] = {name: preset.method for name, preset in _EVERY_PRESET.items()}
+_PRESET_CHOICES = tuple(Choice(name, preset.label, preset.help, preset.successor) for name, preset in _EVERY_PRESET.items())
 
 
 class Text(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ ROWS = {
     "pwg_linear": "pwg_linear",
     "surface": "surface",
     "surface_fast": "surface_fast",
-    "surface_quality": "surface_quality",
+    "surface_every_frame": "surface_every_frame",
 }
 #: frames and steps of a usual shot: keyframes save time once a shot has many more frames
 SHOT = (24, 20)

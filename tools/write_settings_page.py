@@ -120,7 +120,7 @@ def make_row(group: Group, declared: Declared) -> list[str]:
     setting, option = declared.setting, group.option(declared.name)
     if declared.kind is bool:
         option = option.replace("--", "--[no-]", 1)
-    what = [setting.help, *(f"{choice.label}: {choice.help}" for choice in setting.choices if choice.help)]
+    what = [setting.help, *(f"{choice.label}: {choice.help}" for choice in setting.offered if choice.help)]
     return [
         declared.name,
         f"`{option}`",
@@ -162,7 +162,7 @@ def format_page() -> str:
         rows = [make_row(group, declared) for declared in group.settings()]
         parts.append(f"## {group.title}\n\n{group.introduction}\n\n{format_table(COLUMNS, rows)}\n")
     rows = [
-        [choice.value, choice.label, _describe_composition(METHODS[choice.value]), choice.help] for choice in preset.setting.choices
+        [choice.value, choice.label, _describe_composition(METHODS[choice.value]), choice.help] for choice in preset.setting.offered
     ]
     parts.append(
         "## Presets\n\nA preset is a choice of techniques; in brackets is what differs from a technique's own defaults.\n\n"

@@ -27,7 +27,7 @@ from ..plugins import origin_of
 from ..video.techniques.registry import find_plugins
 from .earlier import EarlierPasses, mark_try, name_try
 from .in_use import Claim
-from .job import LOOK_FILE, REFERENCE, WORN, Job
+from .job import LOOK_FILE, MADE_WITH, REFERENCE, WORN, Job
 from .passes import StoredPasses
 from .requests import INCOMING
 
@@ -211,6 +211,9 @@ class PassesIntake:
 
     def _describe(self, folder: Path) -> None:
         write_atomically(folder / "model.txt", self._model.encode(), private=True)
+        method = describe_method(self._request.get_method())
+        made_with = hashlib.blake2b(msgspec.json.encode([VERSION, method]), digest_size=12).hexdigest()
+        write_atomically(folder / MADE_WITH, made_with.encode(), private=True)
         if self._reference:
             write_atomically(folder / REFERENCE, self._reference, private=True)
         if self._look:

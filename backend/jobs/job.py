@@ -32,6 +32,8 @@ from .requests import read_request
 logger = logs.get_logger(__name__)
 #: the file of the picture that the request names, as it came
 REFERENCE = "reference.picture"
+#: the file of a digest of the version and the techniques that a job was begun with
+MADE_WITH = "made_with.txt"
 #: the look's file that the request names, as it came
 LOOK_FILE = "given.look"
 #: the folder of the files of a costume that came with the request, and the file of one that was made
@@ -55,16 +57,19 @@ class Job:
         return self.folder.name
 
     def has_same_settings(self, other: Job) -> bool:
-        """Whether what decides the look, the model's files included, is the same in both."""
-        if self._find_model() != other._find_model():
+        """Whether what decides the look, the model's files and the version included, is the same in both."""
+        # what a preset is, and what techniques do, may change with the version
+        if self._read_note("model.txt") != other._read_note("model.txt") or self._read_note(MADE_WITH) != other._read_note(
+            MADE_WITH
+        ):
             return False
         # earlier versions left some settings to the model until frames were made
         own, others = (complete_request(job.request).settings() for job in (self, other))
         return own == others
 
-    def _find_model(self) -> str:
+    def _read_note(self, name: str) -> str:
         try:
-            return read_file(self.folder / "model.txt").decode("utf-8", "replace")
+            return read_file(self.folder / name).decode("utf-8", "replace")
         except OSError:
             return ""
 

@@ -27,7 +27,7 @@ VARIANTS: dict[str, Method] = {
     "latentman": _LATENTMAN,
     "latentman_exact": _EXACT,
     "surface": _SURFACE,
-    "surface_quality": METHODS["surface_quality"],
+    "surface_every_frame": msgspec.structs.replace(_SURFACE, keyframes=None),
     "surface_fast": METHODS["surface_fast"],
     "surface_noise": msgspec.structs.replace(_SURFACE, surface_noise=0.9),
     "surface_guided": msgspec.structs.replace(_SURFACE, keyframes=Keyframes(guided=True)),
@@ -66,7 +66,7 @@ MODULES = (
     "pwg_decoder",
     "pwg_linear",
 )
-SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_quality", "surface_fast")
+SURFACE = ("per_frame", "cross_frame", "latentman", "surface", "surface_fast")
 #: the techniques of the surface preset, alone and left out
 PARTS = (
     "cross_frame",
@@ -77,7 +77,7 @@ PARTS = (
     "surface_guided",
     "surface_no_finish",
     "surface_no_background",
-    "surface_quality",
+    "surface_every_frame",
 )
 
 #: the presets against other people's ways to a clip; ``cross_frame`` is diffusers' recipe for Text2Video-Zero with a ControlNet

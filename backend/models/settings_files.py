@@ -61,7 +61,7 @@ _RANGES = {
 
 
 def _list_choices() -> dict[str, tuple[str, ...]]:
-    schedulers = next(declared for declared in list_settings(Sampling) if declared.name == "scheduler").setting.choices
+    schedulers = next(declared for declared in list_settings(Sampling) if declared.name == "scheduler").setting.offered
     return {
         "scheduler": tuple(choice.value for choice in schedulers if choice.value),
         "spacing": SPACINGS,

@@ -3,6 +3,7 @@ Nothing here uses bpy."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import time
@@ -44,10 +45,11 @@ def set_worker(queue: Queue, *, works: bool) -> Queue:
 
 
 def _put_aside(path: Path) -> Path | None:
-    """Rename a queue's file that cannot be read, so that nothing takes its place; None where the disk does not let it."""
-    aside = path.with_name(f"{path.name}.unread")
+    """Rename a queue's file that cannot be read, so that nothing takes its place, nor that of one which was put aside before; None
+    where the disk does not let it."""
+    names = (f"{path.name}.{n}.unread" if n > 1 else f"{path.name}.unread" for n in itertools.count(1))
     try:
-        return path.replace(aside)
+        return path.rename(next(aside for aside in map(path.with_name, names) if not aside.exists()))
     except OSError:
         return None
 

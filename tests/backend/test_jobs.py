@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 from latentman.backend.admission import RefusedToBind, check_endpoint
+from latentman.backend.jobs.job import Job
 from latentman.backend.jobs.requests import read_request
 from latentman.backend.jobs.runner import ModelCache
 from latentman.backend.jobs.store import JobStore
@@ -25,7 +26,7 @@ from latentman.backend.video.source import load_clip
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.manifest import FrameEntry, PassesHeader
 from latentman.shared.overview import shrink_passes
-from latentman.shared.shot import ShotError
+from latentman.shared.shot import ShotError, check_request
 from tests import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +76,22 @@ def test_a_preset_that_changed_is_another_job(tmp_path, monkeypatch):
 
     store, request = JobStore(tmp_path), samples.request(preset="surface")
     before = store.open(request, samples.passes()).name
+    (store.root / before / "look.npz").write_bytes(b"")
+    wearing = msgspec.structs.replace(request, look=before)
+    assert store.open(wearing, samples.passes()).has_same_settings(Job(store.root / before, request))
     monkeypatch.setitem(shot.METHODS, "surface", shot.METHODS["surface_fast"])
     assert store.open(request, samples.passes()).name != before
+    # the look may still be worn, but frames are not taken over
+    after = store.open(wearing, samples.passes())
+    assert after.parent().name == before and not after.has_same_settings(after.parent())
+
+
+def test_what_was_made_with_a_former_preset_can_be_read(tmp_path):
+    store, request = JobStore(tmp_path), samples.request(preset="surface_quality")
+    found = read_request(store.open(request, samples.passes()).folder / "request.json")
+    assert found.preset == request.preset and found.get_method().keyframes is None
+    with pytest.raises(ShotError, match="'surface_quality' is no longer there; use 'surface' instead"):
+        check_request(request)
 
 
 def test_a_model_whose_files_changed_is_another_job(tmp_path):

@@ -87,13 +87,14 @@ def test_a_frame_between_two_prompts_is_their_mean(model, passes):
     assert 3 not in looks[0].keyframes, "key frames are under one prompt"
 
 
-@pytest.mark.parametrize("preset", ["per_frame", "cross_frame", "surface_quality"])
-def test_presets_without_key_frames_follow_the_prompts(model, passes, preset):
+@pytest.mark.parametrize("preset", ["per_frame", "cross_frame", "surface"])
+def test_shots_without_key_frames_follow_the_prompts(model, passes, preset):
     few = select_frames(passes, range(4))
-    frames, _ = make_frames(model, make_request([(3, ROBOT)], count=4, preset=preset, method=None), few)
-    plain, _ = make_frames(model, make_request(count=4, preset=preset, method=None), few)
+    method = msgspec.structs.replace(METHODS[preset], keyframes=None)
+    frames, _ = make_frames(model, make_request([(3, ROBOT)], count=4, preset=preset, method=method), few)
+    plain, _ = make_frames(model, make_request(count=4, preset=preset, method=method), few)
     assert np.abs(frames[2:] - plain[2:]).max() > 20
-    assert np.abs(frames[:2] - plain[:2]).max() <= (2 if preset != "surface_quality" else 255)
+    assert np.abs(frames[:2] - plain[:2]).max() <= (2 if preset != "surface" else 255)
     if preset == "per_frame":
         robots, _ = make_frames(model, make_request(count=4, preset=preset, method=None, prompt=ROBOT), few)
         assert np.abs(frames[2:] - robots[2:]).max() <= 2

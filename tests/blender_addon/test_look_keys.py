@@ -19,7 +19,7 @@ from latentman.blender_addon.setting_presets import KINDS, LOOK, METHOD, PresetV
 from latentman.blender_addon.technique_properties import CUSTOM, OFF
 from latentman.shared.schedule import PromptKey, Schedule
 from latentman.shared.settings import MAX_TEXT, list_settings
-from latentman.shared.shot import METHODS, ShotError, ShotRequest, check_request
+from latentman.shared.shot import PRESETS, ShotError, ShotRequest, check_request
 
 pytestmark = pytest.mark.usefixtures("registered_operators")
 ODD = 'it\'s "odd"\\ \n\ttabs, é 漢字 \u2028 {x} %s \U0001f600 \'\'\' """'
@@ -178,6 +178,11 @@ def test_presets_of_other_versions_load_with_a_sentence(settings, tmp_path):
     assert "preset, shimmer, gone" in notes[0] and settings.techniques.fusion.use == CUSTOM
     with pytest.raises(ShotError, match="which this version does not know"):
         setting_presets.load_values(settings, PresetValues("CAMERA", {}))
+    former = PresetValues("METHOD", {"preset": "surface_quality"}, from_defaults=True)
+    assert setting_presets.load_values(settings, former) == [
+        "Preset: 'Surface, Every Frame' is no longer offered; 'Surface' takes its place."
+    ]
+    assert settings.preset == "surface"
     path = tmp_path / "x.py"
     write_preset(path, PresetValues("LOOK", older))
     assert bpy.ops.latentman.load_preset(filepath=str(path)) == {"FINISHED"}
@@ -227,7 +232,7 @@ def test_presets_come_with_the_extension_and_fit_this_version(settings):
                 assert (
                     "\n" not in request.text.prompt and request.text.negative_prompt == "" and request.sampling.model == "starter"
                 )
-    assert used == set(METHODS), "each preset has its use"
+    assert used == set(PRESETS), "each preset has its use"
 
 
 def test_blender_lists_them_while_the_extension_is_on():

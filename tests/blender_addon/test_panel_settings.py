@@ -37,10 +37,11 @@ from latentman.shared.motion_request import MotionRequest
 from latentman.shared.scene_options import SceneOptions
 from latentman.shared.schedule import Schedule
 from latentman.shared.settings import Choice, Setting, list_parts, list_settings
-from latentman.shared.shot import METHODS, Alignment, Background, Guidance, Method, ShotError, ShotRequest
+from latentman.shared.shot import METHODS, PRESETS, Alignment, Background, Guidance, Method, ShotError, ShotRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = Path(__file__).with_name("data") / "old_settings.blend"
+FORMER = Path(__file__).with_name("data") / "former_presets.blend"
 FRAMES = (1, 2)
 #: (where in the scene's settings, struct, what is left out there)
 PLACES = [
@@ -85,7 +86,7 @@ def test_every_setting_has_a_property_with_its_words_range_and_default(settings,
         assert read_value(group, one) == default
         if one.setting.choices:
             items = [(item.identifier, item.name, item.description) for item in found.enum_items]
-            assert items == [(choice.value or UNNAMED, choice.label, choice.help) for choice in one.setting.choices]
+            assert items == [(choice.value or UNNAMED, choice.label, choice.help) for choice in one.setting.offered]
             assert found.default == (default or UNNAMED)
         elif one.kind in (int, float):
             ends = (found.default, found.hard_min, found.hard_max, found.soft_max)
@@ -212,6 +213,49 @@ def test_files_of_earlier_versions_mean_what_they_meant(empty_scene):
     assert (settings.subjects, settings.character_only, settings.only_changed) == ("scene", True, False)
     assert settings.get_frames(scene) == (3, 5, 7, 9) and settings.output == "//x"
     bpy.data.scenes.remove(scene)
+
+
+def test_a_file_remembers_its_presets_whatever_went(empty_scene, monkeypatch):
+    """One scene for each preset that there was, written by the version before the first of them went, in Blender 4.2."""
+    with bpy.data.libraries.load(str(FORMER)) as (inside, loaded):
+        loaded.scenes = list(inside.scenes)
+    assert len(loaded.scenes) == 7
+    said: list[str] = []
+    monkeypatch.setattr(panels, "draw_sentence", lambda _layout, _context, text, *_: said.append(text))
+
+    def list_warnings(scene):
+        said.clear()
+        context = SimpleNamespace(scene=scene, active_object=None, region=None)
+        panels.LookPanel.draw(SimpleNamespace(layout=Drawn()), context)
+        return [text for text in said if "not offered" in text]
+
+    for scene in loaded.scenes:
+        settings, name = scene.latentman, scene.name
+        request = settings.make_request(scene, FRAMES)
+        assert settings.prompt == f"prompt of {name}" and request.preset == (name if name in PRESETS else "surface")
+        warnings = list_warnings(scene)
+        if name in PRESETS:
+            assert not warnings
+        else:
+            assert warnings == [
+                "Preset: the choice stored in this file is not offered by this version. 'Surface' is used until you choose one."
+            ]
+            settings.preset = "cross_frame"
+            assert not list_warnings(scene) and settings.make_request(scene, FRAMES).preset == "cross_frame"
+        bpy.data.scenes.remove(scene)
+
+
+@pytest.mark.parametrize("place, struct, left_out", PLACES)
+def test_choices_have_numbers_that_no_change_of_the_list_moves(settings, place, struct, left_out):
+    group = group_at(settings, place)
+    for declared in list_settings(struct):
+        if declared.name in left_out or not declared.setting.choices:
+            continue
+        items = {item.identifier: item.value for item in group.bl_rna.properties[declared.name].enum_items}
+        leading = len(items) - len(declared.setting.offered)
+        expected = {choice.value or UNNAMED: place for place, choice in enumerate(declared.setting.choices, leading)}
+        assert {name: expected.get(name, 0) for name in items} == items
+        assert expected.keys() - items.keys() == {choice.value for choice in declared.setting.choices if choice.successor}
 
 
 def test_a_choice_that_this_version_does_not_know_is_the_default():

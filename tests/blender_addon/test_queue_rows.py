@@ -252,6 +252,16 @@ def test_a_queue_that_cannot_be_read_is_not_overwritten(book, tmp_path):
     assert book.move_to(new) and read_queue(there) == _make_queue("w") == book.queue
     (aside,) = there.parent.glob("*.unread")
     assert aside.read_bytes() == b'{"version":99}' and str(aside) in book.error
+    # and another time
+    third = str(tmp_path / "third.blend")
+    _put(third, _make_queue("w"))
+    there.write_bytes(b'{"version":100}')
+    book.open(third)
+    assert book.move_to(new)
+    found = {path: path.read_bytes() for path in there.parent.glob("*.unread")}
+    assert sorted(found.values()) == [b'{"version":100}', b'{"version":99}'] and found[aside] == b'{"version":99}'
+    assert str(next(path for path in found if path != aside)) in book.error
+
 
 
 def test_a_queue_stays_with_the_blender_that_works_through_it(book, tmp_path, other_blender):

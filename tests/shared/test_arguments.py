@@ -145,7 +145,7 @@ def test_help_says_range_and_default_of_every_setting():
         assert one.setting.help in text
         if one.kind in (int, float):
             assert f"; {one.range_text()}; default" in text
-        assert all(choice.value in text for choice in one.setting.choices)
+        assert all(choice.value in text for choice in one.setting.offered)
 
 
 def test_help_survives_percent_signs_and_choices_without_a_name():

@@ -50,7 +50,7 @@ def _describe_settings(struct: type[msgspec.Struct]) -> Iterator[str]:
 def _describe_setting(declared: Declared) -> str:
     setting, words = declared.setting, []
     if setting.choices:
-        words.append(" | ".join(repr(choice.value) for choice in setting.choices))
+        words.append(" | ".join(repr(choice.value) for choice in setting.offered))
     elif declared.kind is bool:
         words.append("true | false")
     elif setting.ge is not None or setting.le is not None:

@@ -1,3 +1,3 @@
 import bpy
 
-bpy.ops.latentman.load_values(values='{\n "kind": "METHOD",\n "values": {\n  "preset": "surface_quality",\n  "steps": 30\n },\n "from_defaults": true\n}')
+bpy.ops.latentman.load_values(values='{\n "kind": "METHOD",\n "values": {\n  "preset": "surface",\n  "steps": 30\n },\n "from_defaults": true\n}')
