@@ -223,6 +223,9 @@ class ShotPipeline:
         shows everything."""
         own = [n for n in range(self._source.frame_count) if n not in foreign]
         settings = self._method.keyframes
+        if self._is_clip and settings is None and own:
+            # those that are made see the others
+            own = list(range(self._source.frame_count))
         chosen = {}
         for prompt, rows in self._group_by_prompt(own).items():
             look, found = self._given.get(prompt), rows

@@ -246,6 +246,20 @@ def _measure_drift(frames: np.ndarray) -> float:
     return float(np.mean(found))
 
 
+def test_frames_that_are_made_alone_see_the_others(model):
+    """Of a shot whose other frames come from an earlier one, with key frames and without any."""
+    for preset in ("per_frame", "surface_fast"):
+        request, looks = _request(preset=preset), list[Look]()
+        whole = _make(model, request, RunContext(keep_look=looks.append), keyframes=[0, 5])
+        options = dict(look=looks[0]) if looks else {}
+        shot = ShotPipeline(model, request, PASSES.select(range(8)), RunContext(), **options)
+        found = dict(shot.iter_frames({*range(8)} - {3}, {*range(8)} - {3}))
+        assert _difference(found[3], whole[3]) <= (0 if preset == "per_frame" else 1)
+        assert preset == "per_frame" or set(found) == {3}
+        untouched = ShotPipeline(model, request, PASSES.select(range(8)), RunContext(), **options)
+        assert not dict(untouched.iter_frames(range(8), range(8)))
+
+
 def test_frames_have_texts_and_strengths_of_their_own(model):
     """What is said and how strongly the depth works may change within a clip, and beside the character."""
     request = _request(preset="per_frame")
