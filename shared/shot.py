@@ -131,7 +131,7 @@ class Fusion(msgspec.Struct, frozen=True):
             ge=0,
             le=MAX_STEPS,
         ),
-    ] = 4
+    ] = 2
     coarse: Annotated[
         float,
         Setting(
@@ -190,7 +190,7 @@ class Keyframes(msgspec.Struct, frozen=True):
     ] = 8
     strength: Annotated[
         float, Setting("Denoising Strength", "Fraction of the steps that the other frames go through", ge=1e-6, le=1)
-    ] = 0.2
+    ] = 0.1
     least_gain: Annotated[
         float,
         Setting(
@@ -316,14 +316,14 @@ _EVERY_PRESET: dict[str, Preset] = {
             matching="surface",
             background=Background(1.0),
             shadows=Shadows(),
-            fusion=Fusion(full_steps=2),
-            keyframes=Keyframes(4, 0.1),
+            fusion=Fusion(full_steps=1),
+            keyframes=Keyframes(4, 0.05),
         ),
     ),
     "surface_quality": Preset(
         "Surface, Every Frame",
         "As Surface, but the texture is made from every frame: slower",
-        Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion()),
+        Method(matching="surface", background=Background(1.0), shadows=Shadows(), fusion=Fusion(full_steps=4)),
         successor="surface",
     ),
     "latentman": Preset(

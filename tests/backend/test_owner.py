@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +54,9 @@ time.sleep(600)
 def environment(tmp_path):
     """The user's folders are the test's own."""
     pytest.importorskip("torch")
-    return clean_environment(tmp_path) | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # bpy, where a test before has imported it, puts folders with a bpy of their own in front
+    found = os.pathsep.join(path for path in sys.path if path and "bpy" not in Path(path).parts)
+    return clean_environment(tmp_path) | {"PYTHONPATH": found}
 
 
 def _lives(pid):

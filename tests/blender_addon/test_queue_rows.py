@@ -263,7 +263,6 @@ def test_a_queue_that_cannot_be_read_is_not_overwritten(book, tmp_path):
     assert str(next(path for path in found if path != aside)) in book.error
 
 
-
 def test_a_queue_stays_with_the_blender_that_works_through_it(book, tmp_path, other_blender):
     old, new = (str(tmp_path / f"{name}.blend") for name in ("old", "new"))
     busy = _work_elsewhere(_make_queue("rw"), other_blender)
