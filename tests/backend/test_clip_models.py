@@ -379,7 +379,11 @@ def test_long_shots_wear_their_look(model, monkeypatch):
     monkeypatch.setattr(clips, "MARGIN", 3)
     told: list[tuple[str, int, int]] = []
     looks: list[Look] = []
-    request = _request(24, steps=10)
+    method = METHODS["surface"]
+    assert method.keyframes is not None
+    # three steps of the ten
+    strong = msgspec.structs.replace(method, keyframes=msgspec.structs.replace(method.keyframes, strength=0.3))
+    request = _with_method(_request(24, steps=10), strong)
     context = RunContext(progress=lambda *moved: told.append(moved), keep_look=looks.append)
     frames = _make(model, request, context, keyframes=[0, 9, 20])
     assert frames.shape == (24, 64, 64, 3)
