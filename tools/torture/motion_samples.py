@@ -14,7 +14,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-import torch
 
 from latentman.shared.skeleton import SMPL_JOINTS, SMPL_PARENTS, SMPL_REST_JOINTS
 
@@ -33,6 +32,9 @@ def _make_parameters(frames: int) -> dict[str, np.ndarray]:
 
 def pack_torch(frames: int, legacy: bool = False) -> bytes:
     """A result of GVHMR's in torch's zip file, or in the form that torch wrote before version 1.6."""
+    # the other samples are made where there is none
+    import torch
+
     buffer = io.BytesIO()
     person = {name: torch.from_numpy(value) for name, value in _make_parameters(frames).items()}
     value = {"smpl_params_global": person, "smpl_params_incam": person, "K_fullimg": torch.eye(3).expand(frames, 3, 3)}
