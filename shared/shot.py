@@ -303,7 +303,7 @@ class Preset:
 
 
 #: in the panel's order; new ones go to the end, since .blend files remember a choice by its place
-_EVERY_PRESET: dict[str, Preset] = {
+ALL_PRESETS: dict[str, Preset] = {
     "surface": Preset(
         "Surface",
         "All frames share one texture on the character's exact surface, made from a few key frames: the steadiest, and quick",
@@ -344,10 +344,10 @@ _EVERY_PRESET: dict[str, Preset] = {
     ),
 }
 #: those that are offered
-PRESETS: dict[str, Preset] = {name: preset for name, preset in _EVERY_PRESET.items() if not preset.successor}
+PRESETS: dict[str, Preset] = {name: preset for name, preset in ALL_PRESETS.items() if not preset.successor}
 #: the techniques of every preset, those that are offered no more included
-METHODS: dict[str, Method] = {name: preset.method for name, preset in _EVERY_PRESET.items()}
-_PRESET_CHOICES = tuple(Choice(name, preset.label, preset.help, preset.successor) for name, preset in _EVERY_PRESET.items())
+METHODS: dict[str, Method] = {name: preset.method for name, preset in ALL_PRESETS.items()}
+_PRESET_CHOICES = tuple(Choice(name, preset.label, preset.help, preset.successor) for name, preset in ALL_PRESETS.items())
 
 
 class Text(msgspec.Struct, frozen=True):

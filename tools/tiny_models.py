@@ -10,6 +10,7 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
+    MotionAdapter,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetPipeline,
@@ -115,3 +116,23 @@ def write_sdxl(root: Path) -> None:
         scheduler=_scheduler(),
         force_zeros_for_empty_prompt=False,
     ).save_pretrained(root)
+
+
+def write_motion_module(folder: Path, *, frames: int = 32, stirred: bool = True, **changes: Any) -> None:
+    """A motion module for ``write_sd``'s models with places for ``frames``; it does something where it is ``stirred``."""
+    torch.manual_seed(1)
+    adapter = MotionAdapter(
+        **dict[str, Any](
+            block_out_channels=(16, 32),
+            motion_layers_per_block=1,
+            motion_norm_num_groups=8,
+            motion_num_attention_heads=2,
+            motion_max_seq_length=frames,
+        )
+        | changes
+    )
+    # what its last layers give is added to what comes in
+    for name, parameter in adapter.named_parameters():
+        if "proj_out" in name:
+            torch.nn.init.normal_(parameter, std=0.3 if stirred else 0.0)
+    adapter.save_pretrained(folder)

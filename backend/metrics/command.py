@@ -82,7 +82,7 @@ def _choose_variants(names: list[str], motion_module: Path | None) -> dict[str, 
             raise ShotError(
                 "motion_module", "--motion-module is for the variant animatediff; add --suite rivals or name it in --variants."
             )
-        from .rivals.animate_diff import check_motion_module
+        from ..models.motion_adapters import check_motion_module
 
         check_motion_module(motion_module)
     unknown = [name for name in names if name not in known and name not in more]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from diffusers import DiffusionPipeline
@@ -48,7 +48,7 @@ class NetworkInput:
     ``latents`` (G*n, C, h, w) are G runs of n frames; ``embeddings`` (G*n, S, D) and ``added`` are their texts. ``controls`` are
     the ControlNets' pictures of n frames as ``Family.prepare_control`` gave them, ``strengths`` how strongly each works: numbers,
     or (G*n, 1, 1, 1). ``guidance_scale`` is for networks that are told it. No gradient flows through ControlNets with
-    ``hold_controls``. ``is_guided`` says that the first run is the unconditional one.
+    ``hold_controls``. ``is_guided`` says that the first run is the unconditional one, and ``groups`` is G.
     """
 
     latents: torch.Tensor
@@ -59,6 +59,7 @@ class NetworkInput:
     strengths: Sequence[Any]
     guidance_scale: float
     is_guided: bool
+    groups: int
     hold_controls: bool = False
 
 
@@ -67,6 +68,8 @@ class Family:
 
     #: what it is called in sentences
     title: ClassVar[str]
+    #: whether frames are independent of each other, or those of a clip go through the networks together and see each other
+    kind: ClassVar[Literal["frames", "clip"]] = "frames"
     #: what the base model and its ControlNets are loaded as
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     controlnet_class: ClassVar[type[Any]]
@@ -119,6 +122,11 @@ class Family:
     def takes_guidance_scale(self, config: Mapping[str, Any]) -> bool:
         """Whether the denoiser with a configuration is told the guidance scale, and needs no second pass for it."""
         return False
+
+    def get_window(self, config: Mapping[str, Any]) -> int:
+        """The most frames of a clip that a denoiser with a configuration sees together, all of which are to go through it at once;
+        1 where frames are independent."""
+        return 1
 
     # sizes and latents
 
@@ -192,7 +200,11 @@ class Family:
         in place of their own picture, where they look at the picture; ``size`` (h, w) is that of the latents. With ``guided`` the
         first run is the unconditional one. No gradient flows through what is seen with ``held``. Raises ``ShotError`` where the
         attention cannot be shared."""
-        raise ShotError(
+        raise self.explain_unshared()
+
+    def explain_unshared(self) -> ShotError:
+        """The error for cross-frame attention with a family that cannot have it."""
+        return ShotError(
             "method",
             f"{self.title} has no attention that frames could share; choose a preset without cross-frame attention.",
         )

@@ -14,6 +14,7 @@ from ...shared.shot import ShotError
 from .adapter import Family as Family
 from .adapter import NetworkInput as NetworkInput
 from .adapter import TextConditions as TextConditions
+from .animate_diff import AnimateDiff as AnimateDiff
 from .family_layouts import FamilyLayout, join_titles
 from .flux import Flux as Flux
 from .qwen_image import QwenImage as QwenImage
@@ -24,12 +25,20 @@ from .stable_diffusion import UNetFamily as UNetFamily
 from .z_image import ZImage as ZImage
 
 #: every family; the first that fits is taken
-FAMILIES: list[Family] = [StableDiffusion(), StableDiffusionXL(), ZImage(), QwenImage(), Flux(), StableDiffusion3()]
+FAMILIES: list[Family] = [
+    StableDiffusion(),
+    StableDiffusionXL(),
+    ZImage(),
+    QwenImage(),
+    Flux(),
+    StableDiffusion3(),
+    AnimateDiff(),
+]
 
 
 def list_titles() -> str:
-    """The families by their titles, for a sentence."""
-    return join_titles(list(dict.fromkeys(family.title for family in FAMILIES)))
+    """The families with base models and ControlNets of their own by their titles, for a sentence."""
+    return join_titles(list(dict.fromkeys(family.title for family in FAMILIES if family.kind == "frames")))
 
 
 def family_of_layout(layout: FamilyLayout | None) -> Family:

@@ -197,6 +197,7 @@ def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
         "a textual inversion": source.embeddings,
         "another auto-encoder": source.vae,
         "an IP-Adapter": source.reference,
+        "a motion module": source.motion,
     }
     named = next((what for what, given in extras.items() if given), "")
     if named:

@@ -24,6 +24,8 @@ from .family_layouts import (
 )
 from .hub_cache import DENOISERS, NETWORKS
 from .model_file import FAMILIES, ModelFile
+from .motion_kinds import CLASS as MOTION
+from .motion_kinds import explain_module
 from .recognition import LATENT_CHANNELS, explain_channels
 from .settings_files import WEIGHTS
 from .weight_files import explain_other_file, read_weight_file
@@ -355,7 +357,14 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     what = f"a diffusers folder{of_family}" if whole else "the folder of one network"
     if layout is not None and not whole:
         what = f"a ControlNet for {layout.title}"
+    is_motion = not whole and kind == MOTION
+    if is_motion:
+        what = "a motion module of AnimateDiff"
+        why = explain_module(config)
+        problem = f"It cannot be used: {why}; choose one for Stable Diffusion 1.x." if why else problem
     sentence = f"{folder.name} is {what} ({shorten(kind)}{', with ' + ', '.join(parts) if parts else ''})."
+    if is_motion and not problem:
+        sentence += f" It makes a model of clips of a Stable Diffusion 1.x, as in sd15|motion={folder.name}."
     if whole and not problem and layout is not None and sees_picture(layout, read_transformer_config(folder)):
         sentence += " It sees the picture for depth itself, and takes no ControlNet."
     elif layout is not None and whole and "controlnet" not in parts:

@@ -53,6 +53,8 @@ def identify(name: str) -> str:
         add_part("embedding", embedding)
     if source.vae:
         add_part("vae", source.vae)
+    if source.motion:
+        add_part("motion", source.motion)
     if source.reference is not None:
         add_part("adapter", str(source.reference.adapter))
         add_part("encoder", str(source.reference.encoder))

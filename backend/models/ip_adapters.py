@@ -78,7 +78,8 @@ def list_attention_layers(unet: Any) -> dict[str, tuple[int, int]]:
     in the order in which IP-Adapters number them."""
     found = {}
     for name in unet.attn_processors:
-        if not name.endswith("attn1.processor"):
+        # in motion modules frames look at each other
+        if not name.endswith("attn1.processor") and "motion_modules" not in name:
             layer = unet.get_submodule(name.removesuffix(".processor"))
             found[name] = (int(layer.inner_kv_dim), int(layer.cross_attention_dim))
     return found

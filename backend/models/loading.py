@@ -25,6 +25,7 @@ from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
 from .loras import add_loras
 from .memory_plan import ROOMY
+from .motion_adapters import add_motion
 from .placement import make_plan, place
 from .profiles import find_profile, list_scheduler_changes
 from .quantization import Quantization, choose_quantization
@@ -62,6 +63,10 @@ def load(
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, layout, dtype, quantization)
         pipeline, warnings = loaded.pipeline, loaded.warnings
+        if source.motion:
+            # before LoRAs and the like, which change its UNet as any other
+            pipeline, said = add_motion(pipeline, Path(source.motion), dtype, name)
+            warnings += said
         if layout is not None and dtype != asked and options.dtype != "auto":
             precision = str(dtype).removeprefix("torch.")
             warnings += (f"{layout.title} does not keep to what float16 can hold; it computes in {precision}.",)
@@ -146,7 +151,8 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
     if reference is not None:
         reference = replace(reference, encoder=fetch_encoder(reference.encoder, dtype, report))
     parts = locate(source.parts) if source.parts else ""
-    return replace(source, controls=controls, vae=locate(source.vae) if source.vae else "", reference=reference, parts=parts)
+    vae, motion = (locate(part) if part else "" for part in (source.vae, source.motion))
+    return replace(source, controls=controls, vae=vae, reference=reference, parts=parts, motion=motion)
 
 
 def _add_weights(

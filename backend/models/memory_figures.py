@@ -9,12 +9,14 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class MemoryNeed:
     """Bytes: ``weights`` of each part; ``denoising`` one frame's pass through UNet and ControlNets beside them; ``decoding`` one
-    frame through the auto-encoder beside it. ``is_guided`` says that guidance may take a second pass beside the first."""
+    frame through the auto-encoder beside it. ``is_guided`` says that guidance may take a second pass beside the first. With
+    ``together`` above 1 so many frames go through the networks at once, all of which ``denoising`` is for."""
 
     weights: Mapping[str, int]
     denoising: int
     decoding: int
     is_guided: bool = True
+    together: int = 1
 
     @property
     def resident(self) -> int:

@@ -111,4 +111,5 @@ def estimate_need(
         _measure(denoise, [denoiser, *controls]),
         _measure(decode, [vae]),
         is_guided=not family.takes_guidance_scale(denoiser.config),
+        together=family.get_window(denoiser.config),
     )

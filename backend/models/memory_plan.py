@@ -57,9 +57,17 @@ def plan_memory(need: MemoryNeed, free: int, *, gpu: bool, offload: str = "auto"
             continue
         # powers of two, so that the same machine with a little more or less free makes the same batches
         fitting = max(1, min(MOST_FRAMES, (room - denoising) // max(frame, 1)))
-        frames = 1 << (fitting.bit_length() - 1)
+        # how many go together is not to be chosen for a model of clips
+        frames = MOST_FRAMES if need.together > 1 else 1 << (fitting.bit_length() - 1)
         tiling = decoding + decode > room
         return MemoryPlan(way, tiling, frames, _describe(need, free, way, tiling, frames, gpu=gpu))
+    if need.together > 1:
+        raise ShotError(
+            "memory",
+            f"The model {name or 'itself'} takes {write_size(need.resident)}, and the {need.together} frames that it denoises "
+            f"together {write_size(frame)} more, and there are {write_size(free)} free; use a smaller size, half precision, or a "
+            "model without motion=.",
+        )
     raise ShotError(
         "memory",
         f"The model {name or 'itself'} takes {write_size(need.resident)}, and a frame {write_size(frame)} more, and there are "

@@ -32,6 +32,7 @@ from .image_model import check_multiple
 from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import is_path
 from .loras import open_lora
+from .motion_adapters import SCHEDULE, check_motion_config, check_motion_fit, check_motion_module
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
@@ -46,7 +47,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     source = find_model(name)
     if Path(source.base).is_dir():
         source = add_usual_control(source, Path(source.base))
-    added = (*(lora for lora, _ in source.loras), *source.embeddings, source.vae)
+    added = (*(lora for lora, _ in source.loras), *source.embeddings, source.vae, source.motion)
     for part in (source.base, *(control for _, control in source.controls), *added):
         if is_path(part) and not Path(part).exists():
             raise ShotError("model", f"The model '{name}' cannot be loaded: there is no file or folder {part}.")
@@ -62,6 +63,11 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     check_same_kind(layout, controls)
     family = family_of_layout(layout)
     family.check_fit(unet, controls)
+    if source.motion:
+        try:
+            _check_motion(name, source.motion, unet)
+        except (OSError, ValueError) as error:
+            raise explain_unloadable(name, source, error) from error
     for lora, _ in source.loras:
         if Path(lora).is_file():
             open_lora(Path(lora), unet)
@@ -78,11 +84,22 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     if sampling is not None:
         config = _read_scheduler(source)
         if config is not None:
-            config = {**config, **list_scheduler_changes(find_profile(name))}
+            config = {**config, **(SCHEDULE if source.motion else {}), **list_scheduler_changes(find_profile(name))}
             family.make_scheduler(
                 *(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing),
                 (height // factor, width // factor),
             )
+
+
+def _check_motion(name: str, motion: str, unet: Mapping[str, Any]) -> None:
+    """Raise ``ShotError`` for a motion module that cannot be used, or is not for the base model with a UNet of a configuration."""
+    folder = Path(motion) if Path(motion).exists() else _find_folder(motion)
+    if folder is not None:
+        config: Mapping[str, Any] = check_motion_module(folder)
+    else:
+        config = _read_config(motion, "motion module")
+        check_motion_config(Path(motion), config)
+    check_motion_fit(Path(motion), config, unet, name)
 
 
 def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:

@@ -111,7 +111,8 @@ def find_base_profile(base: str) -> ModelProfile:
 
 def _read_states(source: ModelSource) -> str:
     """Another text whenever a settings file says something else, or a configuration has come from the hub."""
-    found = [find_settings(source.base, get_preset_name(source)), *(find_settings(lora) for lora, _ in source.loras)]
+    added = (*(lora for lora, _ in source.loras), *filter(None, [source.motion]))
+    found = [find_settings(source.base, get_preset_name(source)), *map(find_settings, added)]
     return repr([(one.values, one.files) for one in found]) + str(_list_known(source.base))
 
 
@@ -129,8 +130,10 @@ def _make_profile(source: ModelSource, download: bool) -> ModelProfile:
     else:
         _describe_folder(draft, source.base, found, download)
     draft.apply(found)
+    if source.motion:
+        _describe_added(draft, "motion module", source.motion)
     for lora, _ in source.loras:
-        _describe_lora(draft, lora)
+        _describe_added(draft, "LoRA", lora)
     return draft.finish()
 
 
@@ -291,17 +294,17 @@ def _list_known(base: str) -> list[bool]:
     return [_find_on_hub(base, file, False) is not None for file in (INDEX, "unet/config.json")]
 
 
-def _describe_lora(draft: _Draft, lora: str) -> None:
-    """A LoRA's word on how the model is run with it: that of a few-step one by its name, and that of its settings file."""
-    found = find_settings(lora)
+def _describe_added(draft: _Draft, title: str, part: str) -> None:
+    """What a LoRA or a motion module, which ``title`` says, has to say on how the model is run with it: that of a few-step one by
+    its name, and that of its settings file."""
+    found, stem = find_settings(part), _get_stem(part)
     # a file that is not there, or is none, is told of when it is loaded
-    distilled = found.values.get("distilled") or find_distillation(_get_stem(lora))
+    distilled = found.values.get("distilled") or find_distillation(stem)
     distilled = "" if distilled == NOT_DISTILLED else distilled
     if distilled:
-        steps = find_steps(_get_stem(lora))
-        advice = recommend(draft.values.get("family", ""), "", False, distilled, steps, 0)
-        draft.advise(advice, {"": f"LoRA {_get_stem(lora)}"}, size=False)
-        draft.set(f"LoRA {_get_stem(lora)}", distilled=distilled)
+        advice = recommend(draft.values.get("family", ""), "", False, distilled, find_steps(stem), 0)
+        draft.advise(advice, {"": f"{title} {stem}"}, size=False)
+        draft.set(f"{title} {stem}", distilled=distilled)
     draft.apply(found)
 
 

@@ -47,7 +47,7 @@ _STRANGE = (
     (r"^controlnet_blocks\.0\.|^controlnet_x_embedder\.", "a ControlNet for a transformer such as Flux or Stable Diffusion 3"),
     (r"(^|\.)(double_blocks|single_transformer_blocks)\.0\.", "a Flux-like transformer"),
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
-    (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff, or a network with one"),
+    (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff in a single file, or a network with one"),
     (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
     (r"^spatial_feat_mapping\.|^transformer_layes\.", "a T2I-Adapter"),
 )
@@ -188,6 +188,9 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
 def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], ...]) -> ModelFile | None:
     for mark, title in marks:
         if any(re.search(mark, tensor) for tensor in shapes):
+            if "motion module" in title:
+                problem = f"It is {title}; choose the module's diffusers folder, and name it as in sd15|motion=FOLDER."
+                return _make(file, "other", method=title, problem=problem)
             what = next((kind for mark, kind in _INSTEAD if mark in title), "file")
             problem = f"It is {title}, which is not supported; choose a {what} for Stable Diffusion or SDXL."
             return _make(file, "other", method=title, problem=problem)

@@ -5,10 +5,12 @@ weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of 
 for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder,
 ``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found. Behind a
 file with a transformer alone, ``parts=FOLDER`` is the diffusers folder with all else of such a model, where none lies near.
+``motion=FOLDER`` is a motion module of AnimateDiff, a diffusers folder or a hub id: with it a Stable Diffusion 1.x is a model of
+clips.
 Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
 works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path.
-Behind the hub id of a base, a ControlNet, a LoRA or a textual inversion, ``@COMMIT`` names the revision that is loaded; those in
-``HUB_REVISIONS`` have one anyway. Paths are taken as people paste them (``shared.pasted_paths``).
+Behind the hub id of a base, a ControlNet, a LoRA, a textual inversion or a motion module, ``@COMMIT`` names the revision that is
+loaded; those in ``HUB_REVISIONS`` have one anyway. Paths are taken as people paste them (``shared.pasted_paths``).
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ class ModelSource:
     parts: str = field(default="", repr=False)
     #: whether nobody named that folder
     are_parts_found: bool = field(default=False, repr=False)
+    #: the folder or hub id of a motion module; empty for models whose frames are independent
+    motion: str = field(default="", repr=False)
 
 
 PRESETS: dict[str, ModelSource] = {
@@ -142,7 +146,7 @@ def find_model(name: str) -> ModelSource:
         raise ShotError("model", _explain_no_model(name, path))
     if first not in PRESETS and os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX)):
         raise ShotError("model", explain_folder(Path(path)))
-    controls, uses, loras, embeddings, vae, others = [], [], [], [], "", ""
+    controls, uses, loras, embeddings, vae, others, motion = [], [], [], [], "", "", ""
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
@@ -166,17 +170,22 @@ def find_model(name: str) -> ModelSource:
             if others:
                 raise ShotError("model", "The model names several folders of parts; leave one parts=.")
             others = find_model_folder(_read_path(value))
+        elif kind == "motion":
+            if motion:
+                raise ShotError("model", "The model names several motion modules; leave one motion=.")
+            motion = _read_path(value)
         elif kind == "ip":
             adapters.append(value)
         elif kind == "encoder":
             encoders.append(value)
         else:
-            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder", "parts"))
+            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder", "parts", "motion"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
     if controls:
         uses = uses if any(use != ControlUse() for use in uses) else []
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
-    found = add_parts(replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae), others)
+    added = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae, motion=motion)
+    found = add_parts(added, others)
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
 
 
@@ -263,7 +272,11 @@ def fingerprint(name: str) -> str:
     if source.parts:
         digest.update(repr((source.parts, split_revision(source.parts)[1])).encode())
         parts = (*parts, source.parts)
-    for part, preset in ((source.base, get_preset_name(source)), *((lora, "") for lora in loras)):
+    if source.motion:
+        digest.update(repr(("motion", source.motion, split_revision(source.motion)[1])).encode())
+        parts = (*parts, source.motion)
+    added = (*loras, *filter(None, [source.motion]))
+    for part, preset in ((source.base, get_preset_name(source)), *((one, "") for one in added)):
         values = find_settings(part, preset).values
         overruled = {key: values[key] for key in (*RECOGNISED_KEYS, "spacing") if key in values}
         if overruled:

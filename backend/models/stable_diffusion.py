@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from diffusers import ControlNetModel, DiffusionPipeline, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
+from diffusers.models import UNetMotionModel
 
 from .adapter import Family, NetworkInput, TextConditions
 from .first_frame_attention import first_frame_attention
@@ -36,6 +37,11 @@ class UNetFamily(Family):
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
         check_fit(base, controls)
+
+    def has_networks(self, networks: Mapping[str, Any]) -> bool:
+        """See ``Family``. A UNet with a motion module in it is one for clips."""
+        unet = networks.get(self.denoiser)
+        return unet is not None and isinstance(unet, UNetMotionModel) == (self.kind == "clip")
 
     def takes_guidance_scale(self, config: Mapping[str, Any]) -> bool:
         """As some few-step models are."""
@@ -130,23 +136,28 @@ class UNetFamily(Family):
         condition = None
         if model.takes_guidance_scale:
             scales = torch.full((len(batch),), given.guidance_scale - 1)
-            condition = model.pipeline.get_guidance_scale_embedding(scales, embedding_dim=model.unet.config.time_cond_proj_dim).to(
-                batch.device, batch.dtype
-            )
+            width = model.unet.config.time_cond_proj_dim
+            # not every pipeline of these parts has it
+            embed = StableDiffusionControlNetPipeline.get_guidance_scale_embedding
+            condition = embed(model.pipeline, scales, embedding_dim=width).to(batch.device, batch.dtype)
         down, middle = None, None
         if any(isinstance(strength, torch.Tensor) or strength for strength in given.strengths):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not given.hold_controls):
                 down, middle = self._predict_seen_controls(model, given, options)
         lora_scale = model.options.lora_scale
-        output: torch.Tensor = model.unet(
-            batch,
-            timestep,
+        options |= dict(
             timestep_cond=condition,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             cross_attention_kwargs=None if lora_scale is None else {"scale": lora_scale},
-            **options,
-        )[0]
+        )
+        return self.run_unet(model.unet, batch, timestep, given.groups, options)
+
+    def run_unet(
+        self, unet: Any, latents: torch.Tensor, timestep: torch.Tensor, groups: int, options: Mapping[str, Any]
+    ) -> torch.Tensor:
+        """The UNet's output (G*n, C, h, w) for latents of ``groups`` runs of n frames, with its other arguments as ``options``."""
+        output: torch.Tensor = unet(latents, timestep, **options)[0]
         return output
 
     def _predict_seen_controls(self, model: ImageModel, given: NetworkInput, options: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -206,8 +217,10 @@ class UNetFamily(Family):
         unet, vae, meta = networks["unet"], networks["vae"], torch.device("meta")
         controls = [network for name, network in networks.items() if name.startswith("controlnet")]
         factor = self.read_vae_factor(vae.config)
-        latents = torch.empty(1, unet.config.in_channels, height // factor, width // factor, dtype=dtype, device=meta)
-        words = torch.empty(1, _TOKENS, unet.config.cross_attention_dim, dtype=dtype, device=meta)
+        # as many as go through together at least
+        count = self.get_window(unet.config)
+        latents = torch.empty(count, unet.config.in_channels, height // factor, width // factor, dtype=dtype, device=meta)
+        words = torch.empty(count, _TOKENS, unet.config.cross_attention_dim, dtype=dtype, device=meta)
         options: dict[str, Any] = dict(encoder_hidden_states=words, return_dict=False)
         if unet.config.get("addition_embed_type") == "text_time":
             wide = unet.config.projection_class_embeddings_input_dim - _SIZES * unet.config.addition_time_embed_dim
@@ -216,7 +229,7 @@ class UNetFamily(Family):
                 "text_embeds": pooled,
                 "time_ids": torch.empty(1, _SIZES, dtype=dtype, device=meta),
             }
-        picture = torch.empty(1, 3, height, width, dtype=dtype, device=meta)
+        picture = torch.empty(count, 3, height, width, dtype=dtype, device=meta)
         time = torch.empty(1, device=meta)
 
         def denoise() -> None:
@@ -226,7 +239,7 @@ class UNetFamily(Family):
                 found, middle = control(latents, time, controlnet_cond=picture, **options)
                 down = list(found) if not down else [a + b for a, b in zip(down, found, strict=True)]
             added = dict(down_block_additional_residuals=down, mid_block_additional_residual=middle) if controls else {}
-            unet(latents, time, **options, **added)
+            self.run_unet(unet, latents, time, 1, {**options, **added})
 
         return denoise, lambda: vae.decode(latents.to(vae.dtype), return_dict=False)
 
@@ -258,7 +271,8 @@ class StableDiffusion(UNetFamily):
     def has_pipeline(self, pipeline: DiffusionPipeline) -> bool:
         """Also diffusers' other pipelines of the same parts, such as the one that begins with a picture."""
         parts = set(pipeline.components)
-        return {"unet", "controlnet", "text_encoder", "tokenizer"} <= parts and "text_encoder_2" not in parts
+        needed = {"unet", "controlnet", "text_encoder", "tokenizer"}
+        return needed <= parts and parts.isdisjoint({"text_encoder_2", "motion_adapter"})
 
     def list_encoders(self, model: ImageModel) -> list[Encoder]:
         """See ``UNetFamily``."""

@@ -7,7 +7,7 @@ seams can show: every frame sees its reference at the same step.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
@@ -18,10 +18,12 @@ import torch
 from ...shared.shot import ShotError
 from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions
+from ..models.noise_lines import widen
+from .clips import explain_gradient, get_window, plan_windows
 from .controls import make_control_pictures
 from .frame_conditions import FrameConditions
 from .look import Anchor, Look
-from .memory import run_in_batches
+from .memory import run_in_batches, run_together
 from .noise import list_noise_sources
 from .prediction import Predictor
 from .reference_attention import attend_to_reference
@@ -136,8 +138,11 @@ class Denoising:
         return self.run(latents, checkpoint.step, keep=True)
 
     @torch.no_grad()
-    def run(self, latents: torch.Tensor, first: int = 0, *, keep: bool = False) -> torch.Tensor:
-        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` stores a checkpoint after every step.
+    def run(
+        self, latents: torch.Tensor, first: int = 0, *, keep: bool = False, tell: Callable[[float], None] | None = None
+    ) -> torch.Tensor:
+        """(N, C, h, w) clean latents from those before step ``first``; ``keep`` stores a checkpoint after every step, and ``tell``
+        is told which fraction of the steps is done.
 
         Raises ``ShotError`` when they diverge or the memory is too small.
         """
@@ -160,6 +165,8 @@ class Denoising:
                     run_context.progress("denoising", step + 1, self.steps)
                     self._stored.append(self._trajectory[-1].float().cpu().numpy())
                     run_context.save(Checkpoint(step + 1, latents.float().cpu().numpy(), np.stack(self._stored)))
+                if tell is not None:
+                    tell((step + 1 - first) / (self.steps - first))
                 run_context.check()
         return latents
 
@@ -219,16 +226,52 @@ class Denoising:
     def _predict(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, list[tuple[Technique, torch.Tensor]]]:
         """The networks' output (F, C, h, w), 0 for given frames, and the gradient of every loss of this step in the latents."""
         guides = [technique for technique in self._techniques if technique.gradient_through(step)]
-        output = torch.zeros_like(latents)
+        is_clip = self._context.model.family.kind == "clip"
+        output = self._predict_windows(latents, guides, step) if is_clip else torch.zeros_like(latents)
         gradients = [torch.zeros_like(latents) for _ in guides]
 
         def predict_batch(rows: list[int]) -> None:
-            made, found = self._predict_batch(latents, rows, guides, step)
-            for into, values in zip((output, *gradients), (made, *found), strict=True):
-                put_rows(into, rows, values)
+            if is_clip:
+                current = take_rows(latents, rows).detach().requires_grad_()
+                found = self._differentiate(current, take_rows(output, rows), rows, guides, step)
+            else:
+                made, found = self._predict_batch(latents, rows, guides, step)
+                put_rows(output, rows, made)
+            for gradient, values in zip(gradients, found, strict=True):
+                put_rows(gradient, rows, values)
 
-        run_in_batches(predict_batch, range(self._given, len(latents)), self._context.batch_budget, self._context.run_context)
+        if guides or not is_clip:
+            own = range(self._given, len(latents))
+            run_in_batches(predict_batch, own, self._context.batch_budget, self._context.run_context)
         return output, list(zip(guides, gradients, strict=True))
+
+    def _predict_windows(self, latents: torch.Tensor, guides: Sequence[Technique], step: int) -> torch.Tensor:
+        """The networks' output (F, C, h, w) of a model of clips, 0 for given frames. Frames go through it in windows, in their
+        order in the shot. Where windows overlap, all of them say something of the same latents, so that the mean of their outputs
+        stands for that of their clean predictions. Raises ``ShotError`` for techniques that do not go with it."""
+        context = self._context
+        if any(guide.gradient_through(step) == "network" for guide in guides):
+            raise explain_gradient(context.model)
+        for technique in self._techniques:
+            if technique.reference_frames(step):
+                raise ShotError(
+                    "technique",
+                    f"The technique {type(technique).__name__} has all frames look at some, which {context.model.family.title} "
+                    "cannot do; leave it out.",
+                )
+        output = widen(torch.zeros_like(latents))
+        order = [self._given + n for n in sorted(range(len(context.rows)), key=context.rows.__getitem__)]
+        for window in plan_windows(order, get_window(context.model)):
+            rows = list(window.frames)
+            weights = torch.tensor(window.weights, device=latents.device, dtype=output.dtype)[:, None, None, None]
+            for technique in self._techniques:
+                technique.before_prediction(rows, step)
+
+            def predict(rows: list[int] = rows, weights: torch.Tensor = weights) -> None:
+                output[rows] += weights * self._predictor(latents, latents[rows], rows, rows, step)
+
+            run_together(predict, len(rows), context.run_context)
+        return output.to(latents.dtype)
 
     def _predict_batch(
         self, latents: torch.Tensor, rows: list[int], guides: Sequence[Technique], step: int
@@ -241,6 +284,14 @@ class Denoising:
         current = take_rows(latents, rows).detach().requires_grad_(bool(guides))
         with torch.set_grad_enabled("network" in through):
             output = self._predictor(latents, current, rows, frames, step)
+        return output.detach(), self._differentiate(current, output, rows, guides, step)
+
+    def _differentiate(
+        self, current: torch.Tensor, output: torch.Tensor, rows: list[int], guides: Sequence[Technique], step: int
+    ) -> list[torch.Tensor]:
+        """The gradients of the losses of ``guides`` in the latents ``current`` of some frames, of which the networks gave
+        ``output``."""
+        through = [technique.gradient_through(step) for technique in guides]
         # half precision loses small gradients: they are scaled up on the way
         scale, gradients = loss_scale(self._context.dtype), []
         for n, technique in enumerate(guides):
@@ -253,7 +304,7 @@ class Denoising:
                 loss = technique.loss(rows, clean, step) * scale
                 (gradient,) = torch.autograd.grad(loss, current, retain_graph=n + 1 < len(guides))
             gradients.append(gradient / scale)
-        return output.detach(), gradients
+        return gradients
 
     def finish_surfaces(self, pictures: list[torch.Tensor], look: Look) -> list[torch.Tensor]:
         """The clip's pictures (3, H, W) with a look's texture, as the fusion finishes them, which comes before what is around the

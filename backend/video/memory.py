@@ -32,6 +32,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "alloc" in text
 
 
+def run_together(work: Callable[[], None], count: int, run_context: RunContext) -> None:
+    """Do ``work`` for ``count`` frames that cannot be split. Raises ``ShotError`` when they are too much."""
+    run_context.check()
+    try:
+        work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ShotError(
+            "memory",
+            f"There is not enough memory for {count} frames, which the model denoises together; use a smaller size, half "
+            "precision, or a model without motion=.",
+        ) from error
+
+
 def run_in_batches(
     work: Callable[[list[int]], None], frames: Sequence[int], batch_budget: BatchBudget, run_context: RunContext
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
 from ..reference_pictures import is_cut
+from .clips import check_parts, fit_to_model, plan_blocks
 from .denoising import Denoising
 from .frame_conditions import FrameConditions
 from .given_inputs import GivenInputs, select_texts
@@ -97,8 +98,12 @@ class ShotPipeline:
         if request.text.negative_prompt == NOTHING:
             request = with_settings(request, {"negative_prompt": ""})
         model.check_size(request.width, request.height)
+        if part is not None:
+            check_parts(model)
+        request = fit_to_model(model, request, run_context)
         run_context.add_warnings((*model.warnings, *filter(None, [model.plan.sentence])))
         self._model, self._request, self._run_context = model, request, run_context
+        self._is_clip = model.family.kind == "clip"
         self._source = source
         self._batch_budget = BatchBudget.within(model.plan.frames)
         self._method, self._size = request.get_method(), latent_size(model, request)
@@ -187,8 +192,9 @@ class ShotPipeline:
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
         looks = self._fill_looks(looks)
-        for rows in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
-            yield from zip(rows, self._propagate(looks, rows)[0], strict=True)
+        for rows, kept in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
+            made = zip(rows, self._propagate(looks, rows)[0], strict=True)
+            yield from ((row, one) for row, one in made if row in kept)
 
     def iter_pictures(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Every finished frame (3, H, W) float32 around [-1, 1] with its index, as soon as it is there."""
@@ -217,6 +223,9 @@ class ShotPipeline:
         shows everything."""
         own = [n for n in range(self._source.frame_count) if n not in foreign]
         settings = self._method.keyframes
+        if self._is_clip and settings is None and own:
+            # those that are made see the others
+            own = list(range(self._source.frame_count))
         chosen = {}
         for prompt, rows in self._group_by_prompt(own).items():
             look, found = self._given.get(prompt), rows
@@ -232,7 +241,7 @@ class ShotPipeline:
                 if self._around.turns and not self._is_finalized:
                     found = self._around.bridge_views(found, rows, look if look is not None and self._has_place(look) else None)
             if found:
-                chosen[prompt] = rows if len(found) == len(rows) else found
+                chosen[prompt] = rows if len(found) == len(rows) else sorted(found) if self._is_clip else found
         return chosen
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
@@ -276,12 +285,16 @@ class ShotPipeline:
             keyframes = list(self._final_keyframes)
         rest = [n for n in self._rows if n not in {*keyframes, *foreign}]
         finished = 0
-        for rows in self._iter_batches(rest):
-            finished += len(rows)
-            if set(rows) <= set(done):
+        for rows, kept in self._iter_batches(rest):
+            before, finished = finished, finished + len(kept)
+            if set(kept) <= set(done):
                 continue
-            made = zip(rows, self._propagate(looks, rows)[1], strict=True)
-            yield from ((row, picture) for row, picture in made if row not in done)
+
+            def tell(fraction: float, before: int = before, count: int = len(kept)) -> None:
+                self._run_context.progress("frames", before + int(fraction * count), len(rest))
+
+            made = zip(rows, self._propagate(looks, rows, tell if self._is_clip else None)[1], strict=True)
+            yield from ((row, picture) for row, picture in made if row in kept and row not in done)
             self._run_context.progress("frames", finished, len(rest))
 
     def _load_clip(self, rows: Sequence[int]) -> FramePasses:
@@ -292,11 +305,21 @@ class ShotPipeline:
             self._loaded = wanted, load_clip(self._source, wanted)
         return self._loaded[1]
 
-    def _iter_batches(self, rows: list[int]) -> Iterator[list[int]]:
+    def _iter_batches(self, rows: list[int]) -> Iterator[tuple[list[int], list[int]]]:
+        """Of the frames ``rows`` (those that are made together, those of them that are kept): a few at a time. A model of clips
+        makes all frames of the shot again, so that each sees those before and behind it, whichever of them are there."""
+        if self._is_clip:
+            missing = set(rows)
+            for made, kept in plan_blocks(self._rows):
+                release_free_memory()
+                wanted = [row for row in kept if row in missing]
+                if wanted:
+                    yield made, wanted
+            return
         while rows:
             release_free_memory()
             count = 1 if self._is_part else self._batch_budget.frames
-            yield rows[:count]
+            yield rows[:count], rows[:count]
             rows = rows[count:]
 
     def _get_conditions(self, request: ShotRequest) -> TextConditions:
@@ -513,11 +536,13 @@ class ShotPipeline:
         given = self._given
         return {prompt: self._filler.fill(look) if look is given.get(prompt) else look for prompt, look in looks.items()}
 
-    def _propagate(self, looks: Mapping[str, Look], rows: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def _propagate(
+        self, looks: Mapping[str, Look], rows: list[int], tell: Callable[[float], None] | None = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Latents and finished pictures of frames that are denoised from the look's texture; between two prompts they are made
-        under each, and mixed."""
+        under each, and mixed. ``tell`` is told which fraction of the steps is done, where there is one prompt."""
         if not self._is_grouped:
-            return self._propagate_under(self._request.text.prompt, looks, rows)
+            return self._propagate_under(self._request.text.prompt, looks, rows, tell)
         sums: dict[int, list[torch.Tensor]] = {}
         for prompt in dict.fromkeys(prompt for row in rows for prompt in self._mixes[row].list_prompts()):
             under = [row for row in rows if self._mixes[row].get_share(prompt) > 0]
@@ -527,7 +552,7 @@ class ShotPipeline:
         return [sums[row][0] for row in rows], [sums[row][1] for row in rows]
 
     def _propagate_under(
-        self, prompt: str, looks: Mapping[str, Look], rows: list[int]
+        self, prompt: str, looks: Mapping[str, Look], rows: list[int], tell: Callable[[float], None] | None = None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         settings, look = self._method.keyframes, looks[prompt]
         assert settings is not None
@@ -540,7 +565,7 @@ class ShotPipeline:
             first = init_from_texture(look, fusion.lattice, [one.colour for one in backgrounds], gains)
             clean = torch.cat([self._model.encode(some.to(self._model.dtype)) for some in first.split(self._batch_budget.frames)])
         step = run.steps - max(1, round(settings.strength * run.steps))
-        latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step)
+        latents = run.run(run.add_noise(clean, self._make_noise(rows, run), step), step, tell=tell)
         pictures = run.finish_surfaces(list(self.decode(latents)), look)
         laid = self._around.lay_backgrounds(pictures, rows, look.plate, backgrounds)
         return list(latents), list(run.finish(laid))

@@ -108,6 +108,7 @@ class Predictor:
                 strengths,
                 self.guidance_scale,
                 self.guided,
+                self.groups,
                 self._released.omit_controlnet,
             ),
         )

@@ -17,6 +17,7 @@ from ..models.identity import identify
 from ..models.image_model import ImageModel
 from ..pictures import encode_png
 from ..reference_pictures import decode_reference
+from ..video.clips import check_parts
 from ..video.drafts import DraftMaker
 from ..video.look import Look
 from ..video.memory import BatchBudget
@@ -93,6 +94,8 @@ class UnitMaker:
 
     def _make_keys(self, unit: KeyUnit, port: UnitPort) -> UnitEnded:
         work, model = unit.work, self._load(unit.work, port)
+        if work.request.get_method().keyframes is not None:
+            check_parts(model)
         if unit.finalized:
             return self._end(self._make_context(port), BatchBudget.within(model.plan.frames).frames)
         source = FetchedPasses(work.request, work.header, lambda index, overview: port.want(index, overview=overview))

@@ -20,17 +20,18 @@ from diffusers.models import UNetMotionModel  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from latentman.backend.__main__ import main  # noqa: E402
-from latentman.backend.metrics.rivals.animate_diff import check_motion_module  # noqa: E402
 from latentman.backend.metrics.rivals.img2img import render_grey  # noqa: E402
 from latentman.backend.metrics.rivals.making import describe_rival, make_frames  # noqa: E402
 from latentman.backend.metrics.rivals.settings import AnimateDiff, FixedSeedImg2Img, TextToVideoZero  # noqa: E402
 from latentman.backend.metrics.rivals.text_to_video_zero import choose_steps, move_latents  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
+from latentman.backend.models.motion_adapters import check_motion_module  # noqa: E402
 from latentman.backend.video.run_context import RunContext  # noqa: E402
 from latentman.shared import passes_folder  # noqa: E402
 from latentman.shared.manifest import PassesManifest  # noqa: E402
 from latentman.shared.shot import METHODS, ShotError  # noqa: E402
 from tests import samples  # noqa: E402
+from tests.backend.tiny import write_motion_module  # noqa: E402
 
 FRAMES, SIDE, SEED, GUIDANCE = 4, 64, 5, 4.0
 PROMPT, NEGATIVE = "a man in a red shirt", "a hat"
@@ -52,21 +53,10 @@ def passes():
 
 
 @pytest.fixture(scope="module")
-def motion_module(tmp_path_factory, model):
+def motion_module(tmp_path_factory):
     """A tiny random motion module that does something."""
-    torch.manual_seed(1)
-    adapter = MotionAdapter(
-        block_out_channels=tuple(model.unet.config.block_out_channels),
-        motion_layers_per_block=1,
-        motion_norm_num_groups=8,
-        motion_num_attention_heads=2,
-        motion_max_seq_length=6,
-    )
-    for name, parameter in adapter.named_parameters():
-        if "proj_out" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
     folder = tmp_path_factory.mktemp("motion") / "module"
-    adapter.save_pretrained(folder)
+    write_motion_module(folder, frames=6)
     return folder
 
 
@@ -276,7 +266,7 @@ def test_what_is_no_motion_module_is_a_sentence(model, passes, motion_module, tm
         (tmp_path / "nowhere", "no config.json"),
         (write("unet", _class_name="UNet2DConditionModel"), "it is a UNet2DConditionModel"),
         (no_weights, "no safetensors"),
-        (damaged, "no motion module that can be used"),
+        (damaged, "is no safetensors file, or cut off"),
         (other, "it is for another model"),
     ):
         with pytest.raises(ShotError, match=said):

@@ -9,6 +9,7 @@ import torch
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.video.techniques import ClipContext
 from tests import samples
+from tools.tiny_models import write_motion_module as write_motion_module
 from tools.tiny_models import write_sd as write_sd
 from tools.tiny_models import write_sdxl as write_sdxl
 

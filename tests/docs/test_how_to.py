@@ -339,7 +339,7 @@ try:
         "sharpness": request.get_method().fusion.sharpness,
         "panel": [(item.identifier, item.name) for item in settings.bl_rna.properties["preset"].enum_items][-1],
         "chosen": settings.preset,
-        "others": [name for name in shot.METHODS if name != NAME],
+        "others": [name for name in shot.PRESETS if name != NAME],
     }
     print("FOUND" + json.dumps(found), flush=True)
     os._exit(0)
@@ -354,7 +354,7 @@ def test_a_preset(tmp_path):
     from latentman.shared.shot import PRESETS
 
     package = copy_package(tmp_path)
-    insert(package / "shared" / "shot.py", "}\nMETHODS", code_of("add_a_preset.md"))
+    insert(package / "shared" / "shot.py", "}\n#: those that are offered", code_of("add_a_preset.md"))
     found = json.loads(run_copy(package, "-c", TRY_PRESET).partition("FOUND")[2].splitlines()[0])
     assert found["argument"] == found["chosen"] == "surface_crisp" and found["sharpness"] == 100
     assert found["panel"] == ["surface_crisp", "Surface, Crisp"]

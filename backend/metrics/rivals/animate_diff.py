@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AnimateDiffControlNetPipeline, MotionAdapter, StableDiffusionControlNetPipeline
-from diffusers.models import UNetMotionModel
+from diffusers import AnimateDiffControlNetPipeline, StableDiffusionControlNetPipeline
 
-from ....shared.files import read_file
-from ....shared.npy import shorten
 from ....shared.passes import FramePasses
 from ....shared.shot import ShotError, ShotRequest
 from ...models.image_model import ImageModel
+from ...models.motion_adapters import load_motion_module, make_motion_unet
 from ...video.controls import make_control_pictures
 from ...video.prediction import uses_guidance
 from ...video.run_context import RunContext
 from .settings import AnimateDiff
-
-#: bytes of a motion module's configuration
-MAX_CONFIG = 1 << 20
-
-
-def _refuse(path: Path, why: str) -> ShotError:
-    return ShotError(
-        "motion_module",
-        f"{path} is no motion module that can be used ({why}); give --motion-module a diffusers folder of one, with config.json "
-        "and safetensors.",
-    )
-
-
-def check_motion_module(path: Path) -> None:
-    """Raise ``ShotError`` for what cannot be a motion module, without loading it. Pickled weights are not read."""
-    config = path / "config.json"
-    if not config.is_file():
-        raise _refuse(path, "there is no config.json")
-    try:
-        kind = json.loads(read_file(config, MAX_CONFIG))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _refuse(path, "its config.json cannot be read") from error
-    if kind != "MotionAdapter":
-        raise _refuse(path, f"it is a {str(kind)[:60]}")
-    if not any(path.glob("*.safetensors")):
-        raise _refuse(path, "it holds no safetensors")
-
-
-def _load_adapter(path: Path, dtype: torch.dtype) -> MotionAdapter:
-    check_motion_module(path)
-    try:
-        found = MotionAdapter.from_pretrained(str(path), torch_dtype=dtype, local_files_only=True, use_safetensors=True)
-    except Exception as error:
-        # diffusers and safetensors raise whatever they meet
-        raise _refuse(path, shorten(error)) from error
-    if found.config.get("conv_in_channels"):
-        raise _refuse(path, "it is one for animating pictures")
-    return found
 
 
 def make_pipeline(rival: AnimateDiff, model: ImageModel) -> AnimateDiffControlNetPipeline:
@@ -66,11 +25,8 @@ def make_pipeline(rival: AnimateDiff, model: ImageModel) -> AnimateDiffControlNe
     if model.plan.offload != "none":
         raise ShotError("memory", "AnimateDiff needs the whole model on the device; use a smaller model, or half precision.")
     path = Path(rival.motion_module)
-    adapter = _load_adapter(path, model.dtype)
-    try:
-        unet = UNetMotionModel.from_unet2d(model.unet, adapter)
-    except (ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
-        raise _refuse(path, f"it is for another model: {shorten(error)}") from error
+    adapter, _ = load_motion_module(path, model.dtype, model.unet.config, model.name)
+    unet = make_motion_unet(path, adapter, model.unet)
     parts = model.pipeline
     return AnimateDiffControlNetPipeline(
         vae=parts.vae,

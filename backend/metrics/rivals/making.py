@@ -26,7 +26,7 @@ from .settings import AnimateDiff, FixedSeedImg2Img, Rival, TextToVideoZero
 
 def make_frames(rival: Rival, model: ImageModel, request: ShotRequest, passes: FramePasses, run_context: RunContext) -> np.ndarray:
     """(F, H, W, 3) uint8 frames of a completed request, whose method takes no part. Raises ``ShotError``."""
-    if not isinstance(model.family, UNetFamily):
+    if not isinstance(model.family, UNetFamily) or model.family.kind == "clip":
         raise ShotError(
             "model", f"The rivals are made for Stable Diffusion and SDXL, not for {model.family.title}; choose one of these."
         )

@@ -1,0 +1,121 @@
+"""Motion modules of AnimateDiff: layers between those of a Stable Diffusion's UNet in which the frames of a clip see each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AnimateDiffControlNetPipeline, DiffusionPipeline, MotionAdapter, StableDiffusionControlNetPipeline
+from diffusers.models import UNetMotionModel
+
+from ...shared.files import read_file
+from ...shared.npy import shorten
+from ...shared.shot import ShotError
+from .folder_loading import load_network_folder
+from .motion_kinds import CLASS, explain_module
+
+#: bytes of a motion module's configuration
+MAX_CONFIG = 1 << 20
+#: options of the scheduler that the published modules were trained with, whatever the base model was
+SCHEDULE: Mapping[str, Any] = {"beta_schedule": "linear", "trained_betas": None}
+#: numbers of a text token of Stable Diffusion 2.x, whose UNets have the shapes of 1.x otherwise
+_OTHER_CONTEXT = 1024
+#: options of UNets that Stable Diffusion 1.x has not, and UNets with a motion module do without
+_STRANGE = ("addition_embed_type", "class_embed_type", "dual_cross_attention", "resnet_skip_time_act")
+
+
+def _refuse(path: Path, why: str) -> ShotError:
+    return ShotError(
+        "motion_module",
+        f"{path} is no motion module that can be used ({why}); give a diffusers folder of one, with config.json and safetensors.",
+    )
+
+
+def check_motion_module(path: Path) -> dict[str, Any]:
+    """The configuration of the motion module in a folder, without loading it. Raises ``ShotError`` for what cannot be one. Pickled
+    weights are not read."""
+    config = path / "config.json"
+    if not config.is_file():
+        raise _refuse(path, "there is no config.json")
+    try:
+        found = json.loads(read_file(config, MAX_CONFIG))
+        kind = found["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _refuse(path, "its config.json cannot be read") from error
+    if kind == CLASS and not any(path.glob("*.safetensors")):
+        raise _refuse(path, "it holds no safetensors")
+    check_motion_config(path, found)
+    return dict(found)
+
+
+def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise ``ShotError`` for the configuration of a network that is no motion module that can be used; ``path`` is what it is
+    called."""
+    kind = config.get("_class_name")
+    if kind != CLASS:
+        raise _refuse(path, f"it is a {str(kind)[:60]}")
+    why = explain_module(config)
+    if why:
+        raise _refuse(path, why)
+
+
+def check_motion_fit(path: Path, config: Mapping[str, Any], unet: Mapping[str, Any], name: str) -> None:
+    """Raise ``ShotError`` where a motion module of a configuration is not for the base model of a UNet with one; ``name`` is what
+    the model is called."""
+    only = unet.get("only_cross_attention") or False
+    # what the UNets with motion modules have no layers for
+    strange = any(only) if isinstance(only, (list, tuple)) else bool(only)
+    if strange or any(map(unet.get, _STRANGE)) or unet.get("cross_attention_dim") == _OTHER_CONTEXT:
+        raise _explain_other_base(name)
+    given, needed = (list(each.get("block_out_channels") or ()) for each in (config, unet))
+    if given and needed and given != needed:
+        raise _refuse(path, f"it is for another model: its block_out_channels are {given}, the model's {needed}")
+
+
+def _explain_other_base(name: str) -> ShotError:
+    return ShotError("motion_module", f"AnimateDiff is for Stable Diffusion 1.x, and the model '{name}' is another kind.")
+
+
+def load_motion_module(path: Path, dtype: torch.dtype, unet: Mapping[str, Any], name: str) -> tuple[MotionAdapter, tuple[str, ...]]:
+    """A motion module from its folder, on the CPU, and sentences about what was left out. Raises ``ShotError``, also where it is
+    not for the base model called ``name``, whose UNet has the configuration ``unet``."""
+    check_motion_fit(path, check_motion_module(path), unet, name)
+    return load_network_folder(path, MotionAdapter, "motion module", dtype)
+
+
+def make_motion_unet(path: Path, adapter: MotionAdapter, unet: Any) -> UNetMotionModel:
+    """A copy of a UNet with the layers of the motion module from ``path`` in it, where the UNet is. Raises ``ShotError`` where they
+    do not fit."""
+    try:
+        # by its parameters, since diffusers warns of casts that matter only for some networks
+        return torch.nn.Module.to(UNetMotionModel.from_unet2d(unet, adapter), unet.device, unet.dtype)
+    except (ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
+        raise _refuse(path, f"it is for another model: {shorten(error)}") from error
+
+
+def plan_motion_unet(unet: Any, config: Mapping[str, Any]) -> UNetMotionModel:
+    """The network that ``make_motion_unet`` would make of a UNet and a module with a configuration, without their weights."""
+    return UNetMotionModel.from_unet2d(unet, MotionAdapter.from_config(dict(config)), load_weights=False)
+
+
+def add_motion(pipeline: DiffusionPipeline, path: Path, dtype: torch.dtype, name: str) -> tuple[DiffusionPipeline, tuple[str, ...]]:
+    """A pipeline for clips of the parts of one for pictures and the motion module from a folder, and sentences about what was left
+    out. ``name`` is what the model is called. Raises ``ShotError`` where they do not fit."""
+    if not isinstance(pipeline, StableDiffusionControlNetPipeline):
+        raise _explain_other_base(name)
+    adapter, warnings = load_motion_module(path, dtype, pipeline.unet.config, name)
+    scheduler = type(pipeline.scheduler).from_config({**pipeline.scheduler.config, **SCHEDULE})
+    made = AnimateDiffControlNetPipeline(
+        vae=pipeline.vae,
+        text_encoder=pipeline.text_encoder,
+        tokenizer=pipeline.tokenizer,
+        unet=make_motion_unet(path, adapter, pipeline.unet),
+        # its layers are in the UNet, and would take their memory twice
+        motion_adapter=None,
+        controlnet=pipeline.controlnet,
+        scheduler=scheduler,
+    )
+    return made, warnings
