@@ -63,6 +63,9 @@ def _iter_values(group: Any) -> Iterator[tuple[str, Value]]:
         ):
             continue
         value = getattr(group, name)
+        if name in _CHOICES and value == "":
+            # Blender says nothing of a choice that this version does not offer; what is used in its place counts
+            value = _CHOICES[name].default or UNNAMED
         if getattr(found, "is_enum_flag", False):
             yield name, sorted(value)
         elif getattr(found, "is_array", False):
