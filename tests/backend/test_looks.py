@@ -296,6 +296,8 @@ def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     pipeline = ShotPipeline(starter, request, walk, RunContext(keep_look=looks.append))
     whole = dict(pipeline.iter_frames())
     keyframes = pipeline._select_keyframes(())[request.text.prompt]
+    for one in (looks[0].anchor.trajectory, *looks[0].anchor.controls):
+        assert one.untyped_storage().nbytes() == one.numel() * one.element_size(), "the other frames' need not stay"
     assert sorted(whole) == list(range(6)) and list(whole)[:2] == keyframes, "key frames come first"
     rest = [n for n in range(6) if n not in keyframes]
     alone = dict(
