@@ -41,15 +41,15 @@ def _run(frames: int, seconds: float, kind=KIND) -> Run:
         (Job(*KIND, 48), [], None),
         (Job(*KIND, 8), [_run(4, 60)], Estimate(120, False)),
         # beyond the key frames a frame costs less, and from a short shot a long one is told roughly
-        (Job(*KIND, 48), [_run(8, 60)], Estimate(60 * (8 + 40 * 0.3) / 8, True)),
-        (Job(*KIND, 108), [_run(58, 230)], Estimate(380, False)),
+        (Job(*KIND, 48), [_run(8, 60)], Estimate(60 * (8 + 40 * 0.2) / 8, True)),
+        (Job(*KIND, 108), [_run(58, 180)], Estimate(280, False)),
         (
             Job("cpu", "starter", "per_frame", *KIND[3:], 96),
             [_run(8, 40, ("cpu", "starter", "per_frame", *KIND[3:]))],
             Estimate(480, True),
         ),
         # the run with nearly as many frames, of equal ones the newest
-        (Job(*KIND, 98), [_run(2, 40), _run(88, 320), _run(4, 60)], Estimate(350, False)),
+        (Job(*KIND, 98), [_run(2, 40), _run(88, 240), _run(4, 60)], Estimate(260, False)),
         (Job(*KIND, 10), [_run(10, 40), _run(10, 20)], Estimate(20, False)),
         # another size, other steps: roughly
         (Job("cpu", "starter", "surface", 512, 256, 20, 10), [_run(10, 40)], Estimate(80, True)),
@@ -57,7 +57,7 @@ def _run(frames: int, seconds: float, kind=KIND) -> Run:
         (
             Job(*KIND, 10),
             [_run(1000, 10), _run(10, 400, ("cpu", "starter", "surface", 512, 512, 20))],
-            Estimate(10 * (8 + 2 * 0.3) / (8 + 992 * 0.3), False),
+            Estimate(10 * (8 + 2 * 0.2) / (8 + 992 * 0.2), False),
         ),
         # another device, model or preset tells nothing
         (Job("cuda", *KIND[1:], 10), [_run(10, 40)], None),
