@@ -250,6 +250,9 @@ def test_a_file_remembers_its_presets_whatever_went(empty_scene, monkeypatch):
             scene.collection.objects.link(scene.camera)
             assert freezing.freeze_shot(scene, "Shot", Span(1, 2))[1].endswith(warnings[0])
             assert results_panel.write_preset(name) == "Surface, Every Frame"
+            with panel_memory.use_memory(scene, panel_memory.PanelMemory({"preset": "latentman"})):
+                assert settings.make_request(scene, FRAMES).preset == "latentman"
+            assert list_warnings(scene) == warnings and settings.make_request(scene, FRAMES).preset == "surface"
             settings.preset = "cross_frame"
             assert not list_warnings(scene) and settings.make_request(scene, FRAMES).preset == "cross_frame"
         bpy.data.scenes.remove(scene)
