@@ -28,6 +28,13 @@ class FileScheduling(LoadFileScheduling):
             self._reschedule(other)
         return crashed
 
+    def _assign_work_unit(self, node: Any) -> None:
+        try:
+            super()._assign_work_unit(node)
+        except OSError:
+            # it has died, which will be told later: the file is the process's until then, and goes to others with its other ones
+            return
+
     def schedule(self) -> None:
         """Give every process files; a process runs a test when it knows the next one, or that there is none."""
         begins = self.collection is None
