@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..shared.settings import check_settings
-from ..shared.shot import METHODS, PRESETS, Method, Preset, ShotError, check_request, make_request
+from ..shared.shot import ALL_PRESETS, PRESETS, Method, Preset, ShotError, check_request, make_request
 from .plugins import Plugins
 
 GROUP = "latentman.methods"
@@ -29,7 +29,12 @@ PLUGINS: Plugins[Preset] = Plugins(GROUP, "method", _read, lambda: tuple(PRESETS
 
 
 def find_method(name: str) -> Method:
-    """The method of a preset or of another package by its name. Raises ``ShotError`` when there is none, or it is broken."""
+    """The method of a preset or of another package by its name. Raises ``ShotError`` when there is none any more, or it is
+    broken."""
     if not isinstance(name, str):
         raise ShotError("method", f"The method is a {type(name).__name__}; give a name or a Method.")
-    return METHODS[name] if name in METHODS else PLUGINS.load(name).method
+    if name in PRESETS:
+        return PRESETS[name].method
+    if name in ALL_PRESETS and name not in PLUGINS.find():
+        raise ShotError("method", f"The method '{name}' is no longer there; use '{ALL_PRESETS[name].successor}' instead.")
+    return PLUGINS.load(name).method

@@ -317,3 +317,11 @@ def set_curve_kinds(curves: Any, kinds: np.ndarray) -> None:
     Catmull-Rom splines, as all are before 4.3, whose Cycles draws no others."""
     if hasattr(curves, "set_types") and (kinds == POLYGON).any():
         curves.set_types(type="POLY", indices=np.flatnonzero(kinds == POLYGON).tolist())
+
+
+def get_stored_values(group: bpy.types.bpy_struct) -> Any:
+    """What a file stores of a group's properties, by name, to be read and written: of a choice its number, also where no choice has
+    that."""
+    # from Blender 5.0 on they lie apart from what scripts add
+    find = getattr(group, "bl_system_properties_get", None)
+    return group if find is None else find(do_create=True)

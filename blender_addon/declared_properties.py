@@ -110,11 +110,12 @@ def read_value(group: bpy.types.bpy_struct, declared: Declared) -> Any:
     return declared.from_text(value) if declared.kind is str else value
 
 
-def list_unknown_choices(group: bpy.types.bpy_struct, struct: type[msgspec.Struct]) -> list[Declared]:
-    """The settings of a struct whose stored choice this version does not offer, so that the default counts: that of a newer
-    version, or one that is no longer there."""
+def list_unknown_choices(group: bpy.types.bpy_struct, struct: type[msgspec.Struct]) -> list[str]:
+    """Sentences about the settings of a struct whose stored choice this version does not offer, so that the default counts: that
+    of a newer version, or one that is no longer there."""
     return [
-        declared
+        f"{declared.setting.label}: the choice stored in this file is not offered by this version. "
+        f"'{declared.find_label(declared.default)}' is used until you choose one."
         for declared in list_settings(struct)
         if declared.setting.choices and hasattr(group, declared.name) and not getattr(group, declared.name)
     ]

@@ -16,6 +16,7 @@ import msgspec
 from ..shared import shot
 from ..shared.schedule import Schedule
 from ..shared.settings import list_parts, list_settings
+from .compat import get_stored_values
 from .declared_properties import UNNAMED
 from .prompt_keys import list_prompt_keys, write_prompt_keys
 from .prompt_texts import PROMPTS, link_texts, list_texts, read_prompt, unlink_texts
@@ -63,6 +64,9 @@ def _iter_values(group: Any) -> Iterator[tuple[str, Value]]:
         ):
             continue
         value = getattr(group, name)
+        if name in _CHOICES and value == "":
+            # Blender says nothing of a choice that this version does not offer; what is used in its place counts
+            value = _CHOICES[name].default or UNNAMED
         if getattr(found, "is_enum_flag", False):
             yield name, sorted(value)
         elif getattr(found, "is_array", False):
@@ -266,6 +270,8 @@ def use_memory(scene: bpy.types.Scene, memory: PanelMemory) -> Iterator[list[str
     lines, texts = {name: getattr(settings, name) for name in PROMPTS}, list_texts(settings)
     looks = {one.name: get_kept_look(one) for one in (character, scene.objects.get(memory.character)) if one is not None}
     span = (settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step)
+    # choices that this version does not offer stay in the file
+    strange = {name: get_stored_values(settings)[name] for name in _CHOICES if getattr(settings, name) == ""}
     try:
         yield apply_memory(scene, memory)
     finally:
@@ -274,6 +280,8 @@ def use_memory(scene: bpy.types.Scene, memory: PanelMemory) -> Iterator[list[str
         link_texts(settings, texts)
         settings.character = character
         settings.use_scene_range, settings.frame_start, settings.frame_end, settings.frame_step = span
+        for name, number in strange.items():
+            get_stored_values(settings)[name] = number
         for name, look in looks.items():
             found = scene.objects.get(name)
             if found is not None and get_kept_look(found) != look:

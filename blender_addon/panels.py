@@ -430,14 +430,8 @@ class LookPanel(SidebarPanel):
                 )
             else:
                 row.prop(settings, name)
-        for declared in list_unknown_choices(settings, ShotRequest):
-            draw_sentence(
-                layout,
-                context,
-                f"{declared.setting.label}: the choice stored in this file is not offered by this version. "
-                f"'{declared.find_label(declared.default)}' is used until you choose one.",
-                "ERROR",
-            )
+        for sentence in list_unknown_choices(settings, ShotRequest):
+            draw_sentence(layout, context, sentence, "ERROR")
         row = layout.row(align=True)
         row.operator("latentman.dress", icon="MOD_CLOTH")
         row.operator("latentman.open_costume", text="", icon="FILE_FOLDER")

@@ -361,9 +361,13 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         """What of the scene is shown; the frames are those of ``get_frames``."""
         return SceneOptions(**read_values(self, SceneOptions, ("frames",)))
 
+    def get_preset(self) -> str:
+        """The preset's name; that of the default where the file has a choice that this version does not offer."""
+        return str(read_value(self, _PRESET))
+
     def _compose_method(self) -> shot.Method:
         """The preset's techniques with the panel's changes, without techniques from other packages."""
-        method = shot.METHODS[read_value(self, _PRESET)]
+        method = shot.METHODS[self.get_preset()]
         if self.keep_background:
             method = with_parts(method, {"background": {}})
         if self.matching != PRESET:
@@ -382,7 +386,7 @@ class LatentManSettings(DeclaredProperties, bpy.types.PropertyGroup):
         """
         method = self._compose_method()
         method = msgspec.structs.replace(method, plugins=method.plugins | self.techniques.read_plugins())
-        return None if method == shot.METHODS[read_value(self, _PRESET)] else method
+        return None if method == shot.METHODS[self.get_preset()] else method
 
     def get_model(self) -> str:
         """The model's name, with whole paths."""

@@ -9,7 +9,7 @@ import bpy
 from bpy.props import BoolProperty
 
 from ..shared.model_name import split_name
-from ..shared.shot import PRESETS
+from ..shared.shot import ALL_PRESETS
 from . import properties
 from .chosen_result import list_versions
 from .connection import connection
@@ -109,7 +109,7 @@ def is_gone(folder: Path) -> bool:
 
 def write_preset(name: str) -> str:
     """A preset's label; its name where this version does not know it."""
-    preset = PRESETS.get(name)
+    preset = ALL_PRESETS.get(name)
     return preset.label if preset is not None else name
 
 

@@ -19,7 +19,7 @@ _WAITING = ("waiting", "downloading")
 def estimate_shot(settings: LatentManSettings, scene: bpy.types.Scene, frames: int) -> Estimate | None:
     """How long a shot of so many frames may take on the backend's device; None where nothing tells."""
     size, steps = settings.get_picture_size(scene), settings.steps or settings.find_own_values(("steps",))["steps"]
-    return None if size is None else _estimate(settings.get_model(), settings.preset, size, int(steps), frames)
+    return None if size is None else _estimate(settings.get_model(), settings.get_preset(), size, int(steps), frames)
 
 
 def estimate_request(request: ShotRequest, size: tuple[int, int]) -> Estimate | None:

@@ -42,7 +42,7 @@ def _make_group(name: str, struct: type[msgspec.Struct], items: tuple[tuple[str,
 
     def on_use_change(group: Any, _: bpy.types.Context) -> None:
         if group.use == CUSTOM:
-            write_values(group, struct, _get_preset_values(name, group.id_data.latentman.preset))
+            write_values(group, struct, _get_preset_values(name, group.id_data.latentman.get_preset()))
 
     make_enum: Any = EnumProperty  # the stubs say that it returns None
     use = make_enum(name=make_title(name), items=items, description=summarise(struct), update=on_use_change)

@@ -14,6 +14,7 @@ from ...shared.shot import ShotError, ShotRequest, explain_no_keyframes
 from ...shared.version import VERSION
 from ..models.identity import identify
 from ..models.prompts.named_loras import name_model
+from ..video.clips import check_parts
 from ..video.pipeline import find_noise_cell_side
 from ..video.run_context import RunContext
 from .in_use import Claim
@@ -38,6 +39,8 @@ def make_look(
 
     def make(done: set[int]) -> RunContext:
         model, source, run_context = prepare(job, models, callbacks)
+        # nothing could be made from it
+        check_parts(model)
         pipeline = make_pipeline(job, None, model, source, run_context, done)
         # as if the others were there already: only the key frames are made
         for index, image in pipeline.iter_frames(done=range(source.frame_count)):

@@ -55,10 +55,11 @@ def plan_memory(need: MemoryNeed, free: int, *, gpu: bool, offload: str = "auto"
         reading, denoising, decoding = ways[way]
         if reading > room or denoising + frame > room or decoding + tiled > room:
             continue
+        # how many are denoised together is not to be chosen for a model of clips, but how many are decoded and encoded
+        held, each = (decoding, decode) if need.together > 1 else (denoising, frame)
+        fitting = max(1, min(MOST_FRAMES, (room - held) // max(each, 1)))
         # powers of two, so that the same machine with a little more or less free makes the same batches
-        fitting = max(1, min(MOST_FRAMES, (room - denoising) // max(frame, 1)))
-        # how many go together is not to be chosen for a model of clips
-        frames = MOST_FRAMES if need.together > 1 else 1 << (fitting.bit_length() - 1)
+        frames = 1 << (fitting.bit_length() - 1)
         tiling = decoding + decode > room
         return MemoryPlan(way, tiling, frames, _describe(need, free, way, tiling, frames, gpu=gpu))
     if need.together > 1:
@@ -86,7 +87,10 @@ def _describe(need: MemoryNeed, free: int, way: str, tiling: bool, frames: int, 
         done.append("only the layer at work is on the GPU, which is slow")
     if tiling:
         done.append("frames are decoded in tiles")
-    if frames < MOST_FRAMES:
+    if frames < MOST_FRAMES and need.together > 1:
+        single = "1 frame at a time goes through the auto-encoder"
+        done.append(single if frames == 1 else f"{frames} frames at a time go through the auto-encoder")
+    elif frames < MOST_FRAMES:
         single = "1 frame at a time goes through the networks"
         done.append(single if frames == 1 else f"{frames} frames at a time go through the networks")
     where = "on the GPU" if gpu else "in memory"

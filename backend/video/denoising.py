@@ -121,7 +121,7 @@ class Denoising:
         conditions = self._conditions
         return self._anchor or Anchor(
             torch.stack(self._trajectory),
-            tuple(control[:1] for control in self._controls),
+            tuple(control[:1].clone() for control in self._controls),
             select_frames(self._context.own_passes, [0]),
             "" if conditions is None else conditions.mixes[0].leading,
             None if conditions is None else conditions.control_scales[0],
@@ -180,7 +180,8 @@ class Denoising:
             latents = _check_shape(technique, latents, technique.before_step(latents, step))
             self._sampler.change_history(partial(self._change_memory, technique, step))
         if keep:
-            self._trajectory.append(latents[0])
+            # a copy, so that the other frames' latents of every step need not stay
+            self._trajectory.append(latents[0].clone())
         # 2. predict the noise, with the gradients that techniques ask for
         prediction, gradients = self._predict(latents, step)
         # 3. the clean latents that the prediction stands for, corrected

@@ -290,6 +290,7 @@ class SurfaceLattice:
         blended of the frames' pictures; for frames that only show one the better view need not be found."""
         self._shape, self._device = passes.mask.shape[1:], device
         prepared = prepare_surface_frames(passes)
+        self._passes = passes
         self.side = side or cell_side(prepared)
         around = [find_corners(frame.key, frame.ids, self.side) for frame in prepared]
         found, index = np.unique(np.concatenate([corners for corners, _ in around]).ravel(), return_inverse=True)
@@ -299,16 +300,17 @@ class SurfaceLattice:
         self._index = [torch.from_numpy(index[a:b]).to(device) for a, b in pairwise(counts)]
         self._weight = [torch.from_numpy(weights.astype(np.float32)).to(device) for _, weights in around]
         self._pixels = [torch.from_numpy(frame.pixels).to(device) for frame in prepared]
-        self._prepared = prepared
         if blends:
-            # found now, since the prepared frames would be most of a long clip's memory
-            _ = self._quality
-            self._prepared = []
+            # while the frames are prepared: kept, they would be most of a long clip's memory
+            self._quality = self._measure(prepared)
 
     @cached_property
     def _quality(self) -> list[torch.Tensor]:
         """(N,) of each frame, how well its pixels see their points."""
-        return [torch.from_numpy(_measure_quality(frame, self.side)).to(self._device) for frame in self._prepared]
+        return self._measure(prepare_surface_frames(self._passes))
+
+    def _measure(self, prepared: Sequence[SurfaceFrame]) -> list[torch.Tensor]:
+        return [torch.from_numpy(_measure_quality(frame, self.side)).to(self._device) for frame in prepared]
 
     @cached_property
     def _best(self) -> torch.Tensor:

@@ -267,12 +267,8 @@ class ShotPipeline:
         finished_rows = self._list_finished(chosen)
         keyframes = [row for rows in chosen.values() for row in rows if row in finished_rows]
         for number, (prompt, rows) in enumerate(chosen.items()):
-            latents, run, fusion = self._denoise_jointly(prompt, rows, looks, number, len(chosen))
-            if fusion is None:
-                yield from zip(rows, run.finish(self._decode_in_order(latents)), strict=True)
-            else:
-                pictures, looks[prompt] = self._finalize(prompt, rows, latents, run, fusion, looks)
-                yield from ((row, one) for row, one in zip(rows, pictures, strict=True) if row in finished_rows)
+            joint = self._make_jointly(prompt, rows, looks, number, len(chosen))
+            yield from ((row, one) for row, one in joint if row in finished_rows)
         looks = self._fill_looks(looks)
         if looks and not self._is_finalized:
             looks = {prompt: self._run_context.complete_look(look) for prompt, look in looks.items()}
@@ -296,6 +292,18 @@ class ShotPipeline:
             made = zip(rows, self._propagate(looks, rows, tell if self._is_clip else None)[1], strict=True)
             yield from ((row, picture) for row, picture in made if row in kept and row not in done)
             self._run_context.progress("frames", finished, len(rest))
+
+    def _make_jointly(
+        self, prompt: str, rows: list[int], looks: dict[str, Look], number: int, count: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """The pictures of frames that are denoised jointly, with their indices; their look is put among ``looks``. What they were
+        made with goes before others are made."""
+        latents, run, fusion = self._denoise_jointly(prompt, rows, looks, number, count)
+        if fusion is None:
+            yield from zip(rows, run.finish(self._decode_in_order(latents)), strict=True)
+        else:
+            pictures, looks[prompt] = self._finalize(prompt, rows, latents, run, fusion, looks)
+            yield from zip(rows, pictures, strict=True)
 
     def _load_clip(self, rows: Sequence[int]) -> FramePasses:
         """The passes of some frames, cached until other frames are asked for, as several parts work on the same ones."""

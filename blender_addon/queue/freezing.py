@@ -9,6 +9,7 @@ import msgspec
 
 from ...shared import console, shot
 from ...shared.settings import SettingError
+from ..declared_properties import list_unknown_choices
 from ..panel_memory import make_memory, write_memory
 from ..passes.camera import list_cameras
 from ..properties import LatentManSettings, get_kept_look, get_scene_settings
@@ -117,7 +118,7 @@ def freeze_shot(
         queued=write_now(),
         own_camera=own_camera,
     )
-    return queued, " ".join(filter(None, (guess, layer_guess)))
+    return queued, " ".join(filter(None, (guess, layer_guess, *list_unknown_choices(settings, shot.ShotRequest))))
 
 
 def freeze_found(found: FoundShot, settings: LatentManSettings | None = None) -> tuple[QueuedShot, str]:

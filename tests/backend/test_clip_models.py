@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from latentman.backend.__main__ import main
+from latentman.backend.jobs.look_making import make_look
+from latentman.backend.jobs.runner import ModelCache, RunCallbacks
+from latentman.backend.jobs.store import JobStore
 from latentman.backend.models.families import FAMILIES, AnimateDiff, StableDiffusion
 from latentman.backend.models.identity import identify
 from latentman.backend.models.image_model import ImageModel
@@ -412,6 +416,14 @@ def test_workers_refuse_clips_before_anything_is_made(model, name, monkeypatch):
     assert "passes are asked for" in str(ends["per_frame"])
 
 
+def test_no_look_is_made_that_frames_of_a_clip_cannot_be_made_from(model, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(ModelCache, "get", lambda *_: model)
+    monkeypatch.setattr(ShotPipeline, "iter_frames", _raise_not_found)
+    job = JobStore(tmp_path).open(_request(2, model=name), PASSES.select(range(2)))
+    with pytest.raises(ShotError, match="are not made in parts"):
+        make_look(job, ModelCache(), RunCallbacks())
+
+
 def _raise_not_found(*_: Any) -> None:
     raise ShotError("passes", "The passes are asked for.")
 
@@ -463,6 +475,9 @@ def test_memory_is_planned_for_whole_windows(name, model, monkeypatch):
     assert need.weights["unet"] == own
     roomy = MemoryNeed({"unet": 10**9, "vae": 10**8}, 4 * 10**8, 10**8, together=16)
     assert plan_memory(roomy, 10**10, gpu=False).frames == 8
+    # all of a window are denoised together, but not decoded
+    tight = plan_memory(replace(roomy, decoding=3 * 10**8), 24 * 10**8, gpu=False)
+    assert tight.frames == 2 and not tight.tiling and "2 frames at a time go through the auto-encoder" in tight.sentence
     with pytest.raises(ShotError, match="and the 16 frames that it denoises together 954 MiB more, and there are"):
         plan_memory(roomy, 11 * 10**8, gpu=False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import msgspec
@@ -276,7 +278,18 @@ def test_frames_that_only_show_a_texture_do_not_look_for_the_better_view(monkeyp
     def refuse(frame, side):
         raise AssertionError("it is not needed")
 
+    kept = []
+
+    def prepare(passes):
+        found = original(passes)
+        kept.extend(weakref.ref(frame) for frame in found)
+        return found
+
+    original = lattice_module.prepare_surface_frames
     monkeypatch.setattr(lattice_module, "_measure_quality", refuse)
+    monkeypatch.setattr(lattice_module, "prepare_surface_frames", prepare)
     showing = SurfaceLattice(passes, CPU, blends=False)
+    gc.collect()
+    assert len(kept) == 3 and not any(frame() for frame in kept), "they are most of a long clip's memory"
     for n in range(3):
         assert torch.equal(showing.render(texture, n, pictures[n] * 0), blending.render(texture, n, pictures[n] * 0))

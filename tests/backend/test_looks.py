@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -290,12 +292,33 @@ def starter():
     return load("starter", CPU)
 
 
+def test_what_key_frames_were_made_with_goes_before_the_others_are_made(starter, walk, monkeypatch):
+    runs, make, propagate = [], ShotPipeline._make_denoising, ShotPipeline._propagate
+
+    def keep(self, *args, **options):
+        run = make(self, *args, **options)
+        runs.append((options["joint"], weakref.ref(run)))
+        return run
+
+    def check(self, *args):
+        gc.collect()
+        assert runs and not any(run() for joint, run in runs if joint)
+        return propagate(self, *args)
+
+    monkeypatch.setattr(ShotPipeline, "_make_denoising", keep)
+    monkeypatch.setattr(ShotPipeline, "_propagate", check)
+    frames = dict(ShotPipeline(starter, samples.request(6, steps=2, method=KEYED), walk, RunContext()).iter_frames())
+    assert len(frames) == 6 and [joint for joint, _ in runs] == [True, False]
+
+
 def test_frames_after_the_key_frames_do_not_depend_on_each_other(starter, walk):
     request = samples.request(6, steps=6, method=KEYED)
     looks = []
     pipeline = ShotPipeline(starter, request, walk, RunContext(keep_look=looks.append))
     whole = dict(pipeline.iter_frames())
     keyframes = pipeline._select_keyframes(())[request.text.prompt]
+    for one in (looks[0].anchor.trajectory, *looks[0].anchor.controls):
+        assert one.untyped_storage().nbytes() == one.numel() * one.element_size(), "the other frames' need not stay"
     assert sorted(whole) == list(range(6)) and list(whole)[:2] == keyframes, "key frames come first"
     rest = [n for n in range(6) if n not in keyframes]
     alone = dict(

@@ -16,7 +16,7 @@ import bpy
 import msgspec
 import pytest
 
-from latentman.blender_addon import command_line, panels, properties, results_panel
+from latentman.blender_addon import command_line, panel_memory, panels, properties, results_panel
 from latentman.blender_addon.commands.scene import read_scene_options, read_size
 from latentman.blender_addon.declared_properties import (
     UNNAMED,
@@ -29,6 +29,8 @@ from latentman.blender_addon.declared_properties import (
 )
 from latentman.blender_addon.motion.key_options import KeyOptions
 from latentman.blender_addon.motion.keying import Keying
+from latentman.blender_addon.queue import freezing
+from latentman.blender_addon.queue.marked import Span
 from latentman.blender_addon.technique_properties import COMMON, CUSTOM, GROUPS, OFF, PRESET, SHOWN_ELSEWHERE
 from latentman.shared import console
 from latentman.shared.arguments import get_option, part_option, read_given_settings
@@ -240,6 +242,17 @@ def test_a_file_remembers_its_presets_whatever_went(empty_scene, monkeypatch):
             assert warnings == [
                 "Preset: the choice stored in this file is not offered by this version. 'Surface' is used until you choose one."
             ]
+            # what is set here, kept and queued begins with the preset that is used
+            settings.techniques.fusion.use = CUSTOM
+            assert settings.techniques.fusion.full_steps == METHODS["surface"].fusion.full_steps
+            assert panel_memory.make_memory(scene).values["preset"] == "surface"
+            settings.subjects, scene.camera = "scene", bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+            scene.collection.objects.link(scene.camera)
+            assert freezing.freeze_shot(scene, "Shot", Span(1, 2))[1].endswith(warnings[0])
+            assert results_panel.write_preset(name) == "Surface, Every Frame"
+            with panel_memory.use_memory(scene, panel_memory.PanelMemory({"preset": "latentman"})):
+                assert settings.make_request(scene, FRAMES).preset == "latentman"
+            assert list_warnings(scene) == warnings and settings.make_request(scene, FRAMES).preset == "surface"
             settings.preset = "cross_frame"
             assert not list_warnings(scene) and settings.make_request(scene, FRAMES).preset == "cross_frame"
         bpy.data.scenes.remove(scene)

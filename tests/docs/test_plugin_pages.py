@@ -221,5 +221,7 @@ def test_what_is_broken_is_named_when_it_is_asked_for(site, tmp_path, capsys):
         parts["plugin others"].figures()
     # a name of ours stays ours
     assert find_method("surface") is PRESETS["surface"].method and "surface" not in METHODS.find()
+    with pytest.raises(ShotError, match="'surface_quality' is no longer there; use 'surface' instead"):
+        find_method("surface_quality")
     assert main(["plugins"]) == 0
     assert "metric  nothing  [broken 1.0]  The metric 'nothing' of broken" in capsys.readouterr().out
