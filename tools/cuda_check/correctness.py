@@ -10,7 +10,7 @@ import numpy as np
 
 from latentman.backend.models.schedulers import SCHEDULERS
 from latentman.backend.pictures import write_png
-from latentman.shared.shot import METHODS
+from latentman.shared.shot import PRESETS
 
 from . import jobs
 from .child import Task
@@ -76,7 +76,7 @@ def _check_alike(task: Task, maker: Maker, name: str, frames: int, **changes: An
 def check_presets(task: Task, maker: Maker) -> None:
     """Every preset."""
     rows = []
-    for preset in METHODS:
+    for preset in PRESETS:
         if task.clock.left <= 0:
             task.recorder.check(f"preset {preset}", None, "frames", "no time was left")
             continue
