@@ -16,7 +16,7 @@ import torch
 
 from latentman.backend.models.schedulers import SCHEDULERS
 from latentman.backend.pictures import read_png
-from latentman.shared.shot import METHODS
+from latentman.shared.shot import METHODS, PRESETS
 from tools import write_cuda_page
 from tools.cuda_check import correctness, packing, speed
 from tools.cuda_check.cells import Cell, measure_cell, scale_steps
@@ -44,7 +44,7 @@ def _part(name, share=1.0):
 def test_all_of_the_part_about_correctness_runs_on_a_processor(tmp_path, monkeypatch):
     # one of each kind is enough here: other tests make frames with all of them
     monkeypatch.setattr(correctness, "SCHEDULERS", {name: SCHEDULERS[name] for name in ("ddim", "dpm++_sde")})
-    monkeypatch.setattr(correctness, "METHODS", {name: METHODS[name] for name in ("latentman",)})
+    monkeypatch.setattr(correctness, "PRESETS", {name: PRESETS[name] for name in ("latentman",)})
     monkeypatch.setattr(correctness, "COMPARED", ("surface",))
     recorder = Recorder(tmp_path / "rows.json")
     correctness.run(Task("cpu", SMALL, Clock(600), recorder, tmp_path / "pictures"))
