@@ -316,7 +316,7 @@ ALL_PRESETS: dict[str, Preset] = {
             matching="surface",
             background=Background(1.0),
             shadows=Shadows(),
-            fusion=Fusion(full_steps=1),
+            fusion=Fusion(),
             keyframes=Keyframes(4, 0.05),
         ),
     ),

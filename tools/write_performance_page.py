@@ -28,7 +28,7 @@ TITLES = {"sd1": "Stable Diffusion 1.5", "sd2": "Stable Diffusion 2.1", "sdxl": 
 PRECISIONS = {"float16": "half precision", "float32": "single precision"}
 PLACES = {"none": "whole", "model": "part by part", "sequential": "layer by layer"}
 #: the suite whose seconds are shown, its variants, and the one that they are compared with
-SUITE, VARIANTS, BASELINE = "surface", ("cross_frame", "latentman", "surface", "surface_fast"), "per_frame"
+SUITE, VARIANTS, BASELINE = "surface", ("cross_frame", "latentman", "surface"), "per_frame"
 #: the rows of the CUDA results that are repeated here
 SHOWN = ("sd15", "sdxl")
 
