@@ -11,26 +11,24 @@ the same, and the results are marked as made with today's weights, presets and c
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from latentman.backend.metrics.making import describe_making
+from latentman.backend.metrics.statistics import Run
 
-from .write_results_pages import MADE_OF, RESULTS
+from .write_results_pages import MADE_OF, RESULTS, MarkError, read_runs
 
 #: columns that differ from run to run or from revision to revision, whatever the frames
 LEFT_OUT = {"folder", "key", "version", "code", "seconds_per_frame", "peak_mb"}
 _NAMES = ("shot", "prompt", "seed", "variant")
 
-Row = Mapping[str, str]
 
-
-def compare_runs(stored: Sequence[Row], made: Sequence[Row]) -> list[str]:
+def compare_runs(stored: Sequence[Run], made: Sequence[Run]) -> list[str]:
     """Sentences about what differs between stored runs and those that were made again, and about what was not made again; empty
     where all is as it was."""
     before = {tuple(row[name] for name in _NAMES): row for row in stored}
@@ -49,12 +47,6 @@ def compare_runs(stored: Sequence[Row], made: Sequence[Row]) -> list[str]:
     return found + [f"{variant} was not made again for the shot {shot}." for shot, variant in missing]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The runs in a CSV file. Raises ``OSError``."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def mark_as_verified(folder: Path) -> None:
     """Write down that the results in a folder are what today's weights, presets and code make."""
     path = folder / MADE_OF
@@ -70,14 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     folder = RESULTS / args.suite
     try:
-        stored = read_rows(folder / "results.csv")
-    except OSError as error:
+        stored = read_runs(folder)
+    except (MarkError, OSError) as error:
         parser.error(f"{folder} has no results that can be read ({error}).")
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "latentman.backend", "evaluate", *args.arguments, "--out", out]
         if subprocess.run(command, check=False).returncode:
             return 2
-        differences = compare_runs(stored, read_rows(Path(out) / "results.csv"))
+        differences = compare_runs(stored, read_runs(Path(out)))
     for sentence in differences:
         print(sentence, file=sys.stderr)
     if differences:

@@ -59,9 +59,7 @@ class Job:
     def has_same_settings(self, other: Job) -> bool:
         """Whether what decides the look, the model's files and the version included, is the same in both."""
         # what a preset is, and what techniques do, may change with the version
-        if self._read_note("model.txt") != other._read_note("model.txt") or self._read_note(MADE_WITH) != other._read_note(
-            MADE_WITH
-        ):
+        if any(self._read_note(name) != other._read_note(name) for name in ("model.txt", MADE_WITH)):
             return False
         # earlier versions left some settings to the model until frames were made
         own, others = (complete_request(job.request).settings() for job in (self, other))

@@ -27,6 +27,15 @@ from .model_file import ModelFile
 
 #: what a network may predict
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+#: options of schedulers for all families of Stable Diffusion, as they were trained
+TRAINED: Mapping[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 #: with less of the picture's variance than this in the first latents, noise that is predicted says nothing of the picture
 NO_SIGNAL = 1e-6
 #: denoising begins with noise alone; a schedule that says that this much of the variance is the picture's begins too late
@@ -94,12 +103,7 @@ def make_own_scheduler(file: ModelFile) -> Any:
     """The scheduler of a checkpoint by what its file says: its betas are those of all families, its prediction type its own."""
     kinds = {"lcm": LCMScheduler, "tcd": TCDScheduler}
     options: dict[str, Any] = {
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
+        **TRAINED,
         "prediction_type": file.prediction,
         "timestep_spacing": file.recommended.spacing,
         "rescale_betas_zero_snr": file.zero_terminal_snr,

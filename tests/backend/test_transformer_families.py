@@ -51,6 +51,7 @@ from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import PRESETS, Sampling, ShotError, with_schedule
 from tests import samples
 from tests.backend import tiny
+from tests.backend.model_tables import has_table
 from tools import tiny_transformers, transformer_layouts
 
 CPU = torch.device("cpu")
@@ -561,7 +562,4 @@ COLUMNS = {
 
 def test_the_table_says_what_is_asserted():
     """A row for every family that these tests run with, and a column for each of them."""
-    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
-    head = lines.index("| | " + " | ".join(COLUMNS) + " |")
-    rows = [f"| {layout.title} | " + " | ".join(["yes"] * len(COLUMNS)) + " |" for layout in LAYOUTS]
-    assert lines[head + 2 : head + 2 + len(rows)] == rows and set(ARGUMENTS) == {*NAMES, "flux_depth"}
+    assert has_table(COLUMNS, [layout.title for layout in LAYOUTS]) and set(ARGUMENTS) == {*NAMES, "flux_depth"}

@@ -18,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from latentman.backend.models.devices import choose_dtype
 from latentman.backend.models.image_model import ImageModel
+from latentman.backend.models.schedulers import TRAINED
 from latentman.backend.models.tokenizers import make_clip_tokenizer
 from latentman.backend.models.vae_precision import choose_vae_dtype
 from latentman.shared.load_options import LoadOptions
@@ -110,14 +111,7 @@ def make_model(
         "vae": vae,
         "text_encoder": make(lambda: _make_text_encoder(768, 12, CLIPTextModel, divisor)),
         "tokenizer": make_clip_tokenizer(),
-        "scheduler": DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
+        "scheduler": DDIMScheduler(**TRAINED),
     }
     pipeline: Any
     if is_sdxl:
