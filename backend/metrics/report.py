@@ -23,14 +23,18 @@ from .figures import BY_NAME, MAIN
 from .making import describe_making, describe_rivals
 from .run_identity import summarise_provenance
 from .statistics import format_ratios
+from .surface import LAGS
 from .variants import ANIMATEDIFF, RIVALS
 
 #: the figures of which variants are compared pair by pair
 COMPARED = tuple(name for name in MAIN if BY_NAME[name].better != "reads")
 #: the columns of the table in Markdown
 TABLE = (*MAIN, *(name for name in COLUMNS if name not in BY_NAME))
-#: levels of a clip's own, beside the ratios to the baseline's, which no table shows
-LEVELS = tuple(f"{name}_level" for name in PARTS["contrast"][1])
+#: figures behind others, which no table shows: levels of a clip's own beside the ratios to the baseline's, and single lags
+BEHIND = (
+    *(f"{name}_level" for name in PARTS["contrast"][1]),
+    *(f"surface_variance_{band}_lag{lag}" for band in ("low", "high") for lag in LAGS),
+)
 #: frames in a contact sheet, the height of a picture in it, and the width of the labels beside them, in pixels
 SHEET_FRAMES, SHEET_HEIGHT, SHEET_LABEL = 6, 128, 150
 #: a change of this much (0..255) or more is white in a flicker map
@@ -44,7 +48,7 @@ td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering
 
 def get_columns(table: dict[str, dict[str, float]]) -> list[str]:
     """The ``COLUMNS`` for which any variant has a figure, and the figures of other packages' metrics behind them."""
-    more = dict.fromkeys(key for figures in table.values() for key in figures if key not in COLUMNS and key not in LEVELS)
+    more = dict.fromkeys(key for figures in table.values() for key in figures if key not in COLUMNS and key not in BEHIND)
     return [key for key in (*COLUMNS, *more) if any(not np.isnan(figures.get(key, float("nan"))) for figures in table.values())]
 
 

@@ -25,7 +25,7 @@ from latentman.backend.metrics.pictures import (  # noqa: E402
     segment_characters,
     silhouette_iou,
 )
-from latentman.backend.metrics.report import make_flicker_maps, write_report  # noqa: E402
+from latentman.backend.metrics.report import format_table, make_flicker_maps, write_report  # noqa: E402
 from latentman.backend.metrics.surface import (  # noqa: E402
     compute_cell_colours,
     hmse,
@@ -214,6 +214,13 @@ def test_flicker_maps_are_dark_where_nothing_changes(passes):
 def test_stored_tables_name_figures_as_the_code_does(suite):
     head = (ROOT / "docs" / "results" / suite / "results.md").read_text().splitlines()[0].strip("| ").split(" | ")
     assert head[0] == "variant" and set(head[1:]) <= set(COLUMNS)
+
+
+def test_tables_show_the_figures_and_those_of_other_packages(passes):
+    figures = measure_clip(_paint(passes), passes)
+    assert {"surface_variance_low_lag1", "surface_variance_high_lag8"} <= set(figures) - set(COLUMNS)
+    head = format_table({"painted": figures | {"lpips": 0.25}}).splitlines()[0].strip("| ").split(" | ")
+    assert head[-1] == "lpips" and set(head[1:-1]) <= set(COLUMNS)
 
 
 @pytest.fixture(scope="module")
