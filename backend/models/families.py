@@ -22,6 +22,7 @@ from .sd3 import StableDiffusion3 as StableDiffusion3
 from .stable_diffusion import StableDiffusion as StableDiffusion
 from .stable_diffusion import StableDiffusionXL as StableDiffusionXL
 from .stable_diffusion import UNetFamily as UNetFamily
+from .wan_vace import WanVace as WanVace
 from .z_image import ZImage as ZImage
 
 #: every family; the first that fits is taken
@@ -33,6 +34,7 @@ FAMILIES: list[Family] = [
     Flux(),
     StableDiffusion3(),
     AnimateDiff(),
+    WanVace(),
 ]
 
 

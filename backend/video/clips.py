@@ -29,27 +29,30 @@ class Window:
     weights: tuple[float, ...]
 
 
-def plan_windows(frames: Sequence[int], length: int) -> list[Window]:
-    """Windows of at most ``length`` frames that cover all of them in their order: evenly spread and all of the same length, with
-    weights that rise and fall where they overlap."""
+def plan_windows(frames: Sequence[int], length: int, row_frames: int = 1) -> list[Window]:
+    """Windows of at most ``length`` frames that cover all of them in their order: evenly spread, with weights that rise and fall
+    where they overlap. They begin at multiples of ``row_frames``, so that frames that share a row do so in all windows but for the
+    first frame of each; only the last may be shorter by less than that."""
     count = len(frames)
     if count <= length:
         return [Window(tuple(frames), (1.0,) * count)]
     overlap = min(max(1, round(length * OVERLAP)), length - 1)
-    number = math.ceil((count - overlap) / (length - overlap))
-    starts = [round(n * (count - length) / (number - 1)) for n in range(number)]
-    shared = [0, *(start + length - following for start, following in itertools.pairwise(starts)), 0]
+    last = math.ceil((count - length) / row_frames) * row_frames
+    number = max(2, math.ceil((count - overlap) / (length - overlap)))
+    starts = sorted({round(n * last / (number - 1) / row_frames) * row_frames for n in range(number)})
+    ends = [min(start + length, count) for start in starts]
+    shared = [0, *(end - following for end, following in zip(ends, starts[1:], strict=False)), 0]
     found = [
-        [min(1.0, (k + 1) / (before + 1), (length - k) / (behind + 1)) for k in range(length)]
-        for before, behind in itertools.pairwise(shared)
+        [min(1.0, (k + 1) / (before + 1), (end - start - k) / (behind + 1)) for k in range(end - start)]
+        for start, end, (before, behind) in zip(starts, ends, itertools.pairwise(shared), strict=True)
     ]
     sums = [0.0] * count
     for start, weights in zip(starts, found, strict=True):
         for k, weight in enumerate(weights):
             sums[start + k] += weight
     return [
-        Window(tuple(frames[start : start + length]), tuple(weight / sums[start + k] for k, weight in enumerate(weights)))
-        for start, weights in zip(starts, found, strict=True)
+        Window(tuple(frames[start:end]), tuple(weight / sums[start + k] for k, weight in enumerate(weights)))
+        for start, end, weights in zip(starts, ends, found, strict=True)
     ]
 
 
@@ -76,6 +79,8 @@ def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContex
     family, method = model.family, request.get_method()
     if family.kind == "frames":
         return request
+    if model.row_frames > 1:
+        return _fit_to_rows(model, request, run_context)
     if method.guidance is not None and method.guidance.gradient == "full":
         raise explain_gradient(model)
     if not method.cross_frame_attention:
@@ -83,9 +88,48 @@ def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContex
     if method.fusion is None:
         raise family.explain_unshared()
     run_context.add_warnings(
-        [f"In {family.title} the frames see each other in the motion module; cross-frame attention is left out."]
+        [f"In {family.title} the frames see each other {family.sees_each_other}; cross-frame attention is left out."]
     )
     return msgspec.structs.replace(request, method=msgspec.structs.replace(method, cross_frame_attention=False))
+
+
+def _fit_to_rows(model: ImageModel, request: ShotRequest, run_context: RunContext) -> ShotRequest:
+    """``fit_to_model`` for one whose latents stand for several frames each: all frames are made together, before a place that
+    moves."""
+    title, method, frames = model.family.title, request.get_method(), model.row_frames
+    moved = {"latent alignment": method.alignment, "pixel guidance": method.guidance}
+    for name, settings in moved.items():
+        if settings is not None:
+            raise ShotError(
+                "method",
+                f"{title} has one latent for {frames} frames, so that there is none of each frame's own for {name}; choose "
+                "'per_frame' or a preset that begins with surface.",
+            )
+    if len(request.list_prompts()) > 1:
+        raise ShotError(
+            "prompt", f"{title} is told one prompt for a whole clip; leave one, or make a shot of its own for each prompt."
+        )
+    left = {
+        "cross-frame attention": "cross_frame_attention",
+        "shared noise": "shared_noise",
+        "noise on the surface": "surface_noise",
+        "the shared background": "background",
+        "key frames": "keyframes",
+    }
+    used = {name: field for name, field in left.items() if getattr(method, field)}
+    if method.fusion is None and method.cross_frame_attention:
+        raise model.family.explain_unshared()
+    if not used:
+        return request
+    run_context.add_warnings(
+        [
+            f"In {title} all frames are made together, see each other {model.family.sees_each_other}, and the place behind the "
+            f"character moves by itself; left out: {', '.join(used)}."
+        ]
+    )
+    off = {"cross_frame_attention": False, "shared_noise": False, "surface_noise": 0.0, "background": None, "keyframes": None}
+    changed = msgspec.structs.replace(method, **{field: off[field] for field in used.values()})
+    return msgspec.structs.replace(request, method=changed)
 
 
 def explain_gradient(model: ImageModel) -> ShotError:

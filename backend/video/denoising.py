@@ -262,7 +262,7 @@ class Denoising:
                 )
         output = widen(torch.zeros_like(latents))
         order = [self._given + n for n in sorted(range(len(context.rows)), key=context.rows.__getitem__)]
-        for window in plan_windows(order, get_window(context.model)):
+        for window in plan_windows(order, get_window(context.model), context.model.row_frames):
             rows = list(window.frames)
             weights = torch.tensor(window.weights, device=latents.device, dtype=output.dtype)[:, None, None, None]
             for technique in self._techniques:

@@ -17,6 +17,7 @@ from ...shared.passes import FramePasses
 from ...shared.schedule import Mix
 from ...shared.settings import with_settings
 from ...shared.shot import NOTHING, ShotError, ShotRequest
+from ..models.clip_rows import list_first_frames
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
@@ -201,22 +202,33 @@ class ShotPipeline:
         yield from self._iter_pictures((), ())
 
     def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-        """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
-        for n in range(len(latents)):
+        """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other; where frames share rows, of a whole
+        clip."""
+        count = len(latents) if self._model.row_frames > 1 else 1
+        for first in range(0, len(latents), count):
             started = time.perf_counter()
             self._run_context.check()
+            some = latents[first : first + count]
             with torch.no_grad():
-                picture = self._model.decode(latents[n : n + 1])[0].float()
-                if self._model.decodes_in_half and not torch.isfinite(picture).all():
+                pictures = self._model.decode(some).float()
+                if self._model.decodes_in_half and not torch.isfinite(pictures).all():
                     # some fine-tunes' auto-encoders overflow; each frame by itself, so that it is the same whatever was made before
-                    picture = self._model.decode_in_full(latents[n : n + 1])[0].float()
-            if not torch.isfinite(picture).all():
-                raise ShotError(
-                    "diverged",
-                    f"Frame {n + 1} could not be decoded into a picture; use another seed, or another auto-encoder.",
-                )
+                    pictures = self._model.decode_in_full(some).float()
+            for n, picture in enumerate(pictures, first):
+                if not torch.isfinite(picture).all():
+                    raise ShotError(
+                        "diverged",
+                        f"Frame {n + 1} could not be decoded into a picture; use another seed, or another auto-encoder.",
+                    )
             self._run_context.record_time("decoding", started)
-            yield picture
+            yield from pictures
+
+    def decode_some(self, latents: torch.Tensor, wanted: Sequence[int]) -> list[torch.Tensor]:
+        """``decode`` of all frames of a clip, of which the pictures of the ``wanted`` ones are given."""
+        if self._model.row_frames > 1:
+            pictures = list(self.decode(latents))
+            return [pictures[n] for n in wanted]
+        return list(self.decode(latents[list(wanted)]))
 
     def _select_keyframes(self, foreign: Collection[int]) -> dict[str, list[int]]:
         """The frames to denoise jointly under each prompt, the one that the others attend to first; none under a prompt whose look
@@ -443,11 +455,14 @@ class ShotPipeline:
     @cached_property
     def _noise_sources(self) -> list[int]:
         """For each frame of the shot the frame whose random numbers it takes."""
-        return list_noise_sources(self._make_techniques(), range(self._source.frame_count))
+        found = list_noise_sources(self._make_techniques(), range(self._source.frame_count))
+        # frames that share a row share its noise
+        return [found[n] for n in list_first_frames(len(found), self._model.row_frames)] if self._model.row_frames > 1 else found
 
     def _make_noise(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
-            return run.first_noise(self._noise[rows])
+            firsts = list_first_frames(len(self._noise), self._model.row_frames)
+            return run.first_noise(self._noise[[firsts[row] for row in rows]])
         shape = (self._model.latent_channels, *self._size)
         generator = torch.Generator().manual_seed(self._request.sampling.seed)
         return run.first_noise(draw_noise(self._noise_sources, rows, shape, generator))

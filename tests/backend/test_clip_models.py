@@ -47,7 +47,7 @@ from latentman.shared.manifest import PassesHeader
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
 from tests import ip_adapter_files, samples
-from tests.backend import tiny
+from tests.backend import test_wan_vace, tiny
 from tests.backend.model_tables import has_table
 from tests.backend.tiny import write_motion_module
 from tools.stand_in_hub import StandInHub
@@ -367,7 +367,7 @@ def test_long_clips_have_no_seams(model, monkeypatch):
     assert jump > 10 * changes.max()
 
 
-def _cut(frames: Any, length: int) -> list[Window]:
+def _cut(frames: Any, length: int, row_frames: int) -> list[Window]:
     return [Window(tuple(part), (1.0,) * len(part)) for part in (frames[:length], frames[length:])]
 
 
@@ -525,4 +525,5 @@ COLUMNS = {
 
 def test_the_table_says_what_is_asserted():
     """A row for every family of clips, and a column for each of the tests."""
+    assert list(test_wan_vace.COLUMNS) == list(COLUMNS)
     assert has_table(COLUMNS, [family.title for family in FAMILIES if family.kind == "clip"])
