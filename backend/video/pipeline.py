@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -186,10 +186,10 @@ class ShotPipeline:
         """Every frame's clean latents (C, h, w) with its index, as soon as they are there."""
         self._wants_latents = True
         chosen, looks = self._select_keyframes(()), dict(self._given)
-        finished = self._list_finished(chosen)
+        finished, sums = self._list_finished(chosen), dict[int, list[torch.Tensor]]()
         for number, (prompt, keyframes) in enumerate(chosen.items()):
             latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, number, len(chosen))
-            yield from ((row, one) for row, one in zip(keyframes, latents, strict=True) if row in finished)
+            yield from self._mix_prompts(prompt, zip(keyframes, latents, strict=True), finished, sums)
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
         looks = self._fill_looks(looks)
@@ -258,29 +258,47 @@ class ShotPipeline:
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
         """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it
-        alone."""
+        alone; without key frames all that are under it in part."""
         if not self._is_grouped:
             return {self._request.text.prompt: rows}
         said = dict.fromkeys(prompt for row in rows for prompt in self._mixes[row].list_prompts())
         groups = {}
         for prompt in said:
             shares = {row: self._mixes[row].get_share(prompt) for row in rows}
-            most = max(shares.values())
-            groups[prompt] = [row for row, share in shares.items() if share >= min(most, 1.0) and share > 0]
+            least = 0.0 if self._method.keyframes is None else min(max(shares.values()), 1.0)
+            groups[prompt] = [row for row, share in shares.items() if share >= least and share > 0]
         return groups
 
     def _list_finished(self, chosen: Mapping[str, list[int]]) -> set[int]:
-        """Of the key frames those that are finished once they are denoised: between two prompts a frame is made under both."""
+        """Of the key frames those that are finished once they are denoised: between two prompts a frame is made under both, from
+        their looks where there are key frames."""
         rows = {row for found in chosen.values() for row in found}
-        return {row for row in rows if self._mixes[row].is_pure} if self._is_grouped else rows
+        is_apart = self._is_grouped and self._method.keyframes is not None
+        return {row for row in rows if self._mixes[row].is_pure} if is_apart else rows
+
+    def _mix_prompts(
+        self, prompt: str, made: Iterable[tuple[int, torch.Tensor]], finished: Collection[int], sums: dict[int, list[torch.Tensor]]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Of frames that were made under a prompt those that are finished by it; ``sums`` gathers what was made of a frame under
+        each of its prompts, in the parts that they have of it."""
+        for row, one in made:
+            if row not in finished:
+                continue
+            mix = self._mixes[row]
+            if not self._is_grouped or mix.is_pure:
+                yield row, one
+                continue
+            sums.setdefault(row, []).append(mix.get_share(prompt) * one)
+            if len(sums[row]) == len(mix.list_prompts()):
+                yield row, torch.stack(sums.pop(row)).sum(0)
 
     def _iter_pictures(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
         chosen, looks = self._select_keyframes(foreign), dict(self._given)
-        finished_rows = self._list_finished(chosen)
-        keyframes = [row for rows in chosen.values() for row in rows if row in finished_rows]
+        finished_rows, sums = self._list_finished(chosen), dict[int, list[torch.Tensor]]()
+        keyframes = list(dict.fromkeys(row for rows in chosen.values() for row in rows if row in finished_rows))
         for number, (prompt, rows) in enumerate(chosen.items()):
             joint = self._make_jointly(prompt, rows, looks, number, len(chosen))
-            yield from ((row, one) for row, one in joint if row in finished_rows)
+            yield from self._mix_prompts(prompt, joint, finished_rows, sums)
         looks = self._fill_looks(looks)
         if looks and not self._is_finalized:
             looks = {prompt: self._run_context.complete_look(look) for prompt, look in looks.items()}
