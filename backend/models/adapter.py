@@ -74,8 +74,6 @@ class Family:
     #: what the base model and its ControlNets are loaded as
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     controlnet_class: ClassVar[type[Any]]
-    #: where the frames of a clip see each other, for a sentence
-    sees_each_other: ClassVar[str] = ""
     #: whether the two passes of guidance go through the networks at once, and take twice the memory
     runs_together: ClassVar[bool] = True
     #: the part of a pipeline that denoises

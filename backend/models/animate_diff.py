@@ -20,7 +20,6 @@ class AnimateDiff(StableDiffusion):
     title = "AnimateDiff"
     kind: ClassVar[Literal["frames", "clip"]] = "clip"
     pipeline_class = AnimateDiffControlNetPipeline
-    sees_each_other = "in the motion module"
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """None: a motion module is put into a model that was loaded with its ControlNets."""

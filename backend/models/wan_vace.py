@@ -39,7 +39,6 @@ class WanVace(FlowFamily):
     kind: ClassVar[Literal["frames", "clip"]] = "clip"
     pipeline_class = WanVACEPipeline
     mixes_texts = False
-    sees_each_other = "in its attention"
     runs_together = False
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:

@@ -88,7 +88,7 @@ def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContex
     if method.fusion is None:
         raise family.explain_unshared()
     run_context.add_warnings(
-        [f"In {family.title} the frames see each other {family.sees_each_other}; cross-frame attention is left out."]
+        [f"In {family.title} the frames see each other in the motion module; cross-frame attention is left out."]
     )
     return msgspec.structs.replace(request, method=msgspec.structs.replace(method, cross_frame_attention=False))
 
@@ -96,39 +96,29 @@ def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContex
 def _fit_to_rows(model: ImageModel, request: ShotRequest, run_context: RunContext) -> ShotRequest:
     """``fit_to_model`` for one whose latents stand for several frames each: all frames are made together, before a place that
     moves."""
-    title, method, frames = model.family.title, request.get_method(), model.row_frames
-    moved = {"latent alignment": method.alignment, "pixel guidance": method.guidance}
-    for name, settings in moved.items():
-        if settings is not None:
-            raise ShotError(
-                "method",
-                f"{title} has one latent for {frames} frames, so that there is none of each frame's own for {name}; choose "
-                "'per_frame' or a preset that begins with surface.",
-            )
+    title, method = model.family.title, request.get_method()
+    if method.alignment is not None or method.guidance is not None:
+        raise ShotError(
+            "method",
+            f"{title} has one latent for {model.row_frames} frames, so that there is none of each frame's own to align or to "
+            "guide; choose 'per_frame' or a preset that begins with surface.",
+        )
     if len(request.list_prompts()) > 1:
         raise ShotError(
             "prompt", f"{title} is told one prompt for a whole clip; leave one, or make a shot of its own for each prompt."
         )
-    left = {
-        "cross-frame attention": "cross_frame_attention",
-        "shared noise": "shared_noise",
-        "noise on the surface": "surface_noise",
-        "the shared background": "background",
-        "key frames": "keyframes",
-    }
-    used = {name: field for name, field in left.items() if getattr(method, field)}
     if method.fusion is None and method.cross_frame_attention:
         raise model.family.explain_unshared()
-    if not used:
+    off = {"cross_frame_attention": False, "shared_noise": False, "surface_noise": 0.0, "background": None, "keyframes": None}
+    changed = msgspec.structs.replace(method, **off)
+    if changed == method:
         return request
     run_context.add_warnings(
         [
-            f"In {title} all frames are made together, see each other {model.family.sees_each_other}, and the place behind the "
-            f"character moves by itself; left out: {', '.join(used)}."
+            f"In {title} all frames are made together and see each other, and the place behind the character moves by itself: "
+            "cross-frame attention, noise that frames share, key frames and the shared background are left out."
         ]
     )
-    off = {"cross_frame_attention": False, "shared_noise": False, "surface_noise": 0.0, "background": None, "keyframes": None}
-    changed = msgspec.structs.replace(method, **{field: off[field] for field in used.values()})
     return msgspec.structs.replace(request, method=changed)
 
 

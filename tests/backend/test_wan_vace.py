@@ -177,14 +177,14 @@ def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
     with pytest.raises(ShotError, match="the nearest size is 32x32"):
         check_model(name, 40, SIDE)
     for preset, said in (
-        ("latentman", "one latent for 4 frames, so that there is none of each frame's own for latent alignment"),
-        ("latentman_exact", "for latent alignment"),
+        ("latentman", "one latent for 4 frames, so that there is none of each frame's own to align or to guide"),
+        ("latentman_exact", "to align or to guide"),
         ("cross_frame", "has no attention that frames could share"),
     ):
         with pytest.raises(ShotError, match=said):
             _make(model, _request(preset=preset))
     guided = _with_method(_request(preset="per_frame"), guidance=METHODS["latentman"].guidance)
-    with pytest.raises(ShotError, match="for pixel guidance"):
+    with pytest.raises(ShotError, match="to align or to guide"):
         _make(model, guided)
     with pytest.raises(ShotError, match="is told one prompt for a whole clip"):
         _make(model, with_schedule(_request(preset="per_frame"), make_schedule([(3, "a dog")])))
@@ -253,7 +253,7 @@ def test_looks_are_kept_and_shots_resumed(model, scheduler):
     kept: list[Checkpoint] = []
     request, context = _request(scheduler=scheduler), RunContext(save=kept.append, keep_look=looks.append)
     frames = _make(model, request, context)
-    assert [sentence for sentence in context.warnings if "left out: cross-frame attention, shared noise" in sentence]
+    assert [sentence for sentence in context.warnings if "key frames and the shared background are left out" in sentence]
     assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[1])))
     unfused = _make(model, _request(scheduler=scheduler, preset="per_frame"))
     assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
