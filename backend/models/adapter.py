@@ -135,9 +135,9 @@ class Family:
         1 where frames are independent."""
         return 1
 
-    def get_row_frames(self, model: ImageModel) -> int:
-        """How many frames behind the first share a row of the auto-encoder's latents; above 1, what is encoded and predicted
-        is a whole clip."""
+    def read_row_frames(self, config: Mapping[str, Any]) -> int:
+        """How many frames behind the first share a row of latents of an auto-encoder with a configuration; above 1, what is
+        encoded, decoded and predicted is a whole clip."""
         return 1
 
     # sizes and latents

@@ -48,6 +48,11 @@ def family_of_layout(layout: FamilyLayout | None) -> Family:
     return next(family for family in FAMILIES if family.layout is layout)
 
 
+def find_motion_family() -> Family:
+    """The family of a Stable Diffusion with a motion module."""
+    return next(family for family in FAMILIES if isinstance(family, AnimateDiff))
+
+
 def family_of_controlnet(config: Mapping[str, Any]) -> Family:
     """The family that a ControlNet is made for. Raises ``ShotError`` where none is known."""
     for family in FAMILIES:

@@ -145,7 +145,7 @@ class ImageModel:
     @property
     def row_frames(self) -> int:
         """How many frames behind the first share a row of the auto-encoder's latents."""
-        return self.family.get_row_frames(self)
+        return self.family.read_row_frames(self.pipeline.vae.config)
 
     @property
     def size_multiple(self) -> int:

@@ -73,9 +73,9 @@ class WanVace(FlowFamily):
         """As many as it was trained with."""
         return TRAINED_FRAMES
 
-    def get_row_frames(self, model: ImageModel) -> int:
+    def read_row_frames(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
-        return read_row_frames(model.pipeline.vae)
+        return int(2 ** sum(config["temperal_downsample"]))
 
     def get_latent_factor(self, model: ImageModel) -> int:
         """See ``Family``."""
@@ -92,7 +92,7 @@ class WanVace(FlowFamily):
     def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """See ``Family``. The last picture fills up what a whole row lacks."""
         vae, count = model.pipeline.vae, len(pictures)
-        factor = read_row_frames(vae)
+        factor = model.row_frames
         missing = (count_rows(count, factor) - 1) * factor + 1 - count
         clip = torch.cat([pictures, pictures[-1:].expand(missing, -1, -1, -1)]).to(vae.dtype).transpose(0, 1)[None]
         latents = vae.encode(clip).latent_dist.mode()[0].transpose(0, 1)
@@ -102,7 +102,7 @@ class WanVace(FlowFamily):
     def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
         """See ``Family``."""
         vae = model.pipeline.vae
-        rows = join_frames(latents, read_row_frames(vae)).to(vae.dtype)
+        rows = join_frames(latents, model.row_frames).to(vae.dtype)
         mean, spread = _read_statistics(vae, rows)
         clip = vae.decode((rows * spread + mean).transpose(0, 1)[None]).sample
         pictures: torch.Tensor = clip[0].transpose(0, 1)[: len(latents)]
@@ -156,7 +156,7 @@ class WanVace(FlowFamily):
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. One run after the other, which takes half of the memory."""
-        network, factor = model.denoiser, self.get_row_frames(model)
+        network, factor = model.denoiser, model.row_frames
         runs = given.latents.unflatten(0, (given.groups, -1))
         texts = given.embeddings.unflatten(0, (given.groups, -1))[:, 0]
         count, layers = runs.shape[1], len(network.config.vace_layers)
@@ -205,12 +205,7 @@ class WanVace(FlowFamily):
 
     def count_latents(self, networks: Mapping[str, Any]) -> int:
         """See ``FlowFamily``: those of a whole window."""
-        return count_rows(TRAINED_FRAMES, read_row_frames(networks["vae"]))
-
-
-def read_row_frames(vae: Any) -> int:
-    """The frames behind the first that share a row of an auto-encoder's latents."""
-    return int(2 ** sum(vae.config.temperal_downsample))
+        return count_rows(TRAINED_FRAMES, self.read_row_frames(networks["vae"].config))
 
 
 def clean_text(text: str) -> str:

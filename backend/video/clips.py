@@ -11,6 +11,7 @@ import msgspec
 
 from ...shared.shot import ShotError, ShotRequest
 from ..models.image_model import ImageModel
+from .request_checks import check_request
 from .run_context import RunContext
 
 #: the fraction of a window that it has in common with the one behind it, at least
@@ -77,58 +78,21 @@ def get_window(model: ImageModel) -> int:
 def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContext) -> ShotRequest:
     """A request without what a model of clips does in another way, which is told. Raises ``ShotError`` for what it cannot do."""
     family, method = model.family, request.get_method()
+    check_request(family, model.row_frames, request)
     if family.kind == "frames":
         return request
+    changed = msgspec.structs.replace(method, cross_frame_attention=False)
+    said = f"In {family.title} the frames see each other in the motion module; cross-frame attention is left out."
     if model.row_frames > 1:
-        return _fit_to_rows(model, request, run_context)
-    if method.guidance is not None and method.guidance.gradient == "full":
-        raise explain_gradient(model)
-    if not method.cross_frame_attention:
-        return request
-    if method.fusion is None:
-        raise family.explain_unshared()
-    run_context.add_warnings(
-        [f"In {family.title} the frames see each other in the motion module; cross-frame attention is left out."]
-    )
-    return msgspec.structs.replace(request, method=msgspec.structs.replace(method, cross_frame_attention=False))
-
-
-def _fit_to_rows(model: ImageModel, request: ShotRequest, run_context: RunContext) -> ShotRequest:
-    """``fit_to_model`` for one whose latents stand for several frames each: all frames are made together, before a place that
-    moves."""
-    title, method = model.family.title, request.get_method()
-    if method.alignment is not None or method.guidance is not None:
-        raise ShotError(
-            "method",
-            f"{title} has one latent for {model.row_frames} frames, so that there is none of each frame's own to align or to "
-            "guide; choose 'per_frame' or a preset that begins with surface.",
+        changed = msgspec.structs.replace(changed, shared_noise=False, surface_noise=0.0, background=None, keyframes=None)
+        said = (
+            f"In {family.title} all frames are made together and see each other, and the place behind the character moves by "
+            "itself: cross-frame attention, noise that frames share, key frames and the shared background are left out."
         )
-    if len(request.list_prompts()) > 1:
-        raise ShotError(
-            "prompt", f"{title} is told one prompt for a whole clip; leave one, or make a shot of its own for each prompt."
-        )
-    if method.fusion is None and method.cross_frame_attention:
-        raise model.family.explain_unshared()
-    off = {"cross_frame_attention": False, "shared_noise": False, "surface_noise": 0.0, "background": None, "keyframes": None}
-    changed = msgspec.structs.replace(method, **off)
     if changed == method:
         return request
-    run_context.add_warnings(
-        [
-            f"In {title} all frames are made together and see each other, and the place behind the character moves by itself: "
-            "cross-frame attention, noise that frames share, key frames and the shared background are left out."
-        ]
-    )
+    run_context.add_warnings([said])
     return msgspec.structs.replace(request, method=changed)
-
-
-def explain_gradient(model: ImageModel) -> ShotError:
-    """The error for a loss whose gradient would have to go through the networks of a model of clips."""
-    return ShotError(
-        "method",
-        f"{model.family.title} denoises whole clips, through which no gradient goes; switch the pixel guidance's gradient to "
-        "'decoder' or off.",
-    )
 
 
 def check_parts(model: ImageModel) -> None:

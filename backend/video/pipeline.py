@@ -115,12 +115,6 @@ class ShotPipeline:
         self._is_grouped = len(self._prompts) > 1 and self._method.fusion is not None
         self._given: dict[str, Look] = {}
         self._final_keyframes = look.keyframes if look is not None else ()
-        if not (model.family.mixes_texts or self._is_grouped or all(mix.is_pure for mix in self._mixes)):
-            raise ShotError(
-                "prompt",
-                f"{model.family.title} cannot mix the words of two prompts; let the prompt change at once, or choose a preset that "
-                "begins with surface.",
-            )
         if look is not None:
             names = self._source.surface_names(self._rows)
             # a part may show only what the look does not know; whoever makes it knows that the look is of its shot

@@ -42,6 +42,7 @@ from latentman.backend.models.schedulers import make_scheduler
 from latentman.backend.models.settings_files import find_place_of_user
 from latentman.backend.models.shared_keys import share_keys
 from latentman.backend.models.z_image import bring_to_device
+from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
@@ -251,6 +252,8 @@ def test_prompts_change_within_a_shot(case):
     else:
         with pytest.raises(ShotError, match="cannot mix the words"):
             _make(case.model, with_schedule(request, blend))
+        with pytest.raises(ShotError, match="cannot mix the words"):
+            check_shot(with_schedule(_request(preset="per_frame", model=case.name), blend))
     assert len(_make(case.model, with_schedule(_request(preset="surface_fast"), blend))) == 4
 
 

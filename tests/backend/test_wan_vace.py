@@ -36,6 +36,7 @@ from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.registry import find_model
 from latentman.backend.models.wan_vace import clean_text
+from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video import denoising
 from latentman.backend.video.clips import Window, plan_windows
 from latentman.backend.video.look import Look
@@ -177,12 +178,16 @@ def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
     with pytest.raises(ShotError, match="the nearest size is 32x32"):
         check_model(name, 40, SIDE)
     for preset, said in (
+        # before passes are rendered, and by whoever has them
         ("latentman", "one latent for 4 frames, so that there is none of each frame's own to align or to guide"),
         ("latentman_exact", "to align or to guide"),
         ("cross_frame", "has no attention that frames could share"),
     ):
         with pytest.raises(ShotError, match=said):
             _make(model, _request(preset=preset))
+        with pytest.raises(ShotError, match=said):
+            check_shot(_request(preset=preset, model=name))
+    check_shot(_request(model=name))
     guided = _with_method(_request(preset="per_frame"), guidance=METHODS["latentman"].guidance)
     with pytest.raises(ShotError, match="to align or to guide"):
         _make(model, guided)
