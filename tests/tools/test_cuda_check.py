@@ -14,11 +14,13 @@ pytest.importorskip("torch")
 
 import torch
 
+from latentman.backend.models.families import FAMILIES
+from latentman.backend.models.preflight import check_model
 from latentman.backend.models.schedulers import SCHEDULERS
 from latentman.backend.pictures import read_png
 from latentman.shared.shot import METHODS, PRESETS
 from tools import write_cuda_page
-from tools.cuda_check import correctness, packing, speed
+from tools.cuda_check import correctness, families, packing, speed
 from tools.cuda_check.cells import Cell, measure_cell, scale_steps
 from tools.cuda_check.child import Task
 from tools.cuda_check.models import make_model
@@ -46,6 +48,7 @@ def test_all_of_the_part_about_correctness_runs_on_a_processor(tmp_path, monkeyp
     monkeypatch.setattr(correctness, "SCHEDULERS", {name: SCHEDULERS[name] for name in ("ddim", "dpm++_sde")})
     monkeypatch.setattr(correctness, "PRESETS", {name: PRESETS[name] for name in ("latentman",)})
     monkeypatch.setattr(correctness, "COMPARED", ("surface",))
+    monkeypatch.setattr(families, "FAMILIES", {"SDXL": families.FAMILIES["SDXL"]})
     recorder = Recorder(tmp_path / "rows.json")
     correctness.run(Task("cpu", SMALL, Clock(600), recorder, tmp_path / "pictures"))
     found = {row["name"]: row for row in recorder.rows}
@@ -86,7 +89,7 @@ def test_what_raises_is_kept_and_the_next_check_is_made(monkeypatch):
     def check_second(task, maker):
         task.recorder.check("second", True, "")
 
-    for name in ("check_precisions", "check_schedulers", "check_presets"):
+    for name in ("check_precisions", "check_schedulers", "check_presets", "check_families"):
         monkeypatch.setattr(correctness, name, check_first)
     for name in ("resumption", "kept_look", "cancelling", "short_memory", "growth"):
         monkeypatch.setattr(correctness.jobs, f"check_{name}", check_second)
@@ -97,7 +100,26 @@ def test_what_raises_is_kept_and_the_next_check_is_made(monkeypatch):
         "wanted": "",
         "reason": "RuntimeError: no kernel image is available",
     }
-    assert [row["passed"] for row in recorder.rows] == [False, *[True] * 5, False, False]
+    assert [row["passed"] for row in recorder.rows] == [False, *[True] * 5, False, False, False]
+
+
+def test_every_family_is_tried_and_a_fault_of_one_is_kept(monkeypatch):
+    # Stable Diffusion is the starter's
+    assert {*families.FAMILIES, "Stable Diffusion"} == {family.title for family in FAMILIES}
+    monkeypatch.setattr(families, "FAMILIES", {name: families.FAMILIES[name] for name in ("SDXL", "Wan VACE")})
+    monkeypatch.setattr(families, "PRESETS", ("per_frame",))
+    monkeypatch.setattr(families.tiny_models, "write_sdxl", lambda root: None)
+    recorder = Recorder()
+    families.check_families(Task("cpu", SMALL, Clock(600), recorder), None)
+    assert [(row["name"], row["passed"]) for row in recorder.rows] == [("SDXL", False), ("Wan VACE", True)]
+    assert recorder.rows[1]["largest_difference"] == 0
+
+
+def test_every_family_can_be_written(tmp_path):
+    for title, write in families.FAMILIES.items():
+        folder = tmp_path / title.replace(" ", "_")
+        folder.mkdir()
+        check_model(write(folder), 64, 64)
 
 
 # -- speed --------------------------------------------------------------------------------------------------------------------

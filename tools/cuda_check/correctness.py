@@ -15,6 +15,7 @@ from latentman.shared.shot import PRESETS
 from . import jobs
 from .child import Task
 from .device import describe_device
+from .families import check_families
 from .frames import Maker, compute_psnr, find_largest_difference, lay_out, without_tf32
 from .shots import draw_shot, load_saved
 
@@ -109,6 +110,7 @@ def run(task: Task) -> None:
         jobs.check_growth,
         check_schedulers,
         check_presets,
+        check_families,
     )
     for check in checks:
         name = check.__name__.removeprefix("check_").replace("_", " ")
