@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ...shared.arguments import read_path
-from ...shared.console import check_writable_file, make_printable
+from ...shared.console import check_spared, check_writable_file, make_printable
 from ...shared.files import open_atomically, read_file, write_atomically
 from ...shared.shot import ShotError
 from .shots_command import return_exit_code
 
 #: ends of the names of files that a leaderboard can be written to
 KINDS = (".md", ".csv", ".html")
+#: what some editors put before a text
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @return_exit_code
@@ -31,6 +33,7 @@ def leaderboard(args: argparse.Namespace) -> int:
     for path in args.out:
         if path.suffix.lower() not in KINDS:
             raise ShotError("out", f"{path} is none of {', '.join(KINDS)}; give --out a name with one of these endings.")
+        check_spared(path, [*args.submissions, args.shots])
         check_writable_file(path.absolute())
     with Benchmark(args.shots) as benchmark:
         entries, refused = read_submissions(args.submissions, benchmark)
@@ -72,18 +75,22 @@ def submission(args: argparse.Namespace) -> None:
     """Measure clips and pack them as a submission."""
     import msgspec
 
+    from ...shared.npy import shorten
     from .clips import PICTURES
     from .measuring import measure_given
     from .packed_shots import Benchmark, LoadedPasses
     from .submissions import FRAMES, MAX_METADATA, METADATA, RESULTS, Metadata, check_metadata, encode_metadata
 
     try:
-        metadata = msgspec.json.decode(read_file(args.metadata, MAX_METADATA), type=Metadata)
+        metadata = msgspec.json.decode(read_file(args.metadata, MAX_METADATA).removeprefix(BYTE_ORDER_MARK), type=Metadata)
         check_metadata(metadata)
     except ShotError as error:
         raise ShotError("submission", f"{args.metadata} cannot be taken: {error}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ShotError("submission", f"{args.metadata} cannot be read ({error}); docs/benchmark.md says what it holds.") from error
+        raise ShotError(
+            "submission", f"{args.metadata} cannot be read ({shorten(error)}); docs/benchmark.md says what it holds."
+        ) from error
+    check_spared(args.out, [args.clips, args.shots, args.metadata])
     check_writable_file(args.out.absolute())
     files: dict[str, bytes | Path] = {METADATA: encode_metadata(metadata)}
     with Benchmark(args.shots) as benchmark:

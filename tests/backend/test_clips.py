@@ -260,3 +260,22 @@ def test_nonsense_to_measure_is_a_sentence(saved, capsys, arguments, said):
     assert main(["measure", str(saved), *(argument.format(saved=saved) for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_no_command_writes_over_what_it_reads(tmp_path, pictures, saved, capsys):
+    folder = _write(tmp_path / "mine", [f"{n}.png" for n in FRAMES], pictures)
+    before = {path: path.read_bytes() for root in (folder, saved) for path in root.iterdir()}
+    out = saved / "passes.json"
+    assert main(["measure", str(saved), str(folder), "--json", str(folder / "1.png")]) == 2
+    assert main(["measure", str(saved), str(folder), "--json", str(out)]) == 2
+    assert main(["evaluate", str(saved), "--frames-from", f"mine={folder}", "--json", str(folder / "1.png")]) == 2
+    assert main(["shots", "pack", str(saved), "--licence", "CC0", "--out", str(out)]) == 2
+    assert all("would be lost; name another file" in line for line in capsys.readouterr().err.splitlines())
+    assert before == {path: path.read_bytes() for root in (folder, saved) for path in root.iterdir()}
+
+
+@pytest.mark.parametrize(("place", "said"), [("nowhere", "There is no "), (".", "there is no passes.json")])
+def test_a_folder_without_passes_is_said_for_what_it_is(tmp_path, capsys, place, said):
+    assert main(["measure", str(tmp_path / place), str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and "Errno" not in line

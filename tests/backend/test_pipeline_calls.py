@@ -515,7 +515,7 @@ def test_passes_of_every_kind(pipe, tmp_path):
     plain = call_ours(pipe).frames
     for passes in (tmp_path / "passes", str(tmp_path / "passes"), passes_folder.load(str(tmp_path / "passes"))[0]):
         assert torch.allclose(call_ours(pipe, passes=passes).frames, plain, atol=1e-3)
-    with pytest.raises(ShotError, match="holds no readable passes"):
+    with pytest.raises(ShotError, match="There is no nowhere; give a folder"):
         call_ours(pipe, passes="nowhere")
     for wrong in (None, DEPTH):
         with pytest.raises(TypeError, match="give the folder of passes"):
