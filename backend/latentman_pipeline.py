@@ -114,7 +114,7 @@ class _LatentManMixin:
         if loaded:
             raise ShotError(
                 "model",
-                f"LoRAs are loaded in the {loaded[0]}, and a saved folder would hold neither them nor its weights; call fuse_lora() "
+                f"LoRAs are loaded in the {loaded[0]}, and the folder would hold neither them nor its weights; call fuse_lora() "
                 "to keep them, then unload_lora_weights(), and save again.",
             )
         Path(save_directory).mkdir(parents=True, exist_ok=True)
@@ -424,7 +424,7 @@ class _LatentManMixin:
                     weight.requires_grad_(True)
 
     def _check_parts(self, techniques: Any, scheduler: Any, spacing: Any, clip_skip: int | None) -> None:
-        """Raise ``ShotError`` for a pipeline without a ControlNet or with another kind of model and for layers that the encoder lacks,
+        """Raise ``ShotError`` for a pipeline without a ControlNet or with another kind of model and for layers that there are not,
         and ``TypeError`` for arguments of another type."""
         if self.controlnet is None:
             raise ShotError("control", "The pipeline has no ControlNet; give from_pretrained one, as in controlnet=.")

@@ -790,7 +790,7 @@ def test_a_pipeline_with_loaded_loras_is_not_saved_without_them(folder, tmp_path
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q"]), "mine")
     wanted = call_ours(pipe).frames
-    with pytest.raises(ShotError, match="LoRAs are loaded in the unet, and a saved folder"):
+    with pytest.raises(ShotError, match="LoRAs are loaded in the unet, and the folder"):
         pipe.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
     pipe.fuse_lora()
