@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,14 @@ from .pipeline_calls.inputs import (
     check_controls,
     check_numbers,
     check_size,
+    check_whole,
     make_control_uses,
     read_character,
     read_clip_count,
     read_control_pictures,
     read_lora_scale,
+    read_number,
+    read_numbers,
     read_passes,
 )
 from .pipeline_calls.noise import SEEDS, CallNoise, Generators, check_generators, check_latents
@@ -79,6 +83,7 @@ class _LatentManMixin:
 
     unet: Any
     vae: Any
+    text_encoder: Any
     scheduler: Any
     controlnet: Any
     progress_bar: Callable[..., Any]
@@ -102,8 +107,16 @@ class _LatentManMixin:
         """As diffusers' own.
 
         ``from_pretrained`` of this class reads the folder again; ``DiffusionPipeline.from_pretrained`` makes diffusers' own
-        ControlNet pipeline of it, or with ``custom_pipeline=`` the folder and ``trust_remote_code=True`` this one.
+        ControlNet pipeline of it, or with ``custom_pipeline=`` the folder and ``trust_remote_code=True`` this one. Raises
+        ``ShotError`` while LoRAs are loaded.
         """
+        loaded = [name for name, part in self.components.items() if getattr(part, "peft_config", None)]  # type: ignore[attr-defined]
+        if loaded:
+            raise ShotError(
+                "model",
+                f"LoRAs are loaded in the {loaded[0]}, and the folder would hold neither them nor its weights; call fuse_lora() "
+                "to keep them, then unload_lora_weights(), and save again.",
+            )
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_atomically(Path(save_directory) / CUSTOM_FILE, CUSTOM_CODE.format(type(self).__name__).encode())
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
@@ -202,8 +215,12 @@ class _LatentManMixin:
         Raises ``ShotError``, a ``ValueError``, for requests that cannot be run, and ``TypeError`` for arguments of another type.
         """
         check_output_type(output_type)
+        num_inference_steps, guidance_scale = read_number(num_inference_steps), read_number(guidance_scale)
+        eta, clip_skip, reference_strength = read_number(eta), read_number(clip_skip), read_number(reference_strength)
         numbers = {"guidance_scale": guidance_scale, "eta": eta, "reference_strength": reference_strength}
         check_numbers(numbers | {"num_inference_steps": num_inference_steps, "clip_skip": clip_skip})
+        check_whole({"num_inference_steps": num_inference_steps, "clip_skip": clip_skip})
+        self._check_parts(techniques, scheduler, spacing, clip_skip)
         check_callback(callback_on_step_end)
         sizes = PictureSizes(
             original_size,
@@ -253,7 +270,7 @@ class _LatentManMixin:
         warnings: list[str] = []
         options = CallerOptions(
             None if scheduler or spacing else self._choose_scheduler(warnings),
-            *read_schedule(timesteps, sigmas),
+            *read_schedule(read_numbers("timesteps", timesteps), read_numbers("sigmas", sigmas)),
             eta,
             guess_mode or bool(networks[0].config.get("global_pool_conditions")),
             lora_scale,
@@ -266,7 +283,8 @@ class _LatentManMixin:
             GivenInputs(make_encoder(texts, model, request, clip_skip), pictures),
             self._make_noise(generator, latents, clips, model, request, techniques),
         )
-        made = self._make_clips(shot, clips, warnings, callback_on_step_end, names, str(output_type))
+        with self._frozen():
+            made = self._make_clips(shot, clips, warnings, callback_on_step_end, names, str(output_type))
         self.maybe_free_model_hooks()
         for sentence in warnings:
             logger.warning("%s", sentence)
@@ -386,9 +404,42 @@ class _LatentManMixin:
             adapter=adapter,
             options=options,
         )
-        for part in (self.unet, self.vae, *model.controlnets):
-            part.requires_grad_(False)
         return model
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Within the block no weight asks for its gradient, and latents have theirs also where the caller is in
+        ``torch.inference_mode``; afterwards all is as it was, for calls in the middle of a training."""
+        parts = [self.unet, self.vae, *getattr(self.controlnet, "nets", [self.controlnet])]
+        trained = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
+        for weight in trained:
+            weight.requires_grad_(False)
+        try:
+            with torch.inference_mode(False):
+                yield
+        finally:
+            for weight in trained:
+                # what was loaded in inference mode can be asked for no gradient any more
+                if not weight.is_inference():
+                    weight.requires_grad_(True)
+
+    def _check_parts(self, techniques: Any, scheduler: Any, spacing: Any, clip_skip: int | None) -> None:
+        """Raise ``ShotError`` for a pipeline without a ControlNet or with another kind of model and for layers that there are not,
+        and ``TypeError`` for arguments of another type."""
+        if self.controlnet is None:
+            raise ShotError("control", "The pipeline has no ControlNet; give from_pretrained one, as in controlnet=.")
+        if (getattr(self.unet.config, "addition_embed_type", None) == "text_time") != self._is_xl:
+            right = "LatentManPipeline" if self._is_xl else "LatentManXLPipeline"
+            raise ShotError("model", f"The model is not of the kind that {type(self).__name__} runs; use {right}.")
+        if not isinstance(techniques, (list, tuple)) or not all(isinstance(one, Technique) for one in techniques):
+            raise TypeError("The techniques must be a list of Technique objects; name presets with method.")
+        for name, value in (("scheduler", scheduler), ("spacing", spacing)):
+            if not isinstance(value, str):
+                raise TypeError(f"The {name} is a {type(value).__name__}; give a name, or set pipe.scheduler.")
+        layers = getattr(getattr(self.text_encoder, "config", None), "num_hidden_layers", None)
+        if clip_skip is not None and layers is not None and clip_skip + self._family.own_layer > layers:
+            most = layers - self._family.own_layer
+            raise ShotError("clip_skip", f"The model's text encoder has {layers} layers; give a clip_skip of at most {most}.")
 
     def _begin_call(
         self,

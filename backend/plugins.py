@@ -39,12 +39,10 @@ class Plugins(Generic[Kind]):
         try:
             return self.read(name, found[name].load())
         except (Exception, SystemExit) as error:  # what a package does while it is imported is beyond us
-            lines = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             raise ShotError(
                 self.noun,
-                f"The {self.noun} '{name}' of {origin_of(found[name])} cannot be used ({reason.rstrip('.')}); update that package, "
-                "or leave it out.",
+                f"The {self.noun} '{name}' of {origin_of(found[name])} cannot be used ({describe_error(error)}); update that "
+                "package, or leave it out.",
             ) from error
 
     def describe(self, summarise: Callable[[Kind], str]) -> Iterator[str]:
@@ -55,6 +53,12 @@ class Plugins(Generic[Kind]):
             except ShotError as error:
                 text = str(error)
             yield f"{name}  [{origin_of(entry)}]  {text}".rstrip()
+
+
+def describe_error(error: BaseException) -> str:
+    """The kind of an error of another package's code and the first line of what it says, for a sentence."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 def origin_of(entry: EntryPoint) -> str:

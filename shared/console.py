@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,6 +42,8 @@ FAILURES = frozenset(
 #: the exit code of a command whose output nobody reads any more, as shells report it
 CLOSED_PIPE = 128 + 13
 STOPPED = "It was stopped, as it was asked to; what is finished is kept."
+#: ends of the names of files that commands write beside what they read, and files that only look like these
+RESULTS, KEPT_FILES = (".json", ".zip", ".md", ".csv", ".html"), ("passes.json", "benchmark.json", "submission.json", "run.json")
 #: what a shot's scene or its passes decide
 FROM_SCENE = ("width", "height", "fps")
 
@@ -262,7 +265,23 @@ def check_writable_file(path: Path) -> None:
     """Make the folder of a file; ``ShotError`` when the file cannot be written there."""
     if path.is_dir():
         raise ShotError("disk", f"{path} is a folder; name a file.")
+    if path.exists() and not path.is_file():
+        raise ShotError("disk", f"{path} is a device or a pipe; name a file.")
     check_writable(path.parent)
+
+
+def check_spared(path: Path, read: Iterable[Path]) -> None:
+    """``ShotError`` for a file that is to be written in place of what is read: one of the files ``read``, or a file in one of the
+    folders ``read`` that is no earlier result."""
+    if not path.exists():
+        return
+    place = path.resolve()
+    for one in read:
+        source = one.resolve()
+        inside = source.is_dir() and source in place.parents
+        is_result = place.suffix.lower() in RESULTS and place.name not in KEPT_FILES
+        if place == source or (inside and not is_result):
+            raise ShotError("disk", f"{path} belongs to what is read from {one}, and would be lost; name another file.")
 
 
 def find_exit_code(code: str) -> int:

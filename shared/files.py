@@ -110,6 +110,9 @@ def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     ``private`` files can be read by their owner only. Nothing is left behind when it raises ``OSError``, or what was raised while
     the stream was open.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # a device or a pipe would be gone, and a plain file in its place
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(unfinished, flags, 0o600 if private else 0o666)

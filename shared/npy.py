@@ -46,7 +46,7 @@ DAMAGED_ARCHIVE = (
 
 def shorten(error: Exception) -> str:
     """What an error says about a file, without long pieces of it."""
-    return " ".join(str(error).split())[:120]
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:120]
 
 
 def read_header(data: bytes | bytearray) -> tuple[str, bool, tuple[int, ...], int]:

@@ -171,7 +171,14 @@ class PassesFolder:
 
 
 def _unreadable(folder: Path, error: Exception) -> ShotError:
-    return ShotError("passes", f"{folder} holds no readable passes ({error}); render them again.")
+    if not folder.exists():
+        return ShotError("passes", f"There is no {folder}; give a folder of saved passes.")
+    if isinstance(error, FileNotFoundError) and Path(error.filename or "").name == MANIFEST:
+        return ShotError("passes", f"{folder} holds no readable passes (there is no {MANIFEST}); give a folder of saved passes.")
+    reason = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        reason = ": ".join([Path(error.filename).name, error.strerror] if error.filename else [error.strerror])
+    return ShotError("passes", f"{folder} holds no readable passes ({reason}); render them again.")
 
 
 def load(folder: Path | str) -> tuple[FramePasses, PassesManifest]:

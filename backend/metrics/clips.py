@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...shared.files import read_file
 from ...shared.shot import ShotError
@@ -37,11 +37,24 @@ ASPECT_TOLERANCE = 0.01
 FLAT = 2.0
 #: seconds that ffmpeg may take
 FFMPEG_SECONDS = 600
+#: where a TIFF file says how many bits its channels have, and a picture which way up it is; kinds of PNG without colour
+_TIFF_BITS, _ORIENTATION, _PNG_GREY = 258, 274, (0, 4)
+#: what people call what ffmpeg calls otherwise
+CODECS = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9", "prores": "ProRes", "ffv1": "FFV1"}
+#: what films are compressed with that loses nothing, as ffmpeg calls it
+_LOSSLESS = frozenset(("ffv1", "huffyuv", "ffvhuff", "png", "apng", "qtrle", "utvideo", "rawvideo", "magicyuv"))
+_BITS = re.compile(r"(?:p|gray|gbrap|ya)(9|10|12|14|16)(?:le|be)|(?:rgb|bgr)a?(48|64)(?:le|be)")
+#: transfer curves of films whose levels are not those of a screen
+_HIGH_RANGE = ("smpte2084", "arib-std-b67")
 _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, zlib.error, EOFError, OverflowError, IndexError, TypeError)
 
 
 def _refuse(sentence: str) -> ShotError:
     return ShotError("frames", sentence)
+
+
+def _count(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
 
 
 def _show_numbers(numbers: Sequence[int]) -> str:
@@ -50,10 +63,10 @@ def _show_numbers(numbers: Sequence[int]) -> str:
 
 def _find_template(path: Path) -> tuple[str, tuple[int, ...]]:
     """A file's name with # for its numbers, and the numbers. A minus counts where there is nothing but a number."""
-    stem = path.stem
+    stem, suffix = path.stem, path.suffix.lower()
     if re.fullmatch(r"-?\d+", stem):
-        return f"#{path.suffix}", (int(stem),)
-    return re.sub(r"\d+", "#", stem) + path.suffix, tuple(int(digits) for digits in re.findall(r"\d+", stem))
+        return f"#{suffix}", (int(stem),)
+    return re.sub(r"\d+", "#", stem) + suffix, tuple(int(digits) for digits in re.findall(r"\d+", stem))
 
 
 def number_pictures(files: Sequence[Path], where: str) -> tuple[dict[int, Path], list[str]]:
@@ -66,6 +79,8 @@ def number_pictures(files: Sequence[Path], where: str) -> tuple[dict[int, Path],
     series = {name: found for name, found in groups.items() if len(found) > 1} or groups
     if not series:
         raise _refuse(f"{where} holds no pictures (PNG, JPEG, WebP, TIFF, BMP); give the folder of the clip's frames, or a film.")
+    if len(series) > 1 and not any(numbers for found in series.values() for numbers, _ in found):
+        raise _refuse(f"The pictures in {where} have no numbers in their names; number them in their order, as in 0001.png.")
     if len(series) > 1:
         names = ", ".join(f"{name.replace('#', '*')} ({len(found)})" for name, found in sorted(series.items())[:4])
         example = min(series).replace("#", "*")
@@ -101,7 +116,7 @@ def choose_pictures(numbered: dict[int, Path], frames: Sequence[int], where: str
                 f"{where} has {len(numbers)} pictures; those with the numbers of the shot's frames, {_show_numbers(frames)}, count."
             ]
         return [numbered[frame] for frame in frames], said
-    has = f"{where} has {len(numbers)} pictures, numbered {_show_numbers(numbers)}"
+    has = f"{where} has {_count(len(numbers))}, numbered {_show_numbers(numbers)}"
     if len(numbers) != len(frames):
         raise _refuse(f"{has}, but the shot has {len(frames)} frames, {_show_numbers(frames)}; give a clip of the whole shot.")
     steps = {b - a for a, b in pairwise(numbers)}
@@ -117,7 +132,22 @@ def _measure_bits(data: bytes, picture: Image.Image) -> int:
     """Bits of a channel."""
     if picture.format == "PNG":
         return data[24]
+    if picture.format == "TIFF":
+        bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS, (8,))
+        return max(bits) if isinstance(bits, tuple) else int(bits)
     return 16 if picture.mode.startswith("I;16") else 8
+
+
+def _is_grey(data: bytes, picture: Image.Image) -> bool:
+    if picture.format == "PNG" and data[25] in _PNG_GREY:
+        return True
+    return picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
+
+
+def _turn_upright(picture: Image.Image) -> Image.Image | None:
+    """The picture as its orientation says that it is to be seen; None where it is so already."""
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    return ImageOps.exif_transpose(picture) if orientation in range(2, 9) else None
 
 
 @dataclass(frozen=True)
@@ -130,6 +160,7 @@ class _Found:
     grey: bool
     palette: bool
     transparent: bool
+    turned: bool
 
 
 def _read_picture(path: Path, page: int = 0) -> _Found:
@@ -145,20 +176,24 @@ def _read_picture(path: Path, page: int = 0) -> _Found:
             if mode in ("F", "LAB", "HSV") or (mode == "I" and bits != 16):
                 raise ValueError(f"its pixels are {mode}, not levels of red, green and blue")
             transparent = picture.has_transparency_data and bool((np.asarray(picture.convert("RGBA"))[..., 3] < 255).any())
-            grey = mode in ("1", "L", "LA") or mode.startswith("I")
-            return _Found(convert_to_rgb(picture), kind, bits, grey, mode == "P" and kind != "GIF", transparent)
+            grey, upright = _is_grey(data, picture), _turn_upright(picture)
+            image = convert_to_rgb(picture if upright is None else upright)
+            return _Found(image, kind, bits, grey, mode == "P" and kind != "GIF", transparent, upright is not None)
+    except UnidentifiedImageError as error:
+        raise _refuse(f"{path} cannot be read (it is damaged, or no picture); save it again as PNG.") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _refuse(f"{path} cannot be read ({reason}); save it again as PNG.") from error
 
 
-def _count_pages(path: Path) -> int:
-    """The pictures of an animation; 1 for what is none."""
+def _list_pages(path: Path) -> range:
+    """The pictures of an animation, without one that only stands in for it; the first for what is none."""
     try:
         with Image.open(io.BytesIO(read_file(path, MAX_BYTES)), formats=FORMATS) as picture:
-            return int(getattr(picture, "n_frames", 1))
+            count = int(getattr(picture, "n_frames", 1))
+            return range(1 if count > 1 and getattr(picture, "default_image", False) else 0, count)
     except (*_DAMAGE, Image.DecompressionBombError):
-        return 1
+        return range(1)
 
 
 @dataclass
@@ -172,6 +207,9 @@ class Clip:
     warnings: list[str] = field(default_factory=list)
     #: what a film was compressed with; empty for pictures
     codec: str = ""
+    #: bits of a film's channels, and whether its compression loses something
+    film_bits: int = 8
+    is_lossy: bool = True
     _folder: tempfile.TemporaryDirectory[str] | None = None
     _formats: dict[str, None] = field(default_factory=dict)
     _first_size: tuple[int, int] = (0, 0)
@@ -222,25 +260,58 @@ class Clip:
         return np.asarray(Image.fromarray(found.image).resize(self.size, Image.Resampling.LANCZOS))
 
     def _describe(self, found: _Found) -> None:
-        kind = self.codec or f"{'16-bit ' if found.bits == 16 else ''}{'grey ' if found.grey else ''}{found.format}"
+        bits = self.film_bits if self.codec else found.bits
+        deep = f"{bits}-bit " if bits > 8 else ""
+        kind = f"{deep}{self.codec or ('grey ' if found.grey else '') + found.format}"
         self._formats[kind] = None
         if self.codec:
-            self._say(f"{self.where} is a film ({self.codec}); what its compression loses is part of every figure.")
+            if self.is_lossy:
+                self._say(f"{self.where} is a film ({self.codec}); what its compression loses is part of every figure.")
         elif found.format in ("JPEG", "WEBP", "GIF"):
             name = {"WEBP": "WebP"}.get(found.format, found.format)
             self._say(f"The pictures of {self.where} are {name}; what it loses is part of every figure.")
         if found.palette:
             self._say(f"The pictures of {self.where} have a palette; the colours that it lacks are part of every figure.")
-        if found.bits == 16:
-            self._say(f"The pictures of {self.where} have 16 bits and are rounded to 8.")
+        if bits > 8:
+            self._say(f"The pictures of {self.where} have {bits} bits, of which figures see 8.")
+        if found.turned:
+            self._say(f"The pictures of {self.where} say which way up they are, and were turned by that.")
         if found.grey:
             self._say(f"The pictures of {self.where} are grey; figures of colour say nothing about them.")
         if found.transparent:
             self._say(f"The pictures of {self.where} are transparent in places; their alpha is left out.")
 
 
-def _decode_film(path: Path, count: int, where: str) -> tuple[tempfile.TemporaryDirectory[str], list[Path], str]:
-    """The first ``count`` + 1 pictures of a film as files in a temporary folder, and its codec. Raises ``ShotError``."""
+@dataclass(frozen=True)
+class _Film:
+    """A film's pictures as files in a temporary folder, what it was compressed with as ffmpeg calls it, the bits of its channels,
+    and sentences about it."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    files: list[Path]
+    codec: str
+    bits: int
+    said: list[str]
+
+
+def _describe_streams(told: str, where: str) -> tuple[str, int, list[str]] | None:
+    """The codec and the bits of the first film that ffmpeg tells of, and sentences about it; None where there is none."""
+    streams = [line for line in told.splitlines() if re.search(r"Stream #.*: Video: \w", line) and "(attached pic)" not in line]
+    codec = re.search(r"Video: (\w+)", streams[0]) if streams else None
+    if codec is None:
+        return None
+    found = _BITS.search(streams[0])
+    bits = 8 if found is None else int(found[1] or 16)
+    said = []
+    if len(streams) > 1:
+        said.append(f"{where} holds {len(streams)} films; the first of them counts.")
+    if any(curve in streams[0] for curve in _HIGH_RANGE):
+        said.append(f"{where} is of high dynamic range; its levels are taken as they are, and are not those of a screen.")
+    return codec[1], bits, said
+
+
+def _decode_film(path: Path, count: int, where: str) -> _Film:
+    """The first ``count`` + 1 pictures of a film. Raises ``ShotError``."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise _refuse(
@@ -254,8 +325,8 @@ def _decode_film(path: Path, count: int, where: str) -> tuple[tempfile.Temporary
         told = subprocess.run(
             [program, "-nostdin", "-hide_banner", *given], capture_output=True, text=True, errors="replace", timeout=60, check=False
         ).stderr
-        stream = re.search(r"Video: (\w+)", told)
-        if stream is None:
+        described = _describe_streams(told, where)
+        if described is None:
             raise _refuse(f"{where} holds no film that ffmpeg can decode; give a folder of pictures.")
         # frames as they are, none twice and none left out; older versions call it otherwise
         for passthrough in (["-fps_mode", "passthrough"], ["-vsync", "0"]):
@@ -280,13 +351,19 @@ def _decode_film(path: Path, count: int, where: str) -> tuple[tempfile.Temporary
     except BaseException:
         folder.cleanup()
         raise
-    return folder, files, {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}.get(stream[1], stream[1])
+    codec, bits, said = described
+    complaints = done.stderr.strip().splitlines()
+    if complaints:
+        # ffmpeg paints over what it cannot decode
+        complaint = re.sub(r"^\[[^]]*\]\s*", "", complaints[0]).strip()[:120]
+        said.append(f"{where} may be damaged: ffmpeg says '{complaint}'; look at its frames.")
+    return _Film(folder, files, codec, bits, said)
 
 
 def _check_count(found: int, frames: Sequence[int], where: str, *, cut: bool = False) -> None:
     if found != len(frames):
-        many = f"more than {found - 1}" if cut and found > len(frames) else str(found)
-        raise _refuse(f"{where} has {many} pictures, but the shot has {len(frames)} frames; give a clip of the whole shot.")
+        many = f"more than {_count(found - 1)}" if cut and found > len(frames) else _count(found)
+        raise _refuse(f"{where} has {many}, but the shot has {len(frames)} frames; give a clip of the whole shot.")
 
 
 def open_clip(paths: Sequence[Path], frames: Sequence[int], size: tuple[int, int]) -> Clip:
@@ -305,18 +382,22 @@ def open_clip(paths: Sequence[Path], frames: Sequence[int], size: tuple[int, int
         if path.is_dir():
             files = [file for file in path.iterdir() if _is_picture(file)]
         elif path.is_file() and path.suffix.lower() in FILMS:
-            folder, files, codec = _decode_film(path, len(frames), where)
-            _check_count(len(files), frames, where, cut=True)
-            return Clip(where, [(file, 0) for file in files], size, codec=codec, _folder=folder)
+            film = _decode_film(path, len(frames), where)
+            _check_count(len(film.files), frames, where, cut=True)
+            codec, is_lossy = CODECS.get(film.codec, film.codec), film.codec not in _LOSSLESS
+            pictures = [(file, 0) for file in film.files]
+            return Clip(where, pictures, size, film.said, codec, film.bits, is_lossy, _folder=film.folder)
         elif path.is_file() and path.suffix.lower() in ANIMATIONS | PICTURES:
-            pages = _count_pages(path)
-            _check_count(pages, frames, where)
-            return Clip(where, [(path, page) for page in range(pages)], size)
+            pages = _list_pages(path)
+            _check_count(len(pages), frames, where)
+            return Clip(where, [(path, page) for page in pages], size)
         elif path.exists():
             kinds = ", ".join(sorted(end[1:] for end in FILMS))
             raise _refuse(f"{path} is no clip; give a folder of pictures, an animated PNG, WebP or GIF, or a film ({kinds}).")
         elif re.search(r"[*?]", path.name) and path.parent.is_dir():
             files = [file for file in path.parent.glob(path.name) if _is_picture(file)]
+            if not files:
+                raise _refuse(f"No picture (PNG, JPEG, WebP, TIFF, BMP) has a name like {path}; check the pattern.")
         else:
             raise _refuse(f"There is no {path}; give a folder of pictures, a pattern such as 'frames/a_*.png', or a film.")
     except OSError as error:
@@ -328,3 +409,16 @@ def open_clip(paths: Sequence[Path], frames: Sequence[int], size: tuple[int, int
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES and not path.name.startswith(".") and path.is_file()
+
+
+def find_clip(place: Path) -> Path | None:
+    """The clip at ``place``: a folder, or an animation or film of that name with its ending; None where there is neither. Raises
+    ``ShotError`` where there are several."""
+    endings = FILMS | ANIMATIONS
+    found = [place] if place.is_dir() else []
+    if place.parent.is_dir():
+        beside = sorted(place.parent.iterdir())
+        found += [path for path in beside if path.stem == place.name and path.suffix.lower() in endings and path.is_file()]
+    if len(found) > 1:
+        raise _refuse(f"There are {' and '.join(path.name for path in found)} in {place.parent}; keep one clip of that name.")
+    return found[0] if found else None

@@ -6,12 +6,13 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...shared.arguments import add_setting, read_given_settings, read_path
-from ...shared.console import check_writable, find_exit_code
+from ...shared.console import check_spared, check_writable, check_writable_file, find_exit_code
 from ...shared.files import write_atomically
 from ...shared.load_options import LoadOptions
 from ...shared.settings import list_settings
@@ -110,14 +111,15 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if not all(prompt.strip() for prompt in vars(args).get("prompt") or ()):
         raise ShotError("prompt", "The prompt is empty; describe the character and the place.")
     if args.json is not None:
-        _check_file(args.json)
+        _check_file(args.json, [*args.shots, *(Path(text.partition("=")[2]) for text in args.frames_from or () if "=" in text)])
 
 
-def _check_file(path: Path) -> None:
-    """``ShotError`` when a file cannot be written."""
+def _check_file(path: Path, read: Sequence[Path]) -> None:
+    """``ShotError`` when a file cannot be written, or would take the place of what is ``read``."""
     if path.is_dir():
         raise ShotError("disk", f"{path} is a folder; give --json a file in it.")
-    check_writable(path.absolute().parent)
+    check_spared(path, read)
+    check_writable_file(path.absolute())
 
 
 def _make_shots(args: argparse.Namespace) -> tuple[list[Shot], dict[str, dict[str, float]]]:
@@ -255,7 +257,7 @@ def measure(args: argparse.Namespace) -> int:
 
     try:
         if args.json is not None:
-            _check_file(args.json)
+            _check_file(args.json, [args.passes, *args.frames, *([args.reference] if args.reference else [])])
         found = measure_saved(args.passes, args.frames, args.reference, load_metrics(args.metric), args.shot)
         for warning in found.warnings:
             _say(warning)

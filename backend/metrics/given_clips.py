@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ...shared.arguments import read_path
 from ...shared.shot import ShotError
-from .clips import Clip, open_clip
+from .clips import Clip, find_clip, open_clip
 from .shots import Shot
 
-LAYOUT = "SHOT/PROMPT-SEED below it, such as walk/1-4 for the first prompt and seed 4"
+LAYOUT = "SHOT/PROMPT-SEED below it, such as walk/1-4 or walk/1-4.mp4 for the first prompt and seed 4"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def read_name(text: str, taken: Collection[str]) -> tuple[str, Path]:
 def find_given_clips(
     texts: Sequence[str], taken: Collection[str], shots: Sequence[str], prompt_count: int, seeds: Sequence[int]
 ) -> tuple[list[GivenClip], list[str]]:
-    """The clips of ``NAME=FOLDER`` texts. A folder holds one clip where there is one shot, prompt and seed, and else a folder for
-    each, see ``LAYOUT``; those that are not there are left out as long as there is one, which the sentences say. Raises
+    """The clips of ``NAME=FOLDER`` texts. A folder holds one clip where there is one shot, prompt and seed, and else a folder or
+    a film for each, see ``LAYOUT``; those that are not there are left out as long as there is one, which the sentences say. Raises
     ``ShotError``."""
     groups = [(shot, number, seed) for shot in shots for number in range(1, prompt_count + 1) for seed in seeds]
     found: list[GivenClip] = []
@@ -57,14 +57,15 @@ def find_given_clips(
     for text in texts:
         name, path = read_name(text, names)
         names.add(name)
-        below = [GivenClip(name, path / shot / f"{number}-{seed}", shot, number, seed) for shot, number, seed in groups]
-        there = [clip for clip in below if clip.path.is_dir()]
+        places = {group: path / group[0] / f"{group[1]}-{group[2]}" for group in groups}
+        clips = {group: find_clip(place) for group, place in places.items()}
+        there = [GivenClip(name, clip, *group) for group, clip in clips.items() if clip is not None]
         if there:
             found += there
-            absent = [clip.path for clip in below if clip not in there]
+            absent = [places[group] for group, clip in clips.items() if clip is None]
             if absent:
                 said.append(
-                    f"{name} has {len(there)} of {len(below)} clips (there is no {absent[0]}); its means are over fewer runs than "
+                    f"{name} has {len(there)} of {len(groups)} clips (there is no {absent[0]}); its means are over fewer runs than "
                     "those of other variants."
                 )
         elif len(groups) == 1:

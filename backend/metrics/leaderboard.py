@@ -59,6 +59,31 @@ def _is_worse(figure: str, ratio: Ratio) -> bool:
     return ratio.low > 1
 
 
+def leave_out_lacking(entries: Sequence[Entry], figure: str) -> tuple[list[Entry], list[str]]:
+    """The entries that have a figure above 0 for every clip for which it is known, and a sentence about each of the others: their
+    ratios would be over the clips that suit them. A clip of which the figure of an entry that was measured again is missing needs
+    none; where no entry has all, all stay. Raises ``ShotError`` for a figure that there is not."""
+    check_figure(figure)
+
+    def list_lacking(entry: Entry) -> set[tuple[str, str, int]]:
+        return {(run["shot"], run["prompt"], run["seed"]) for run in entry.runs if not (run.get(figure) or 0) > 0}
+
+    lacking = [list_lacking(entry) for entry in entries]
+    excused = set().union(*(missing for entry, missing in zip(entries, lacking, strict=True) if entry.verified))
+    by_all = set.intersection(*lacking) if lacking else set()
+    kept, said = [], []
+    for entry, missing in zip(entries, lacking, strict=True):
+        if missing - excused - by_all:
+            count = len(missing)
+            said.append(
+                f"'{entry.metadata.name}' is left out: it has no '{figure}' above 0 for {count} of its {len(entry.runs)} clips, "
+                "for which others have it."
+            )
+        else:
+            kept.append(entry)
+    return (kept, said) if kept else (list(entries), [])
+
+
 def rank(entries: Sequence[Entry], figure: str = RANKED_BY, baseline: str = "") -> Leaderboard:
     """The standings of entries by a figure. Raises ``ShotError`` for a figure or a baseline that there is not, and for entries that
     lack the figure."""

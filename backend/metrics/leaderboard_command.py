@@ -7,22 +7,27 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...shared.arguments import read_path
-from ...shared.console import check_writable_file, make_printable
+from ...shared.console import check_spared, check_writable_file, make_printable
 from ...shared.files import open_atomically, read_file, write_atomically
 from ...shared.shot import ShotError
 from .shots_command import return_exit_code
 
+if TYPE_CHECKING:
+    from .packed_shots import LoadedPasses
+
 #: ends of the names of files that a leaderboard can be written to
 KINDS = (".md", ".csv", ".html")
+#: what some editors put before a text
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @return_exit_code
 def leaderboard(args: argparse.Namespace) -> int:
     """Rank submissions; 2 when one of them was left out."""
-    from .leaderboard import check_figure, rank
+    from .leaderboard import check_figure, leave_out_lacking, rank
     from .leaderboard_pages import format_csv, format_html, format_markdown
     from .packed_shots import Benchmark
     from .submissions import read_submissions
@@ -31,9 +36,12 @@ def leaderboard(args: argparse.Namespace) -> int:
     for path in args.out:
         if path.suffix.lower() not in KINDS:
             raise ShotError("out", f"{path} is none of {', '.join(KINDS)}; give --out a name with one of these endings.")
+        check_spared(path, [*args.submissions, args.shots])
         check_writable_file(path.absolute())
     with Benchmark(args.shots) as benchmark:
         entries, refused = read_submissions(args.submissions, benchmark)
+        entries, lacking = leave_out_lacking(entries, args.figure)
+        refused += lacking
         for sentence in refused:
             print(make_printable(sentence), file=sys.stderr)
         if not entries:
@@ -53,12 +61,15 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 
 def _find_clip(root: Path, shot: str, clip: str, variant: str) -> Path:
-    """The folder of a clip's pictures: ``SHOT/PROMPT-SEED`` below ``root``, or that of a variant's run below it."""
+    """A clip: the folder or film ``SHOT/PROMPT-SEED`` below ``root``, or the folder of a variant's run below it."""
+    from .clips import find_clip
+
     folder = root / shot / clip
     if not variant:
-        if not folder.is_dir():
+        given = find_clip(folder)
+        if given is None:
             raise ShotError("frames", f"There is no {folder}; the clips must lie in SHOT/PROMPT-SEED, such as walk/1-4.")
-        return folder
+        return given
     found = [path for path in folder.glob("*-*") if path.is_dir() and path.name.rpartition("-")[0] == variant]
     if len(found) != 1:
         raise ShotError(
@@ -67,32 +78,51 @@ def _find_clip(root: Path, shot: str, clip: str, variant: str) -> Path:
     return found[0]
 
 
+def _name_frames(folder: Path, passes: LoadedPasses) -> dict[str, Path]:
+    """The pictures of a clip under their frames' numbers, which every system and the leaderboard can read, whatever they are
+    called."""
+    from .clips import open_clip
+
+    manifest = passes.manifest
+    clip = open_clip([folder], manifest.frames, (manifest.width, manifest.height))
+    # names cannot begin with a minus; then the order counts
+    numbers = manifest.frames if min(manifest.frames) >= 0 else range(1, len(manifest.frames) + 1)
+    numbered = zip(numbers, clip.pictures, strict=True)
+    return {f"{frame:04d}{path.suffix.lower()}": path for frame, (path, _) in numbered}
+
+
 @return_exit_code
 def submission(args: argparse.Namespace) -> None:
     """Measure clips and pack them as a submission."""
     import msgspec
 
-    from .clips import PICTURES
+    from ...shared.npy import shorten
     from .measuring import measure_given
     from .packed_shots import Benchmark, LoadedPasses
     from .submissions import FRAMES, MAX_METADATA, METADATA, RESULTS, Metadata, check_metadata, encode_metadata
 
     try:
-        metadata = msgspec.json.decode(read_file(args.metadata, MAX_METADATA), type=Metadata)
+        metadata = msgspec.json.decode(read_file(args.metadata, MAX_METADATA).removeprefix(BYTE_ORDER_MARK), type=Metadata)
         check_metadata(metadata)
     except ShotError as error:
         raise ShotError("submission", f"{args.metadata} cannot be taken: {error}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ShotError("submission", f"{args.metadata} cannot be read ({error}); docs/benchmark.md says what it holds.") from error
+        raise ShotError(
+            "submission", f"{args.metadata} cannot be read ({shorten(error)}); docs/benchmark.md says what it holds."
+        ) from error
+    check_spared(args.out, [args.clips, args.shots, args.metadata])
     check_writable_file(args.out.absolute())
     files: dict[str, bytes | Path] = {METADATA: encode_metadata(metadata)}
     with Benchmark(args.shots) as benchmark:
         manifest = benchmark.manifest
         clips = [f"{number}-{seed}" for number in range(1, len(manifest.prompts) + 1) for seed in manifest.seeds]
-        # what is missing is said before anything is measured
+        # what is missing or cannot be packed is said before anything is measured
         places = {
             (shot.name, clip): _find_clip(args.clips, shot.name, clip, args.variant) for shot in manifest.shots for clip in clips
         }
+        film = next((place for place in places.values() if args.with_frames and not place.is_dir()), None)
+        if film is not None:
+            raise ShotError("frames", f"{film} is no folder of pictures, which --with-frames packs; unpack it, or leave that out.")
         for shot in manifest.shots:
             passes = LoadedPasses(*benchmark.read(shot.name))
             for clip in clips:
@@ -104,9 +134,7 @@ def submission(args: argparse.Namespace) -> None:
                 told = found.provenance | {"frames": [f"{FRAMES}/{shot.name}/{clip}"], "figures": found.figures}
                 files[f"{RESULTS}/{shot.name}/{clip}.json"] = json.dumps(told, indent=1).replace(str(folder), clip).encode()
                 if args.with_frames:
-                    for path in sorted(folder.iterdir()):
-                        if path.suffix.lower() in PICTURES:
-                            files[f"{FRAMES}/{shot.name}/{clip}/{path.name}"] = path
+                    files |= {f"{FRAMES}/{shot.name}/{clip}/{name}": path for name, path in _name_frames(folder, passes).items()}
                 print(f"{shot.name}/{clip}: hmse {found.figures['hmse']}", flush=True)
     _write_archive(args.out.absolute(), files)
     print(f"{len(places)} clips in {args.out}")

@@ -5,19 +5,27 @@ A package adds one with an entry point of the group ``latentman.metrics`` that n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from dataclasses import fields, replace
+from typing import Any, ClassVar, get_args
 
+import numpy as np
+
+from ...shared.passes import FramePasses
 from ...shared.shot import ShotError
-from ..plugins import Plugins
+from ..plugins import Plugins, describe_error
 from .clip_measurer import NAMES, Part
-from .figures import FIGURES, OPTIONAL, Figure
+from .figures import FIGURES, OPTIONAL, Better, Figure
 from .frames import MeasuredFrame
+from .provenance import PROVENANCE
 
 GROUP = "latentman.metrics"
 #: what rows of an evaluation hold beside figures
 _TAKEN = {*NAMES, *(figure.name for figure in (*FIGURES, *OPTIONAL)), "named_colours", "seconds_per_frame", "peak_mb"}
-_TAKEN |= {"shot", "prompt", "seed", "variant", "folder"}
+_TAKEN |= {"shot", "prompt", "seed", "variant", "folder", *PROVENANCE}
+#: parts of figures, which are found beside them
+_PARTS = re.compile(rf"(?:{'|'.join(NAMES)}|grain|saturation|exposure|contrast)_(?:level|lag\d+)")
 
 
 class Metric:
@@ -47,15 +55,14 @@ class CheckedMetric:
             return call(*arguments)
         except ShotError:
             raise
-        except Exception as error:  # what another package's code does
+        except (Exception, SystemExit) as error:  # what another package's code does
             raise ShotError(
-                "metric",
-                f"The metric '{self._name}' failed ({type(error).__name__}: {error}); update its package, or leave it out.",
+                "metric", f"The metric '{self._name}' failed ({describe_error(error)}); update its package, or leave it out."
             ) from error
 
     def add(self, frame: MeasuredFrame) -> None:
         """See ``Metric``."""
-        self._ask(self._metric.add, frame)
+        self._ask(self._metric.add, protect(frame))
 
     def figures(self) -> dict[str, float]:
         """See ``Metric``. Raises ``ShotError`` for other figures than those that it describes."""
@@ -66,7 +73,36 @@ class CheckedMetric:
             raise ShotError(
                 "metric", f"The metric '{self._name}' gave {given or 'nothing'} instead of {', '.join(wanted)}; update its package."
             )
-        return {name: float(self._ask(float, found[name])) for name in wanted}
+        return {name: self._read_value(name, found[name]) for name in wanted}
+
+    def _read_value(self, name: str, value: Any) -> float:
+        number = float("inf") if isinstance(value, (str, bytes, bytearray)) else float(self._ask(float, value))
+        if np.isinf(number):
+            shown = " ".join(repr(value).split())[:40]
+            raise ShotError(
+                "metric", f"The metric '{self._name}' gave {shown} for {name}, which is no finite number; update its package."
+            )
+        return number
+
+
+def _lock(value: Any) -> Any:
+    """A view of an array that cannot be written; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
+def _lock_fields(given: Any) -> Any:
+    """A copy of a dataclass whose arrays cannot be written."""
+    return replace(given, **{field.name: _lock(getattr(given, field.name)) for field in fields(given)})
+
+
+def protect(frame: MeasuredFrame) -> MeasuredFrame:
+    """A frame whose arrays cannot be written: others compute their figures from the same."""
+    passes = FramePasses(**{name: _lock(array) for name, array in frame.passes.arrays().items()})
+    return replace(_lock_fields(frame), passes=passes, surface=_lock_fields(frame.surface))
 
 
 def _read(name: str, found: Any) -> type[Metric]:
@@ -74,9 +110,15 @@ def _read(name: str, found: Any) -> type[Metric]:
         raise TypeError("it is not a class derived from Metric")
     if not found.describes or not all(isinstance(figure, Figure) for figure in found.describes):
         raise TypeError("it describes no figures")
-    taken = [figure.name for figure in found.describes if figure.name in _TAKEN or not figure.name.isidentifier()]
-    if taken:
-        raise ValueError(f"'{taken[0]}' cannot be a figure's name")
+    names = [figure.name for figure in found.describes]
+    for number, one in enumerate(names):
+        if not isinstance(one, str) or not one.isidentifier() or one in _TAKEN or _PARTS.fullmatch(one):
+            raise ValueError(f"'{one}' cannot be a figure's name")
+        if one in names[:number]:
+            raise ValueError(f"it describes {one} twice")
+    for figure in found.describes:
+        if figure.better not in get_args(Better):
+            raise ValueError(f"'{figure.better}' is not what is good; choose {', '.join(get_args(Better))}")
     return found
 
 

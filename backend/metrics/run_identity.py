@@ -24,12 +24,8 @@ from ..models.identity import SUFFIXES
 from ..models.image_model import ImageModel
 from ..models.settings_files import IN_FOLDER
 from .making import BACKEND, fingerprint_modules
+from .provenance import PROVENANCE as PROVENANCE
 
-#: the columns that every run carries beside its figures
-PROVENANCE = (
-    *("key", "version", "code", "torch", "device", "dtype", "model", "model_fingerprint", "steps", "guidance_scale", "scheduler"),
-    *("size", "passes", "source"),
-)
 #: folders of code that decides what frames look like
 CODE = ("video", "maps", "models")
 #: what a run is made of -> what is said when it is another one

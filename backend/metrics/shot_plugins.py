@@ -14,7 +14,7 @@ from typing import Any
 
 from ...shared.passes import FramePasses, check_arrays
 from ...shared.shot import ShotError
-from ..plugins import Plugins
+from ..plugins import Plugins, describe_error
 from .reference_shots import read_shot
 from .shots import Shot
 
@@ -37,11 +37,11 @@ def load_shot(name: str) -> Shot:
         found = make()
     except ShotError:
         raise
-    except Exception as error:  # what another package's code does
+    except (Exception, SystemExit) as error:  # what another package's code does
         raise ShotError(
-            "shot", f"The shot '{name}' cannot be made ({type(error).__name__}: {error}); update its package, or leave it out."
+            "shot", f"The shot '{name}' cannot be made ({describe_error(error)}); update its package, or leave it out."
         ) from error
-    if isinstance(found, (str, os.PathLike)):
+    if isinstance(found, (str, os.PathLike)) and str(found):
         return read_shot(Path(found), name)
     if not isinstance(found, Shot) or not isinstance(found.passes, FramePasses):
         raise ShotError(

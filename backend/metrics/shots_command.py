@@ -10,7 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ...shared.arguments import read_path
-from ...shared.console import Console, check_writable_file, make_printable
+from ...shared.console import Console, check_spared, check_writable, check_writable_file, make_printable
 from ...shared.files import read_file, write_atomically
 from ...shared.settings import MAX_TEXT
 from ...shared.shot import MAX_FRAMES, ShotError
@@ -57,6 +57,7 @@ def _show(manifest: BenchmarkManifest, args: argparse.Namespace) -> None:
 
 def _read_terms(args: argparse.Namespace) -> tuple[str, str]:
     """The licence's name and text."""
+    from ...shared.npy import shorten
     from .packed_shots import OWN_LICENCE, OWN_TERMS
 
     if not args.shots:
@@ -70,7 +71,7 @@ def _read_terms(args: argparse.Namespace) -> tuple[str, str]:
     try:
         return args.licence.strip(), read_file(args.licence_file, MAX_LICENCE).decode()
     except (OSError, UnicodeError) as error:
-        raise ShotError("licence", f"{args.licence_file} cannot be read ({error}); give a text file.") from error
+        raise ShotError("licence", f"{args.licence_file} cannot be read ({shorten(error)}); give a text file.") from error
 
 
 def _load_shots(args: argparse.Namespace) -> list[NamedPasses]:
@@ -101,6 +102,7 @@ def pack(args: argparse.Namespace) -> None:
     if not all(0 <= seed < 2**31 for seed in seeds):
         raise ShotError("seed", f"A seed is a whole number from 0 to {2**31 - 1}; give others.")
     licence, terms = _read_terms(args)
+    check_spared(args.out, [*args.shots, *([args.licence_file] if args.licence_file else [])])
     check_writable_file(args.out.absolute())
     from .packed_shots import pack_shots
 
@@ -116,6 +118,7 @@ def unpack(args: argparse.Namespace) -> None:
     """Unpack a file into folders of saved passes."""
     from .packed_shots import unpack as unpack_shots
 
+    check_writable(args.out.absolute().parent)
     _show(unpack_shots(args.file, args.out), args)
 
 

@@ -219,7 +219,7 @@ def _measure_again(files: _Files, shot: str, clip: str, passes: LoadedPasses) ->
         try:
             found = measure_given(passes, shot, [Path(folder)], None, shot)
         except ShotError as error:
-            raise _refuse(f"{start} cannot be measured: {str(error).replace(folder, start).rstrip('.')}") from error
+            raise _refuse(f"{start} cannot be measured: {str(error).replace(folder, start.rstrip('/')).rstrip('.')}") from error
     return found.figures, str(found.provenance["frames_fingerprint"])
 
 

@@ -118,7 +118,10 @@ def _list_entries(entries: list[zipfile.ZipInfo], size: int) -> dict[str, zipfil
         if _LITTER.fullmatch(name):
             continue
         if not is_safe_name(name.removesuffix("/")):
-            raise ValueError(f"it contains a file of the name {name[:80]!r}, which could lead elsewhere")
+            raise ValueError(
+                f"it contains a file of the name {name[:80]!r}, which could lead elsewhere or cannot be had on every system; use "
+                "letters, digits, -, _ and ."
+            )
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(f"{name} in it is a link or a device")
         if entry.flag_bits & 0x1:

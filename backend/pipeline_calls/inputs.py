@@ -14,7 +14,7 @@ import torch
 from ...shared import passes_folder
 from ...shared.control_uses import ControlUse
 from ...shared.manifest import PassesManifest
-from ...shared.passes import FramePasses
+from ...shared.passes import PASS_LAYOUT, FramePasses
 from ...shared.shot import ShotError
 from ..maps import MAPS
 from ..reference_pictures import read_reference
@@ -28,6 +28,9 @@ def read_passes(
     if manifest is not None and not isinstance(manifest, PassesManifest):
         raise TypeError(f"The manifest is a {type(manifest).__name__}; give the one that passes_folder.load reads.")
     if isinstance(passes, FramePasses):
+        for name in PASS_LAYOUT:
+            if not isinstance(getattr(passes, name), np.ndarray):
+                raise TypeError(f"The pass '{name}' is a {type(getattr(passes, name)).__name__}; give an array.")
         return passes, manifest
     if isinstance(passes, (str, os.PathLike)):
         found, own = passes_folder.load(Path(passes))
@@ -49,6 +52,33 @@ def check_numbers(given: Mapping[str, Any]) -> None:
             raise ShotError(name, f"The {name} cannot be {value}; give a number{span}.")
 
 
+def read_number(value: Any) -> Any:
+    """A number of numpy's as Python's own, which settings are made of; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_whole(given: Mapping[str, Any]) -> None:
+    """``TypeError`` for arguments that are neither None nor whole numbers."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, int):
+            raise TypeError(f"The {name} is {value!r}; give a whole number.")
+
+
+def read_numbers(name: str, given: Any) -> list[Any] | None:
+    """A schedule that is given as a list, a tuple, an array or a tensor. Raises ``TypeError`` for anything else, and for one that
+    holds no numbers."""
+    if given is None:
+        return None
+    if isinstance(given, (np.ndarray, torch.Tensor)):
+        given = given.tolist()
+    found = [read_number(one) for one in given] if isinstance(given, (list, tuple)) else None
+    if found is None or not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in found):
+        raise TypeError(f"The {name} are a {type(given).__name__}; give a list of numbers.")
+    if not all(map(math.isfinite, found)):
+        raise ShotError(name, f"The {name} hold what is no number; give others.")
+    return found
+
+
 def read_lora_scale(given: dict[str, Any] | None) -> float | None:
     """The strength of LoRAs in ``cross_attention_kwargs``. Raises ``ShotError`` for anything else in them, and ``TypeError`` for
     what is no dictionary."""
@@ -60,12 +90,13 @@ def read_lora_scale(given: dict[str, Any] | None) -> float | None:
             "cross_attention_kwargs", f"The attention takes no '{others[0]}'; give cross_attention_kwargs with nothing but scale."
         )
     check_numbers(given or {})
-    return None if not given else float(given["scale"])
+    scale = (given or {}).get("scale")
+    return None if scale is None else float(scale)
 
 
 def read_clip_count(given: int | None) -> int:
     """How many clips ``num_images_per_prompt`` asks for. Raises ``ShotError`` for none."""
-    clips = 1 if given is None else given
+    clips = 1 if given is None else read_number(given)
     if not isinstance(clips, int) or isinstance(clips, bool) or clips < 1:
         raise ShotError("num_images_per_prompt", f"{clips!r} clips cannot be made; give num_images_per_prompt of 1 or more.")
     return clips
@@ -73,6 +104,8 @@ def read_clip_count(given: int | None) -> int:
 
 def check_controls(controls: Sequence[str] | str, count: int) -> tuple[str, ...]:
     """The kinds of a model's ControlNets. Raises ``ShotError`` for others than there are, and for another number of them."""
+    if not isinstance(controls, (str, list, tuple)):
+        raise TypeError(f"The controls are a {type(controls).__name__}; give a tuple with the kind of each ControlNet.")
     found = (controls,) if isinstance(controls, str) else tuple(controls)
     unknown = [kind for kind in found if kind not in MAPS]
     if unknown:
@@ -97,7 +130,7 @@ def make_control_uses(count: int, scale: Any, start: Any, end: Any) -> tuple[Con
     for what are no numbers."""
     values = []
     for name, given in (("controlnet_conditioning_scale", scale), ("control_guidance_start", start), ("control_guidance_end", end)):
-        each = list(given) if isinstance(given, (list, tuple)) else [given] * count
+        each = [read_number(one) for one in (given if isinstance(given, (list, tuple)) else [given] * count)]
         if any(isinstance(one, (list, tuple)) for one in each):
             raise ShotError("control", f"The {name} is a list of lists; give one number for each ControlNet.")
         if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in each):
@@ -146,6 +179,9 @@ def _read_pictures(pipeline: Any, given: Any, frames: int, height: int, width: i
         raise TypeError(
             f"The image is a {type(given).__name__}; give a PIL image, an array, a tensor, or a list of one kind of them."
         )
+    kind = next(each for each in kinds if isinstance(given[0] if isinstance(given, list) else given, each))
+    if isinstance(given, list) and not all(isinstance(one, kind) for one in given):
+        raise TypeError("The image is a list of several kinds; give PIL images, arrays, or tensors.")
     found = pipeline.control_image_processor.preprocess(given, height=height, width=width).to(torch.float32)
     if len(found) not in (1, frames):
         raise ShotError("control", f"There are {len(found)} pictures for {frames} frames; give one for all, or one for each.")

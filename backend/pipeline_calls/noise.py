@@ -18,8 +18,9 @@ SEEDS = 2**31
 
 def check_generators(generator: Generators, frames: int, clips: int) -> None:
     """``ShotError`` for a list of generators that is not as long as there are frames, ``TypeError`` for what are none."""
+    several = isinstance(generator, (list, tuple))
     for one in generator if isinstance(generator, (list, tuple)) else [generator]:
-        if one is not None and not isinstance(one, torch.Generator):
+        if not isinstance(one, torch.Generator) and (several or one is not None):
             raise TypeError(f"The generator is a {type(one).__name__}; give torch.Generator().manual_seed(...).")
     if isinstance(generator, (list, tuple)) and len(generator) != frames * clips:
         raise ShotError(
@@ -33,6 +34,8 @@ def check_latents(latents: torch.Tensor | None, shape: Sequence[int]) -> None:
     if latents is not None and (not isinstance(latents, torch.Tensor) or list(latents.shape) != list(shape)):
         found = list(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
         raise ShotError("latents", f"The latents are {found} and must be a tensor {list(shape)}; leave them out, or give such.")
+    if latents is not None and not torch.isfinite(latents).all():
+        raise ShotError("latents", "The latents hold what is no number; leave them out, or give others.")
 
 
 def find_seed(generator: torch.Generator | Sequence[torch.Generator]) -> int:
@@ -69,4 +72,6 @@ class CallNoise:
             return seed, self.latents[own]
         if isinstance(generator, torch.Generator):
             return seed, draw_noise(self.sources, range(frames), self.shape, generator)
-        return seed, torch.cat([torch.randn((1, *self.shape), generator=one, device=one.device).cpu() for one in generator])
+        return seed, torch.cat(
+            [torch.randn((1, *self.shape), generator=one, device=one.device, dtype=torch.float32).cpu() for one in generator]
+        )

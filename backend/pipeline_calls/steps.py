@@ -11,6 +11,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from ...shared.shot import ShotError
 from ..video.pipeline import Interrupted, RunContext, ShotPipeline
 from ..video.prediction import Predictor, TensorShapeError
+from .inputs import check_numbers
 
 #: (pipeline, step index, timestep, tensors by name) -> tensors to go on with
 StepCallback = Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any] | None]
@@ -30,6 +31,8 @@ def read_tensor_names(
     ``ShotError`` for others, and for those that cannot be changed."""
     if isinstance(callback, (PipelineCallback, MultiPipelineCallbacks)):
         names = callback.tensor_inputs
+    if names is not None and not isinstance(names, (list, tuple)):
+        raise TypeError(f"The callback_on_step_end_tensor_inputs are a {type(names).__name__}; give a list of names.")
     found = tuple(names or ())
     unknown = [name for name in found if name not in known]
     if unknown:
@@ -75,7 +78,9 @@ class StepWatch:
         if self._callback is not None:
             tensors = {"latents": latents} | (predictor.list_tensors() if set(names) - {"latents"} else {})
             guidance = pipeline._guidance_scale
-            returned = self._callback(pipeline, step, timestep, {name: tensors.get(name) for name in names}) or {}
+            returned = self._callback(pipeline, step, timestep, {name: tensors.get(name) for name in names})
+            returned = {} if returned is None else returned
+            check_numbers({"guidance_scale": pipeline._guidance_scale})
             latents = _read_latents(returned, latents)
             _change_inputs(predictor, returned, pipeline._guidance_scale if pipeline._guidance_scale != guidance else None)
         self._last = latents, predictor.rows

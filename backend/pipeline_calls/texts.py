@@ -54,10 +54,10 @@ class CallTexts:
     def check(self, frames: int, width: int, *, pooled: bool) -> None:
         """Raise ``ShotError`` or ``TypeError`` for texts that do not go together, or do not fit the number of frames;
         ``width`` is the number of numbers of a token, and ``pooled`` says that the model takes pooled embeddings."""
-        if isinstance(self.prompt_embeds, torch.Tensor) and self.prompt_embeds.shape[-1] != width:
-            raise ShotError(
-                "prompt", f"The prompt_embeds have {self.prompt_embeds.shape[-1]} numbers a token, and the model {width}."
-            )
+        for name in ("prompt_embeds", "negative_prompt_embeds"):
+            given = getattr(self, name)
+            if isinstance(given, torch.Tensor) and given.ndim and given.shape[-1] != width:
+                raise ShotError("prompt", f"The {name} have {given.shape[-1]} numbers a token, and the model {width}.")
         _refuse_both("prompt", self.prompt, "prompt_embeds", self.prompt_embeds)
         _refuse_both("negative_prompt", self.negative_prompt, "negative_prompt_embeds", self.negative_prompt_embeds)
         if self.prompt is None and self.prompt_embeds is None:
@@ -83,6 +83,8 @@ class CallTexts:
             if not isinstance(embeds, torch.Tensor) or embeds.ndim != dimensions:
                 raise ShotError("prompt", f"The {name} are no tensor of {dimensions} dimensions; give what encode_prompt gives.")
             _check_count(name, len(embeds), frames)
+            if not embeds.numel() or not torch.isfinite(embeds).all():
+                raise ShotError("prompt", f"The {name} are empty, or hold what is no number; give what encode_prompt gives.")
         if self.prompt_embeds is not None and self.negative_prompt_embeds is not None:
             shapes = [list(each.shape) for each in (self.prompt_embeds, self.negative_prompt_embeds)]
             if shapes[0] != shapes[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -77,6 +78,7 @@ def _read(paths, frames=FRAMES):
         (["frame-00000_rgb.png", "frame-00001_rgb.png", "frame-00002_rgb.png", "frame-00003_rgb.png"], "numbered 0 to 3"),
         (["-2.png", "-1.png", "0.png", "1.png"], "numbered -2 to 1"),
         (["100.png", "110.png", "120.png", "130.png"], "numbered 100 to 130"),
+        (["1.png", "2.PNG", "3.png", "4.PNG"], ""),
     ],
 )
 def test_pictures_have_any_names(tmp_path, pictures, names, said):
@@ -108,7 +110,8 @@ def test_a_list_and_a_pattern_are_a_clip(tmp_path, pictures):
         (["0001.png", "0002.png", "0003.png"], "has 3 pictures, numbered 1 to 3, but the shot has 4 frames"),
         (["0001.png", "0002.png", "0003.png", "0005.png"], "none with the number 4"),
         (["1.png", "0001.png", "2.png", "3.png"], "the same number"),
-        (["a.png", "b.png", "c.png", "d.png"], "several kinds"),
+        (["a.png", "b.png", "c.png", "d.png"], "no numbers in their names"),
+        (["a1.png", "a2.png", "b1.png", "b2.png"], "several kinds"),
         (["a1b1.png", "a2b2.png", "a3b3.png", "a4b4.png"], "more than one number"),
         ([], "holds no pictures"),
     ],
@@ -260,3 +263,114 @@ def test_nonsense_to_measure_is_a_sentence(saved, capsys, arguments, said):
     assert main(["measure", str(saved), *(argument.format(saved=saved) for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_no_command_writes_over_what_it_reads(tmp_path, pictures, saved, capsys):
+    folder = _write(tmp_path / "mine", [f"{n}.png" for n in FRAMES], pictures)
+    before = {path: path.read_bytes() for root in (folder, saved) for path in root.iterdir()}
+    out = saved / "passes.json"
+    assert main(["measure", str(saved), str(folder), "--json", str(folder / "1.png")]) == 2
+    assert main(["measure", str(saved), str(folder), "--json", str(out)]) == 2
+    assert main(["evaluate", str(saved), "--frames-from", f"mine={folder}", "--json", str(folder / "1.png")]) == 2
+    assert main(["shots", "pack", str(saved), "--licence", "CC0", "--out", str(out)]) == 2
+    assert all("would be lost; name another file" in line for line in capsys.readouterr().err.splitlines())
+    assert before == {path: path.read_bytes() for root in (folder, saved) for path in root.iterdir()}
+
+
+@pytest.mark.parametrize(("place", "said"), [("nowhere", "There is no "), (".", "there is no passes.json")])
+def test_a_folder_without_passes_is_said_for_what_it_is(tmp_path, capsys, place, said):
+    assert main(["measure", str(tmp_path / place), str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and "Errno" not in line
+
+
+@pytest.mark.parametrize(("dtype", "format"), [("uint16 grey", "16-bit grey TIFF"), ("uint16 colour", "16-bit TIFF")])
+def test_tiff_of_16_bits_is_said_for_what_it_is(tmp_path, pictures, dtype, format):
+    for n, image in zip(FRAMES, pictures, strict=True):
+        grey, deep = image[..., 1], image.astype("<u2") * 257
+        if dtype == "uint16 grey":
+            Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / f"{n}.tif")
+            continue
+        # colours of 16 bits as one strip, tag by tag as the specification has it
+        tags = [(256, 4, 1, SIDE), (257, 4, 1, SIDE), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 140)]
+        tags += [(277, 3, 1, 3), (278, 4, 1, SIDE), (279, 4, 1, deep.nbytes), (284, 3, 1, 1)]
+        head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        (tmp_path / f"{n}.tif").write_bytes(head + struct.pack("<I", 0) + struct.pack("<3H", 16, 16, 16) + deep.tobytes())
+    found, clip = _read(tmp_path)
+    expected = pictures if dtype == "uint16 colour" else pictures[..., 1:2].repeat(3, -1)
+    assert np.array_equal(found, expected) and clip.format == format
+    assert any("have 16 bits, of which figures see 8" in sentence for sentence in clip.warnings)
+
+
+def test_grey_with_alpha_of_16_bits_is_grey(tmp_path, pictures):
+    for n, image in zip(FRAMES, pictures, strict=True):
+        pixels = np.stack([image[..., 1].astype(">u2") * 257, np.full((SIDE, SIDE), 65535, ">u2")], -1)
+        lines = b"".join(b"\0" + row.tobytes() for row in pixels)
+        parts = [(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 16, 4, 0, 0, 0)), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+        body = b"".join(struct.pack(">I", len(part)) + k + part + struct.pack(">I", zlib.crc32(k + part)) for k, part in parts)
+        (tmp_path / f"{n}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert _read(tmp_path)[1].format == "16-bit grey PNG"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_are_turned_as_they_say(tmp_path, pictures, suffix):
+    exif = Image.Exif()
+    exif[274] = 6  # to be seen turned to the right by a quarter
+    for n, image in zip(FRAMES, pictures, strict=True):
+        Image.fromarray(np.rot90(image).copy()).save(tmp_path / f"{n}.{suffix}", exif=exif)
+    found, clip = _read(tmp_path)
+    assert np.array_equal(found, pictures) and "were turned by that" in " ".join(clip.warnings)
+
+
+def test_a_picture_that_stands_in_for_an_animation_is_no_frame(tmp_path, pictures):
+    frames = [Image.fromarray(image) for image in pictures]
+    Image.new("RGB", (SIDE, SIDE), "red").save(tmp_path / "a.png", save_all=True, append_images=frames, default_image=True)
+    assert np.array_equal(_read(tmp_path / "a.png")[0], pictures)
+
+
+def test_what_is_no_picture_and_what_matches_nothing_are_said(tmp_path, pictures):
+    folder = _write(tmp_path, [f"{n}.png" for n in FRAMES], pictures)
+    (folder / "2.png").write_bytes(b"nonsense")
+    with pytest.raises(ShotError, match=r"2\.png cannot be read \(it is damaged, or no picture\)"):
+        _read(folder)
+    with pytest.raises(ShotError, match=r"has a name like .*b_\*\.png"):
+        _read(folder / "b_*.png")
+    with pytest.raises(ShotError, match="has 1 picture, but"):
+        _read(folder / "1.png")
+
+
+#: a program in ffmpeg's place: it tells of a stream, or copies pictures and complains
+STAND_IN = """#!/bin/sh
+for last; do :; done
+case "$last" in
+*%08d.png) for n in 1 2 3 4; do cp "{source}/$n.png" "${{last%/*}}/0000000$n.png"; done; printf '%s' "{complaint}" >&2;;
+*) printf '%s' "{streams}" >&2; exit 1;;
+esac
+"""
+STREAM = "  Stream #0:0: Video: "
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is a shell's")
+@pytest.mark.parametrize(
+    ("streams", "complaint", "format", "said"),
+    [
+        (STREAM + "prores (4444), yuv444p10le(tv), 64x64", "", "10-bit ProRes", ["is a film (ProRes)", "have 10 bits"]),
+        (STREAM + "ffv1, gbrp, 64x64", "", "FFV1", []),
+        (STREAM + "ffv1, rgb48le, 64x64", "", "16-bit FFV1", ["have 16 bits"]),
+        (STREAM + "ffv1, gbrp, 64x64", "[ffv1 @ 0x5] CRC mismatch 1", "FFV1", ["may be damaged: ffmpeg says 'CRC mismatch 1'"]),
+        (STREAM + "ffv1, gbrp\n  Stream #0:1: Video: h264, yuv420p", "", "FFV1", ["holds 2 films; the first"]),
+        (STREAM + "ffv1, gbrp\n  Stream #0:1: Video: png, rgb24 (attached pic)", "", "FFV1", []),
+        (STREAM + "ffv1, gbrp16le(pc, bt2020nc/bt2020/smpte2084)", "", "16-bit FFV1", ["high dynamic range", "16 bits"]),
+    ],
+)
+def test_films_are_said_for_what_they_are(tmp_path, pictures, monkeypatch, streams, complaint, format, said):
+    source = _write(tmp_path / "source", [f"{n}.png" for n in FRAMES], pictures)
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(STAND_IN.format(source=source, complaint=complaint, streams=streams))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "clip.mkv").write_bytes(b"film")
+    found, clip = _read(tmp_path / "clip.mkv")
+    assert np.array_equal(found, pictures) and clip.format == format and len(clip.warnings) == len(said)
+    assert all(words in " ".join(clip.warnings) for words in said)

@@ -314,3 +314,70 @@ def test_an_evaluations_runs_are_submitted_by_their_variant(arena, tmp_path, cap
     (tmp_path / "meta.json").write_text(json.dumps(METADATA | {"date": "now"}))
     usual[3] = str(tmp_path / "meta.json")
     assert main(["submission", str(tmp_path / "out"), *usual]) == 2 and "its date must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["кадр {}.png", "my frame (v2) {:03d}.png", "-{}.png", "con.{}.png", "{}.PNG"])
+def test_frames_of_any_name_are_packed_so_that_they_can_be_read(arena, tmp_path, name):
+    shutil.copytree(arena / "steady" / "walk", tmp_path / "clips" / "walk")
+    for clip in (tmp_path / "clips" / "walk").iterdir():
+        for picture in sorted(clip.iterdir()):
+            picture.rename(clip / name.format(int(picture.stem)))
+        (clip / "._0001.png").write_bytes(b"what a system leaves")
+    usual = ["--shots", str(arena / "benchmark.zip"), "--metadata", str(arena / "steady.json"), "--out", str(tmp_path / "mine.zip")]
+    assert main(["submission", str(tmp_path / "clips"), *usual, "--with-frames"]) == 0
+    assert _rank(arena, tmp_path, tmp_path / "mine.zip", kinds=("md",)) == 0
+    assert "measured again" in (tmp_path / "board.md").read_text()
+
+
+def test_clips_may_be_animations(arena, tmp_path, capsys):
+    for clip in sorted((arena / "steady" / "walk").iterdir()):
+        first, *others = [Image.open(path) for path in sorted(clip.iterdir())]
+        (tmp_path / "clips" / "walk").mkdir(parents=True, exist_ok=True)
+        first.save(tmp_path / "clips" / "walk" / f"{clip.name}.png", save_all=True, append_images=others)
+    usual = ["--shots", str(arena / "benchmark.zip"), "--metadata", str(arena / "steady.json"), "--out", str(tmp_path / "mine.zip")]
+    assert main(["submission", str(tmp_path / "clips"), *usual]) == 0
+    with zipfile.ZipFile(tmp_path / "mine.zip") as mine, zipfile.ZipFile(arena / "steady.zip") as steady:
+        found = [json.loads(archive.read("results/walk/1-1.json")) for archive in (mine, steady)]
+    assert found[0]["figures"] == found[1]["figures"] and found[0]["frames_fingerprint"] == found[1]["frames_fingerprint"]
+    assert main(["submission", str(tmp_path / "clips"), *usual, "--with-frames"]) == 2
+    shutil.copytree(arena / "steady" / "walk" / "1-1", tmp_path / "clips" / "walk" / "1-1")
+    assert main(["submission", str(tmp_path / "clips"), *usual]) == 2
+    said = capsys.readouterr().err
+    assert "is no folder of pictures" in said and "There are 1-1 and 1-1.png in" in said
+
+
+@pytest.mark.parametrize("value", [None, 0.0])
+@pytest.mark.parametrize("clips", [("1-1",), ("1-1", "1-2", "2-1", "2-2")])
+def test_who_lacks_a_figure_where_others_have_it_is_left_out_alone(arena, tmp_path, unpacked, capsys, value, clips):
+    for clip in clips:
+        _edit(unpacked, lambda result: result["figures"].update(hmse=value), f"walk/{clip}")
+    assert _rank(arena, tmp_path, arena / "shaky.zip", unpacked, kinds=("md",)) == 2
+    said = capsys.readouterr()
+    assert f"'steady' is left out: it has no 'hmse' above 0 for {len(clips)} of its 4 clips" in said.err and "shaky" in said.out
+    assert "is left out" in (tmp_path / "board.md").read_text()
+    # another figure is there
+    assert _rank(arena, tmp_path, arena / "shaky.zip", unpacked, options=("--figure", "background_error"), kinds=("md",)) == 0
+
+
+def test_nobody_is_left_out_for_what_frames_have_shown_to_be_missing(arena, tmp_path, unpacked):
+    _edit(unpacked, lambda result: result["figures"].update(reappearance=1.0))
+    assert _rank(arena, tmp_path, arena / "shaky.zip", unpacked, options=("--figure", "reappearance"), kinds=("md",)) == 2
+    assert not (tmp_path / "board.md").exists()
+
+
+def test_a_submission_writes_over_nothing_that_it_reads(arena, tmp_path, capsys):
+    shutil.copy(arena / "steady.json", tmp_path / "me.json")
+    shutil.copy(arena / "benchmark.zip", tmp_path / "bench.zip")
+    shutil.copytree(arena / "steady", tmp_path / "clips")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in ("me.json", "bench.zip", "clips/walk/1-1/0001.png"):
+        usual = ["--shots", str(tmp_path / "bench.zip"), "--metadata", str(tmp_path / "me.json"), "--out", str(tmp_path / out)]
+        assert main(["submission", str(tmp_path / "clips"), *usual]) == 2
+        assert "would be lost; name another file" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_metadata_of_any_editor_is_read(arena, tmp_path):
+    (tmp_path / "me.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(METADATA).encode())
+    usual = ["--shots", str(arena / "benchmark.zip"), "--metadata", str(tmp_path / "me.json"), "--out", str(tmp_path / "mine.zip")]
+    assert main(["submission", str(arena / "steady"), *usual]) == 0

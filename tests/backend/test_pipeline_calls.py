@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -434,7 +435,7 @@ NONSENSE = [
     (dict(num_inference_steps=-1), ShotError, "steps -1 is out of range"),
     (dict(eta=2.0), ShotError, "from 0 to 1"),
     (dict(clip_skip=-1), ShotError, "clip_skip cannot be -1"),
-    (dict(clip_skip=99), ShotError, "clip skip"),
+    (dict(clip_skip=99), ShotError, "clip_skip of at most 1"),
     (dict(generator=3), TypeError, "generator is a int"),
     (dict(generator=[]), ShotError, "0 generators for 2 frames"),
     (dict(latents=torch.zeros(1, 4, 4, 4)), ShotError, r"must be a tensor \[2, 4, 4, 4\]"),
@@ -515,7 +516,7 @@ def test_passes_of_every_kind(pipe, tmp_path):
     plain = call_ours(pipe).frames
     for passes in (tmp_path / "passes", str(tmp_path / "passes"), passes_folder.load(str(tmp_path / "passes"))[0]):
         assert torch.allclose(call_ours(pipe, passes=passes).frames, plain, atol=1e-3)
-    with pytest.raises(ShotError, match="holds no readable passes"):
+    with pytest.raises(ShotError, match="There is no nowhere; give a folder"):
         call_ours(pipe, passes="nowhere")
     for wrong in (None, DEPTH):
         with pytest.raises(TypeError, match="give the folder of passes"):
@@ -698,3 +699,112 @@ def test_embeddings_of_each_frame_go_with_every_method(pipe, theirs):
     whole = call_ours(pipe, **options, **behind).frames
     words = embed(theirs, *["a man"] * 4)
     assert torch.allclose(call_ours(pipe, **options, **behind, prompt=None, prompt_embeds=words).frames, whole, atol=2e-4)
+
+
+def test_numbers_of_numpy_are_numbers(pipe):
+    plain = call_ours(pipe, clip_skip=1, control_guidance_end=0.5).frames
+    found = call_ours(
+        pipe,
+        num_inference_steps=np.int64(3),
+        guidance_scale=np.float32(4),
+        clip_skip=np.int32(1),
+        eta=np.float64(0),
+        num_images_per_prompt=np.int64(1),
+        control_guidance_end=np.float32(0.5),
+        cross_attention_kwargs={"scale": None},
+    ).frames
+    assert torch.equal(plain, found)
+
+
+@pytest.mark.parametrize("given", [torch.tensor([900, 500, 100]), np.array([900, 500, 100]), (900, 500, 100)], ids=type)
+def test_schedules_may_be_arrays(pipe, given):
+    with stepping([pipe], EulerDiscreteScheduler):
+        listed = call_ours(pipe, timesteps=[900, 500, 100]).frames
+        assert torch.equal(listed, call_ours(pipe, timesteps=given).frames)
+
+
+NO_ARGUMENTS = [
+    (dict(num_inference_steps=2.0), TypeError, "2.0; give a whole number"),
+    (dict(clip_skip=1.5), TypeError, "1.5; give a whole number"),
+    (dict(clip_skip=2), ShotError, "has 2 layers; give a clip_skip of at most 1"),
+    (dict(techniques=[3]), TypeError, "must be a list of Technique objects"),
+    (dict(techniques=None), TypeError, "must be a list of Technique objects"),
+    (dict(controls=None), TypeError, "The controls are a NoneType"),
+    (dict(scheduler=DDIMScheduler()), TypeError, "a DDIMScheduler; give a name, or set pipe.scheduler"),
+    (dict(spacing=None), TypeError, "The spacing is a NoneType"),
+    (dict(timesteps="x"), TypeError, "The timesteps are a str"),
+    (dict(timesteps=["x"]), TypeError, "The timesteps are a list"),
+    (dict(sigmas=[float("nan")]), ShotError, "The sigmas hold what is no number"),
+    (dict(generator=[None, None]), TypeError, "The generator is a NoneType"),
+    (dict(latents=torch.full((2, 4, 4, 4), float("nan"))), ShotError, "The latents hold what is no number"),
+    (dict(image=[Image.new("RGB", (32, 32)), np.zeros((32, 32, 3))]), TypeError, "a list of several kinds"),
+    (dict(prompt=None, prompt_embeds=torch.full((1, 40, 128), float("nan"))), ShotError, "empty, or hold what is no number"),
+    (dict(prompt=None, prompt_embeds=torch.zeros(1, 0, 128)), ShotError, "empty, or hold"),
+    (dict(negative_prompt_embeds=torch.zeros(1, 40, 5)), ShotError, "have 5 numbers a token"),
+    (dict(callback_on_step_end=print, callback_on_step_end_tensor_inputs="latents"), TypeError, "a str; give a list of names"),
+    (dict(callback_on_step_end=lambda p, i, t, d: d["latents"]), ShotError, "The callback gave a Tensor"),
+    (dict(callback_on_step_end=lambda p, *_: setattr(p, "_guidance_scale", float("nan"))), ShotError, "cannot be nan"),
+    (dict(callback_on_step_end=lambda p, *_: setattr(p, "_guidance_scale", "x")), TypeError, "is a str; give a number"),
+    (dict(passes=replace(PASSES, depth=PASSES.depth.tolist())), TypeError, "The pass 'depth' is a list"),
+    (dict(passes=replace(PASSES, mask=None)), TypeError, "The pass 'mask' is a NoneType"),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "sentence"), NO_ARGUMENTS, ids=lambda value: "")
+def test_arguments_of_other_types_are_sentences(pipe, changes, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        call_ours(pipe, **changes)
+
+
+@pytest.mark.parametrize("method", ["per_frame", "latentman"])
+def test_inference_mode_changes_nothing(pipe, method):
+    plain = call_ours(pipe, method=method).frames
+    with torch.inference_mode():
+        embeds = embed(pipe, "a man")
+        assert torch.equal(plain, call_ours(pipe, method=method).frames)
+    found = call_ours(pipe, method=method, prompt=None, prompt_embeds=embeds).frames
+    assert torch.allclose(plain, found, atol=1e-4)
+
+
+def test_a_call_in_the_middle_of_a_training_leaves_it_as_it_was(folder):
+    pipe = LatentManPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.requires_grad_(True)
+    pipe.vae.requires_grad_(False)
+    pipe.unet.conv_in.requires_grad_(False)
+
+    def list_trained():
+        return [weight.requires_grad for part in (pipe.unet, pipe.vae, pipe.controlnet) for weight in part.parameters()]
+
+    before = list_trained()
+    call_ours(pipe, method="latentman")
+    assert list_trained() == before
+    with pytest.raises(ZeroDivisionError):
+        call_ours(pipe, callback_on_step_end=lambda *_: 1 / 0)
+    assert list_trained() == before
+
+
+def test_a_pipeline_with_loaded_loras_is_not_saved_without_them(folder, tmp_path):
+    pipe = LatentManPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q"]), "mine")
+    wanted = call_ours(pipe).frames
+    with pytest.raises(ShotError, match="LoRAs are loaded in the unet, and the folder"):
+        pipe.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    pipe.save_pretrained(tmp_path / "saved")
+    again = LatentManPipeline.from_pretrained(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    again.scheduler = DDIMScheduler.from_config(again.scheduler.config)
+    assert torch.allclose(call_ours(again).frames, wanted, atol=1e-3)
+
+
+def test_a_pipeline_of_other_parts_says_so(theirs, folder, tmp_path):
+    without = LatentManPipeline(**(theirs.components | {"controlnet": None}), requires_safety_checker=False)
+    with pytest.raises(ShotError, match="has no ControlNet"):
+        call_ours(without)
+    with pytest.raises(ShotError, match="use LatentManPipeline"):
+        call_ours(LatentManXLPipeline.from_pretrained(folder))

@@ -16,6 +16,7 @@ from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.latentman_pipeline import LatentManPipeline  # noqa: E402
 from latentman.backend.method_plugins import PLUGINS as METHODS  # noqa: E402
 from latentman.backend.method_plugins import find_method  # noqa: E402
+from latentman.backend.metrics.frames import prepare_frame  # noqa: E402
 from latentman.backend.metrics.metric_plugins import PLUGINS as METRICS  # noqa: E402
 from latentman.backend.metrics.metric_plugins import load_metrics, make_parts  # noqa: E402
 from latentman.backend.metrics.shot_plugins import load_shot  # noqa: E402
@@ -216,7 +217,7 @@ def test_what_is_broken_is_named_when_it_is_asked_for(site, tmp_path, capsys):
         load_metrics(["others", "same"])
     parts = make_parts(load_metrics(["fails", "others"]))
     with pytest.raises(ShotError, match=re.escape("The metric 'fails' failed (OSError: no weights)")):
-        parts["plugin fails"].add(None)
+        parts["plugin fails"].add(prepare_frame(0, np.zeros((16, 16, 3), np.uint8), samples.passes(1, 16)))
     with pytest.raises(ShotError, match="gave other instead of wanted"):
         parts["plugin others"].figures()
     # a name of ours stays ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tracemalloc
 import zlib
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from latentman.shared import console, curve_keys, exr, messages, passes_folder, version
+from latentman.shared import console, curve_keys, exr, files, messages, passes_folder, version
 from latentman.shared.depth import FAR_VALUE, normalise_depth
 from latentman.shared.manifest import PassesManifest
 from latentman.shared.motion import Motion, MotionError
@@ -251,3 +252,43 @@ def test_arrays_that_claim_to_unpack_to_more_than_a_message_has_are_refused():
     packed = msgspec.msgpack.encode({**header, "arrays": [{"name": name, **half} for name in "ab"]})
     with pytest.raises(messages.WireError, match="size that is not allowed"):
         messages.decode_header([packed, bytes(20), bytes(20)])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_devices_and_pipes_are_never_replaced_by_files(tmp_path):
+    pipe = tmp_path / "figures.json"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="not a regular file"):
+        files.write_atomically(pipe, b"{}")
+    with pytest.raises(ShotError, match="a device or a pipe; name a file"):
+        console.check_writable_file(pipe)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("shot/passes.json", True),
+        ("shot/0001.exr", True),
+        ("clip/deep/0001.png", True),
+        ("bench.zip", True),
+        ("link.json", True),
+        ("clip/figures.json", False),
+        ("clip/mine.zip", False),
+        ("other/passes.json", False),
+        ("clip/new.png", False),
+    ],
+)
+def test_what_is_read_is_not_written_over(tmp_path, name, spared):
+    for made in ("shot/passes.json", "shot/0001.exr", "clip/deep/0001.png", "bench.zip", "clip/figures.json", "clip/mine.zip"):
+        (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / made).write_bytes(b"x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "passes.json").write_bytes(b"x")
+    (tmp_path / "link.json").symlink_to(tmp_path / "shot" / "passes.json")
+    read = [tmp_path / "shot", tmp_path / "clip", tmp_path / "bench.zip", tmp_path / "nowhere"]
+    if spared:
+        with pytest.raises(ShotError, match="would be lost; name another file"):
+            console.check_spared(tmp_path / name, read)
+    else:
+        console.check_spared(tmp_path / name, read)
