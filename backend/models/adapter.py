@@ -185,8 +185,9 @@ class Family:
         """
         raise NotImplementedError
 
-    def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
-        """What the networks are given for a ControlNet's pictures (N, 3, H, W) in [0, 1]: N rows, each made by itself."""
+    def prepare_control(self, model: ImageModel, pictures: torch.Tensor, number: int) -> torch.Tensor:
+        """What the networks are given for the pictures (N, 3, H, W) in [0, 1] of the ControlNet of that ``number``, from 0: N rows,
+        none of which depends on the others."""
         return pictures
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:

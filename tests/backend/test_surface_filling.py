@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import dijkstra  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from latentman.backend.video.correspondence import prepare_surface_frame  # noqa: E402
-from latentman.backend.video.lattice import LEAST_QUALITY, THIN_WEIGHT, SurfaceTexture, compute_visibility, unpack_cells  # noqa: E402
+from latentman.backend.video.lattice import LEAST_QUALITY, THIN_WEIGHT, SurfaceTexture, measure_quality, unpack_cells  # noqa: E402
 from latentman.backend.video.surface_filling import collect_surface_cells, connect_cells, fill_texture  # noqa: E402
 
 SIDE = 0.01
@@ -177,7 +177,7 @@ def test_a_picture_that_is_all_surface_has_no_outline_at_its_border():
     rows, columns = np.mgrid[0:24, 0:24] * 0.01
     rest = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.float32)
     frame = prepare_surface_frame(rest, np.ones((24, 24), np.int64))
-    quality = compute_visibility(frame, 0.01).quality.reshape(24, 24)
+    quality = measure_quality(frame, 0.01).reshape(24, 24)
     assert np.allclose(quality, quality[12, 12], rtol=1e-3)
 
 
@@ -189,9 +189,9 @@ def test_a_thin_part_is_seen_badly_unless_all_is_thin():
     body[8:40, 4:28], finger[20:24, 28:44] = 1, 1
 
     def see(index):
-        seen = compute_visibility(prepare_surface_frame(rest, index), 0.01)
+        frame = prepare_surface_frame(rest, index)
         quality = np.zeros(48 * 48)
-        quality[seen.pixels] = seen.quality
+        quality[frame.pixels] = measure_quality(frame, 0.01)
         return quality.reshape(48, 48)
 
     both, alone = see(body | finger), see(finger)
