@@ -57,16 +57,18 @@ class FirstFrameAttention:
 @contextmanager
 def first_frame_attention(models: Sequence[Any], groups: int, *, held: bool = False) -> Iterator[None]:
     """Within the block, the self-attentions of these UNets and ControlNets look at the first frame; ``held`` as above."""
-    before = [dict(model.attn_processors) for model in models]
+    # only these layers are touched: diffusers' own functions walk the whole network for each
+    layers = [
+        layer
+        for model in models
+        for name, layer in model.named_modules()
+        if "attn1" in name and hasattr(layer, "set_processor") and hasattr(layer, "get_processor")
+    ]
+    before = [layer.get_processor() for layer in layers]
     try:
-        for model, processors in zip(models, before, strict=True):
-            model.set_attn_processor(
-                {
-                    name: FirstFrameAttention(groups, held=held) if "attn1" in name else processor
-                    for name, processor in processors.items()
-                }
-            )
+        for layer in layers:
+            layer.set_processor(FirstFrameAttention(groups, held=held))
         yield
     finally:
-        for model, processors in zip(models, before, strict=True):
-            model.set_attn_processor(processors)
+        for layer, processor in zip(layers, before, strict=True):
+            layer.set_processor(processor)

@@ -14,7 +14,16 @@ from scipy.sparse.csgraph import dijkstra  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from latentman.backend.video.correspondence import prepare_surface_frame  # noqa: E402
-from latentman.backend.video.lattice import LEAST_QUALITY, THIN_WEIGHT, SurfaceTexture, measure_quality, unpack_cells  # noqa: E402
+from latentman.backend.video.lattice import (  # noqa: E402
+    LEAST_QUALITY,
+    THIN_WEIGHT,
+    SurfaceTexture,
+    find_corners,
+    find_unique,
+    measure_quality,
+    pack_cells,
+    unpack_cells,
+)
 from latentman.backend.video.surface_filling import collect_surface_cells, connect_cells, fill_texture  # noqa: E402
 
 SIDE = 0.01
@@ -171,6 +180,22 @@ def test_frames_complete_each_other_and_gaps_between_their_pixels_are_bridged():
     assert len(sparse.links) and dijkstra(connect_cells(sparse), indices=0).max() < np.inf
     empty = collect_surface_cells([], SIDE)
     assert not len(empty.cells) and connect_cells(empty).shape == (0, 0)
+
+
+def test_corners_and_cells_are_found_as_one_by_one(rng):
+    """Also where the lattice ends, and places are packed as the last one there is."""
+    for reach in (1.0, 1e3, 1e4):
+        points, ids = (rng.normal(size=(300, 3)) * reach).astype(np.float32), rng.integers(1, 500, 300)
+        corners, weights = find_corners(points, ids, SIDE)
+        place = points.astype(np.float64) / SIDE
+        low = np.floor(place).astype(np.int64)
+        for n, corner in enumerate(np.ndindex(2, 2, 2)):
+            assert (corners[:, n] == pack_cells(low + corner, ids)).all()
+            assert (weights[:, n] == np.where(corner, place - low, 1 - (place - low)).prod(1)).all()
+        found, rows = find_unique(corners)
+        expected, index = np.unique(corners, return_inverse=True)
+        assert (found == expected).all() and (rows == index.reshape(corners.shape)).all()
+    assert find_corners(np.empty((0, 3)), np.empty(0, np.int64), SIDE)[0].shape == (0, 8)
 
 
 def test_a_picture_that_is_all_surface_has_no_outline_at_its_border():
