@@ -185,14 +185,17 @@ class Family:
         """
         raise NotImplementedError
 
-    def prepare_control(self, model: ImageModel, pictures: torch.Tensor, number: int) -> torch.Tensor:
-        """What the networks are given for the pictures (N, 3, H, W) in [0, 1] of the ControlNet of that ``number``, from 0: N rows,
-        none of which depends on the others."""
+    def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
+        """What the networks are given for a ControlNet's pictures (N, 3, H, W) in [0, 1]: N rows, each made by itself."""
         return pictures
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """(G*n, C, h, w): what the scheduler takes, so that a step goes on towards the picture; before guidance."""
         raise NotImplementedError
+
+    def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """``prepare_control`` for the pictures of each of ``model.controls``."""
+        return [self.prepare_control(model, each) for each in pictures]
 
     def attend_to_first_frame(
         self, model: ImageModel, networks: Sequence[Any], groups: int, size: tuple[int, int], *, guided: bool, held: bool

@@ -126,7 +126,7 @@ class FlowFamily(Family):
         tokens = count_patches(size)
         return make_flow_scheduler(config, class_name, name, spacing, tokens, self.list_sigmas(steps), device, self.title)
 
-    def prepare_control(self, model: ImageModel, pictures: torch.Tensor, number: int) -> torch.Tensor:
+    def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """Latents of the pictures."""
         return torch.cat([self.encode(model, picture[None] * 2 - 1) for picture in pictures]).to(model.dtype)
 

@@ -52,9 +52,9 @@ class StableDiffusion3(FlowFamily):
         """The scheduler's own."""
         return steps
 
-    def prepare_control(self, model: ImageModel, pictures: torch.Tensor, number: int) -> torch.Tensor:
+    def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """See ``FlowFamily``."""
-        latents = super().prepare_control(model, pictures, number)
+        latents = super().prepare_control(model, pictures)
         config = model.pipeline.vae.config
         if model.controlnet.config.force_zeros_for_pooled_projection:
             return latents + (config.shift_factor or 0.0) * config.scaling_factor

@@ -126,10 +126,12 @@ class UNetFamily(Family):
         """What the UNet is given for (N, S, D) hidden states and (1, P) ``pooled`` ones of each text, none without a projection."""
         return TextConditions(states.to(model.dtype), {}, warnings)
 
-    def prepare_control(self, model: ImageModel, pictures: torch.Tensor, number: int) -> torch.Tensor:
-        """See ``Family``. Of clips of a few frames what the ControlNet makes of the pictures first."""
-        network = model.controlnets[number]
-        return embed_pictures(network, pictures) if len(pictures) <= KEPT and can_embed(network, pictures) else pictures
+    def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first."""
+        return [
+            embed_pictures(network, each) if len(each) <= KEPT and can_embed(network, each) else each
+            for network, each in zip(model.controlnets, pictures, strict=True)
+        ]
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. In guess mode ControlNets add nothing to the unconditional pass, which they do not see."""
@@ -200,7 +202,7 @@ class UNetFamily(Family):
     ) -> tuple[Any, Any]:
         """What the ControlNets add to the UNet: to its down blocks, and to its middle block.
 
-        ``latents`` (N, C, h, w) as the UNet sees them; ``pictures`` (N, 3, H, W) in [0, 1], or what ``prepare_control`` made of
+        ``latents`` (N, C, h, w) as the UNet sees them; ``pictures`` (N, 3, H, W) in [0, 1], or what ``prepare_controls`` made of
         them, and ``scales``, how strongly each works, one for each of ``model.controls``; ``options`` are the keyword arguments
         that the UNet gets as well.
         """

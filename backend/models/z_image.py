@@ -55,9 +55,9 @@ class ZImage(FlowFamily):
         """The same in float32, as diffusers has them for it."""
         return torch.linspace(1.0, 1 / steps, steps).tolist()
 
-    def prepare_control(self, model: ImageModel, pictures: torch.Tensor, number: int) -> torch.Tensor:
+    def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """Latents of the pictures, with zeros for the channels that are for other uses of the ControlNet."""
-        latents = super().prepare_control(model, pictures, number)
+        latents = super().prepare_control(model, pictures)
         more = int(model.controlnet.config.control_in_dim) - latents.shape[1]
         return torch.cat([latents, latents.new_zeros(len(latents), max(0, more), *latents.shape[2:])], 1)
 

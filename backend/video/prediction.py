@@ -142,7 +142,7 @@ class Predictor:
         """What the networks are given for the ControlNets' pictures: made once for each of these."""
         if self._prepared is None or any(old is not new for old, new in zip(self._prepared[0], self.controls, strict=True)):
             with torch.no_grad():
-                made = [self._model.family.prepare_control(self._model, control, n) for n, control in enumerate(self.controls)]
+                made = self._model.family.prepare_controls(self._model, self.controls)
             self._prepared = (list(self.controls), made)
         return self._prepared[1]
 

@@ -219,7 +219,7 @@ class _GroundGrid:
 def guess_contact_shadow(mask: np.ndarray) -> np.ndarray:
     """(H, W) float32 from 0 to 1: the same for frames whose camera is not known, below the lowest parts of each character in
     ``mask`` (H, W): flat spots, as if seen from a person's height."""
-    out = np.zeros(mask.shape, np.float32)
+    out: np.ndarray = np.zeros(mask.shape, np.float32)
     for number in np.unique(mask[mask > 0]).tolist():
         body = mask == number
         rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))

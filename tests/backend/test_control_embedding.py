@@ -45,8 +45,8 @@ def test_the_family_embeds_the_pictures_of_short_clips_alone(starter):
     (network,) = starter.controlnets
     pictures = torch.rand(KEPT + 1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert starter.family.prepare_control(starter, pictures, 0) is pictures
-        short = starter.family.prepare_control(starter, pictures[:2], 0)
+        assert starter.family.prepare_controls(starter, [pictures])[0] is pictures
+        (short,) = starter.family.prepare_controls(starter, [pictures[:2]])
     assert torch.equal(short, embed_pictures(network, pictures[:2])) and short.shape[2:] == (8, 8)
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     options = {
