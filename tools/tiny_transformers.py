@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     FluxControlNetModel,
     FluxPipeline,
@@ -19,6 +20,9 @@ from diffusers import (
     SD3ControlNetModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    UniPCMultistepScheduler,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
     ZImageControlNetModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
@@ -36,6 +40,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from latentman.backend.models.tokenizers import END, make_clip_tokenizer
@@ -244,4 +250,32 @@ def write_sd3(root: Path) -> None:
         tokenizer_3=t5,
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(root / "base")
+
+
+def write_wan_vace(root: Path, *, solver: bool = True) -> None:
+    """A Wan VACE (``base``), which sees the depth itself, with the multistep solver that it is published with, or Euler's steps;
+    16-pixel multiples, four frames in a row of latents."""
+    torch.manual_seed(0)
+    tokenizer = make_t5_tokenizer()
+    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    transformer = WanVACETransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=3,
+        vace_layers=[0, 2],
+        vace_in_channels=96,
+    )
+    _stir(transformer, "proj_in", *ATTENTION)
+    _stir(transformer.vace_blocks, "proj_out")
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    WanVACEPipeline(
+        vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        text_encoder=UMT5EncoderModel(words),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        scheduler=scheduler if solver else FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(root / "base")

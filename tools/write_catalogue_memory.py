@@ -11,8 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel, ZImageControlNetModel, ZImageTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLWan,
+    ControlNetModel,
+    UNet2DConditionModel,
+    WanVACETransformer3DModel,
+    ZImageControlNetModel,
+    ZImageTransformer2DModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen3Config,
+    Qwen3Model,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from latentman.backend.models.memory_need import MemoryNeed, estimate_need
 from latentman.backend.models.vae_precision import choose_vae_dtype
@@ -48,6 +64,12 @@ FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "sdxl": (1024, _XL, {"up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "sample_size": 128}),
     # the transformer's own default is what was published; the ControlNet is the union one of the catalogue
     "z_image": (1024, {}, {}),
+    # the smaller one of those that were published; it sees the depth itself
+    "wan_vace": (
+        640,
+        {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "vace_layers": list(range(0, 30, 2))},
+        {},
+    ),
 }
 
 
@@ -95,6 +117,13 @@ def list_networks(family: str) -> Mapping[str, Callable[[], Any]]:
             ),
             "text_encoder": lambda: Qwen3Model(words),
         }
+    if family == "wan_vace":
+        text = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
+        return {
+            "transformer": lambda: WanVACETransformer3DModel(**shape),
+            "vae": AutoencoderKLWan,
+            "text_encoder": lambda: UMT5EncoderModel(text),
+        }
     networks: dict[str, Callable[[], Any]] = {
         "unet": lambda: UNet2DConditionModel(**shape, **own),
         "vae": _make_vae,
@@ -126,6 +155,9 @@ def write_memory() -> dict[str, dict[str, Any]]:
         found = {precision: measure(family, precision) for precision in PRECISIONS}
         out[family] = {
             precision: {"weights": dict(need.weights), "denoising": need.denoising, "decoding": need.decoding}
+            # most need not say it
+            | ({} if need.is_guided else {"is_guided": False})
+            | ({} if need.together == 1 else {"together": need.together})
             for precision, need in found.items()
         }
     return out

@@ -23,7 +23,13 @@ from .written_page import write_page
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 #: the memory of usual cards, in GB
 CARDS = (6, 8, 12, 24, 80)
-TITLES = {"sd1": "Stable Diffusion 1.5", "sd2": "Stable Diffusion 2.1", "sdxl": "SDXL", "z_image": "Z-Image"}
+TITLES = {
+    "sd1": "Stable Diffusion 1.5",
+    "sd2": "Stable Diffusion 2.1",
+    "sdxl": "SDXL",
+    "z_image": "Z-Image",
+    "wan_vace": "Wan VACE 1.3B",
+}
 #: precision -> how it is called
 PRECISIONS = {"float16": "half precision", "float32": "single precision"}
 PLACES = {"none": "whole", "model": "part by part", "sequential": "layer by layer"}
@@ -63,7 +69,8 @@ MEMORY = """## Memory of GPUs, computed
 For frames of a model's own size with one depth ControlNet, where nothing else uses the card: what the weights take, and what guided
 denoising takes for each frame beside them. *Whole* means that the model stays on the card, *part by part* that only the part at
 work does (text encoder, denoiser, auto-encoder), *layer by layer* that only a layer does, which is slow. Then come the frames that
-go through the networks together, {most} at most; *tiles* are those that frames are decoded in.
+go through the networks together, {most} at most; *tiles* are those that frames are decoded in. A model of clips takes all frames
+of a clip at once, and its column *a frame* is for those.
 
 """
 AFTER = """
@@ -89,7 +96,7 @@ def describe_card(family: str, precision: str, gigabytes: int) -> str:
     except ShotError:
         return "no"
     tiles = ", tiles" if plan.tiling else ""
-    return f"{PLACES[plan.offload]}, {plan.frames}{tiles}"
+    return f"{PLACES[plan.offload]}, {plan.frames if need.together == 1 else need.together}{tiles}"
 
 
 def _make_memory_table(precision: str) -> str:
@@ -98,7 +105,8 @@ def _make_memory_table(precision: str) -> str:
         need = find_need(family, precision)
         assert need is not None, "the catalogue knows the families"
         frame = need.denoising * (2 if need.is_guided else 1)
-        cells = [TITLES[family], f"{side}x{side}", write_size(need.resident), write_size(frame)]
+        size = write_size(frame) if need.together == 1 else f"{write_size(frame)} for {need.together}"
+        cells = [TITLES[family], f"{side}x{side}", write_size(need.resident), size]
         rows.append([*cells, *(f"*{describe_card(family, precision, gigabytes)}*" for gigabytes in CARDS)])
     return _write_table(["model", "size", "weights", "a frame", *(f"{gigabytes} GB" for gigabytes in CARDS)], rows)
 

@@ -3,7 +3,8 @@
 
 Outside, latents are always (N, C, h, w), normalised, one row for each frame, and pictures are (N, 3, H, W) around [-1, 1]; how an
 auto-encoder scales and shifts them, how a network packs them, what it is told of time, guidance and controls, and which sign it
-answers with is a family's own affair.
+answers with is a family's own affair. Where an auto-encoder puts several frames into one row (``clip_rows``), N rows are those of
+one clip, in its order.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Family:
     #: what the base model and its ControlNets are loaded as
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     controlnet_class: ClassVar[type[Any]]
+    #: whether the two passes of guidance go through the networks at once, and take twice the memory
+    runs_together: ClassVar[bool] = True
     #: the part of a pipeline that denoises
     denoiser: ClassVar[str] = "unet"
     #: keyword arguments of the pipeline, made of the parts of a single file
@@ -111,6 +114,10 @@ class Family:
         """Whether the denoiser with a configuration sees the pictures itself, wholly or not at all, and takes no ControlNets."""
         return False
 
+    def scales_controls(self, config: Mapping[str, Any]) -> bool:
+        """Whether pictures count more or less by a strength, and not wholly or not at all."""
+        return not self.sees_controls(config)
+
     def find_pipeline_class(self, config: Mapping[str, Any]) -> Any:
         """The class of diffusers' pipeline for a denoiser with a configuration."""
         return self.pipeline_class
@@ -126,6 +133,11 @@ class Family:
     def get_window(self, config: Mapping[str, Any]) -> int:
         """The most frames of a clip that a denoiser with a configuration sees together, all of which are to go through it at once;
         1 where frames are independent."""
+        return 1
+
+    def read_row_frames(self, config: Mapping[str, Any]) -> int:
+        """How many frames behind the first share a row of latents of an auto-encoder with a configuration; above 1, what is
+        encoded, decoded and predicted is a whole clip."""
         return 1
 
     # sizes and latents
@@ -186,7 +198,8 @@ class Family:
         raise NotImplementedError
 
     def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
-        """What the networks are given for a ControlNet's pictures (N, 3, H, W) in [0, 1]: N rows, each made by itself."""
+        """What the networks are given for a ControlNet's pictures (N, 3, H, W) in [0, 1]: N rows, each made by itself, or of a
+        clip whose frames share rows."""
         return pictures
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:

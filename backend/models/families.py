@@ -22,6 +22,7 @@ from .sd3 import StableDiffusion3 as StableDiffusion3
 from .stable_diffusion import StableDiffusion as StableDiffusion
 from .stable_diffusion import StableDiffusionXL as StableDiffusionXL
 from .stable_diffusion import UNetFamily as UNetFamily
+from .wan_vace import WanVace as WanVace
 from .z_image import ZImage as ZImage
 
 #: every family; the first that fits is taken
@@ -33,6 +34,7 @@ FAMILIES: list[Family] = [
     Flux(),
     StableDiffusion3(),
     AnimateDiff(),
+    WanVace(),
 ]
 
 
@@ -44,6 +46,11 @@ def list_titles() -> str:
 def family_of_layout(layout: FamilyLayout | None) -> Family:
     """The family whose diffusers folders have a layout; without one the first of those with a UNet."""
     return next(family for family in FAMILIES if family.layout is layout)
+
+
+def find_motion_family() -> Family:
+    """The family of a Stable Diffusion with a motion module."""
+    return next(family for family in FAMILIES if isinstance(family, AnimateDiff))
 
 
 def family_of_controlnet(config: Mapping[str, Any]) -> Family:

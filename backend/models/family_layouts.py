@@ -25,9 +25,9 @@ TRANSFORMER = "transformer"
 class FamilyLayout:
     """``name`` is a family of ``model_file.FAMILIES``, ``title`` what people call it.
 
-    ``denoiser`` is the class of its network, in the part ``TRANSFORMER``; ``control`` that of its ControlNets; ``vaes`` those of
-    its auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it needs, ``tokenizers`` their
-    tokenizers.
+    ``denoiser`` is the class of its network, in the part ``TRANSFORMER``; ``control`` that of its ControlNets, empty where it sees
+    the depth itself; ``vaes`` those of its auto-encoders, with latents of ``channels``. ``encoders`` are the text encoders that it
+    needs, ``tokenizers`` their tokenizers.
     """
 
     name: str
@@ -49,6 +49,8 @@ class FamilyLayout:
     repository: str = ""
     #: those that were distilled in a way of their own, a key of ``names.DISTILLED``: steps, guidance
     further: tuple[tuple[str, tuple[int, float]], ...] = ()
+    #: how its steps are taken, a name of ``Sampling.scheduler``
+    solver: str = "euler"
 
     def get_usual(self, distilled: str = "") -> tuple[int, float]:
         """(steps, guidance) that suit a model that was ``distilled``, a key of ``names.DISTILLED``, or was not."""
@@ -116,6 +118,23 @@ LAYOUTS = (
         (4, 1.0),
         repository="stabilityai/stable-diffusion-3.5-large",
     ),
+    FamilyLayout(
+        "wan_vace",
+        "Wan VACE",
+        "WanVACETransformer3DModel",
+        "",
+        ("AutoencoderKLWan",),
+        16,
+        ("text_encoder",),
+        ("tokenizer",),
+        ("depth",),
+        (50, 5.0),
+        (4, 1.0),
+        # 832x480 is about as much
+        640,
+        repository="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+        solver="unipc",
+    ),
 )
 
 #: the same by their names, which are the families'
@@ -138,12 +157,15 @@ def find_layout_of_class(denoiser: Any) -> FamilyLayout | None:
 
 def find_layout_of_control(config: Mapping[str, Any]) -> FamilyLayout | None:
     """The layout whose ControlNets have a configuration; None for those of Stable Diffusion and SDXL."""
-    return next((layout for layout in LAYOUTS if layout.control == config.get("_class_name")), None)
+    return next((layout for layout in LAYOUTS if layout.control and layout.control == config.get("_class_name")), None)
 
 
 def sees_picture(layout: FamilyLayout | None, config: Mapping[str, Any]) -> bool:
-    """Whether a transformer with a configuration sees the picture for depth as channels of its own, and takes no ControlNet."""
-    return layout is not None and layout.name == "flux" and config.get("in_channels") == 2 * 4 * layout.channels
+    """Whether a transformer with a configuration sees the picture for depth itself, and takes no ControlNet: all of a layout, or
+    those of FLUX.1 with channels for it."""
+    if layout is None or not layout.control:
+        return layout is not None
+    return layout.name == "flux" and config.get("in_channels") == 2 * 4 * layout.channels
 
 
 def explain_seen(name: str) -> tuple[str, str]:
@@ -178,6 +200,8 @@ def join_titles(titles: Sequence[str]) -> str:
 def check_same_kind(base: FamilyLayout | None, controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """``ShotError`` for a ControlNet of another kind of model than the base, by each one's kind of picture and configuration."""
     title = _UNETS if base is None else base.title
+    if controls and base is not None and not base.control:
+        raise ShotError("model", f"{title} sees the depth itself; leave the ControlNet out of its name.")
     for kind, config in controls:
         other = find_layout_of_control(config)
         if other is not base:
@@ -202,6 +226,8 @@ def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
     named = next((what for what, given in extras.items() if given), "")
     if named:
         raise ShotError("model", f"{base.title} takes no {named.split(' ', 1)[1]} here yet; leave {named} out of the model's name.")
+    if source.controls and not base.control:
+        raise ShotError("model", f"{base.title} sees the depth itself; leave the ControlNet out of its name.")
     kinds = [kind for kind, _ in source.controls]
     unknown = next((kind for kind in kinds if kind not in base.kinds), "")
     if unknown:

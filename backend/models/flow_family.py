@@ -136,16 +136,21 @@ class FlowFamily(Family):
         """See ``Family``."""
         transformer, vae = networks[self.denoiser], networks["vae"]
         factor = self.read_vae_factor(vae.config)
-        latents = torch.empty(1, self.layout.channels, height // factor, width // factor, dtype=dtype, device=META)
+        shape = (self.count_latents(networks), self.layout.channels, height // factor, width // factor)
+        latents = torch.empty(shape, dtype=dtype, device=META)
         controls = [network for name, network in networks.items() if name.startswith("controlnet")]
         return lambda: self.run_empty(transformer, controls, latents), lambda: self.decode_empty(vae, latents)
 
+    def count_latents(self, networks: Mapping[str, Any]) -> int:
+        """The rows of latents that go through networks together, whatever else is done."""
+        return 1
+
     def run_empty(self, transformer: Any, controls: Sequence[Any], latents: torch.Tensor) -> None:
-        """A frame's ``latents`` through networks without storage, with the longest text."""
+        """Latents of ``count_latents`` through networks without storage, with the longest text."""
         raise NotImplementedError
 
     def decode_empty(self, vae: Any, latents: torch.Tensor) -> None:
-        """A frame's latents through an auto-encoder without storage."""
+        """The same through an auto-encoder without storage."""
         vae.decode(latents.to(vae.dtype), return_dict=False)
 
 

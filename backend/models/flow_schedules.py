@@ -1,4 +1,4 @@
-"""The steps of models that are trained by flow matching: diffusers' own scheduler for them, and no other."""
+"""The steps of models that are trained by flow matching: diffusers' own scheduler for them, and for some its multistep solver."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from ...shared.shot import ShotError
+from .schedulers import FLOW
 
 #: names of ``Sampling.scheduler`` that such a model can be stepped with: along the straight line, which is Euler's way
 NAMES = ("", "euler")
+#: the same of models that are also published with a multistep solver
+SHIFTED_NAMES = (*NAMES, "unipc")
 
 
 def check_flow_config(config: Mapping[str, Any], class_name: str, title: str) -> None:
@@ -63,6 +66,45 @@ def make_flow_scheduler(
         scheduler.set_timesteps(sigmas=list(sigmas), **options)
     if not bool((scheduler.sigmas.double().diff() < 0).all()):
         raise ShotError("steps", f"The schedule of the model takes no {len(scheduler.timesteps)} steps; choose fewer.")
+    return scheduler
+
+
+def make_shifted_scheduler(
+    config: Mapping[str, Any], class_name: str, name: str, spacing: str, steps: int, device: torch.device | None, title: str
+) -> Any:
+    """A scheduler of flow matching whose steps are always shifted alike, as far as the configuration says: along the straight line,
+    or by UniPC, whichever is asked for or the model has. Raises ``ShotError`` as ``make_flow_scheduler`` does."""
+    is_solver = class_name == UniPCMultistepScheduler.__name__ and bool(config.get("use_flow_sigmas"))
+    if not is_solver:
+        check_flow_config(config, class_name, title)
+    elif config.get("prediction_type") != FLOW:
+        raise ShotError(
+            "model",
+            f"{title} predicts a flow, not '{config.get('prediction_type')}'; take the prediction out of its settings file.",
+        )
+    if config.get("use_dynamic_shifting"):
+        raise ShotError(
+            "model", f"{title} shifts its steps always alike; take use_dynamic_shifting out of its scheduler's settings."
+        )
+    if name not in SHIFTED_NAMES:
+        raise ShotError(
+            "scheduler",
+            f"The scheduler '{name}' cannot step with {title}, which is trained by flow matching; choose 'euler' or 'unipc'.",
+        )
+    if spacing:
+        raise ShotError("spacing", f"{title} spaces its steps by itself; leave the spacing at the model's own.")
+    scheduler: Any
+    if (name or ("unipc" if is_solver else "euler")) == "unipc":
+        own = dict(config) if is_solver else {}
+        shift = {} if is_solver else {"flow_shift": config.get("shift", 1.0)}
+        scheduler = UniPCMultistepScheduler.from_config(own, prediction_type=FLOW, use_flow_sigmas=True, **shift)
+    elif is_solver:
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=config.get("flow_shift", 1.0))
+    else:
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config))
+    scheduler.set_timesteps(steps, device=device)
+    if not bool((scheduler.sigmas.double().diff() < 0).all()):
+        raise ShotError("steps", f"The schedule of the model takes no {steps} steps; choose fewer.")
     return scheduler
 
 

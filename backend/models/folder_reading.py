@@ -185,6 +185,10 @@ def _check_shards(folder: Path, form: WeightForm, names: Collection[str], title:
             )
 
 
+#: the part that takes over where little noise is left, in folders that have two
+SECOND = "transformer_2"
+
+
 def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = False) -> None:
     """Raise ``ShotError`` for a pipeline of a kind that is not known, by its list of parts. ``name`` is what it is called."""
     kind = shorten(str(index.get("_class_name", "")))
@@ -214,6 +218,10 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
 
 def _check_layout(layout: FamilyLayout, parts: Mapping[str, Any], what: str, *, has_other_vae: bool) -> None:
     """``ShotError`` for a model of a family's denoiser whose other parts are not that family's."""
+    if SECOND in parts:
+        raise ShotError(
+            "model", f"{what} of two transformers that take turns, which is not supported; choose a {layout.title} with one."
+        )
     missing = [
         part
         for part in ("vae", *layout.encoders, *layout.tokenizers)
@@ -327,7 +335,7 @@ def doubt_transformer(layout: FamilyLayout, config: Mapping[str, Any], index: Ma
     """Sentences about what a folder's transformer is by names alone. Raises ``ShotError`` for one that sees another picture."""
     name = name_folder(folder)
     said = explain_editing(layout, name, str(index.get("_class_name", "")))
-    if not sees_picture(layout, config):
+    if not layout.control or not sees_picture(layout, config):
         return said
     problem, guess = explain_seen(name)
     if problem:

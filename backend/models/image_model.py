@@ -143,6 +143,11 @@ class ImageModel:
         return self.family.get_latent_channels(self)
 
     @property
+    def row_frames(self) -> int:
+        """How many frames behind the first share a row of the auto-encoder's latents."""
+        return self.family.read_row_frames(self.pipeline.vae.config)
+
+    @property
     def size_multiple(self) -> int:
         """What width and height must be divisible by."""
         return self.latent_factor * self.family.read_patch(self.denoiser.config)

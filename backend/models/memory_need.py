@@ -110,6 +110,6 @@ def estimate_need(
         {name: _count_bytes(network, bits if is_quantized_part(name) else None) for name, network in made.items()},
         _measure(denoise, [denoiser, *controls]),
         _measure(decode, [vae]),
-        is_guided=not family.takes_guidance_scale(denoiser.config),
+        is_guided=family.runs_together and not family.takes_guidance_scale(denoiser.config),
         together=family.get_window(denoiser.config),
     )

@@ -67,7 +67,7 @@ def plan_memory(need: MemoryNeed, free: int, *, gpu: bool, offload: str = "auto"
             "memory",
             f"The model {name or 'itself'} takes {write_size(need.resident)}, and the {need.together} frames that it denoises "
             f"together {write_size(frame)} more, and there are {write_size(free)} free; use a smaller size, half precision, or a "
-            "model without motion=.",
+            "model that makes frames one by one.",
         )
     raise ShotError(
         "memory",

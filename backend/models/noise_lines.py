@@ -9,10 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from ...shared.shot import ShotError
-from .schedulers import PREDICTIONS, STEPPED
+from .schedulers import FLOW, PREDICTIONS, STEPPED
 
 
 class NoiseLine:
@@ -140,6 +145,8 @@ def find_noise_line(scheduler: Any) -> NoiseLine:
     its class is based on."""
     config = scheduler.config
     if type(scheduler) is FlowMatchEulerDiscreteScheduler and not config.get("invert_sigmas"):
+        return FlowLine(scheduler)
+    if type(scheduler) is UniPCMultistepScheduler and config.get("use_flow_sigmas") and config.get("prediction_type") == FLOW:
         return FlowLine(scheduler)
     if type(scheduler) in STEPPED and config.get("prediction_type") in PREDICTIONS and not config.get("use_flow_sigmas"):
         return DiffusionLine(scheduler)

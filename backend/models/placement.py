@@ -83,10 +83,16 @@ def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> lis
     is_whole = any(name.startswith("controlnet") for name in need.weights) or _sees_depth(Path(base))
     lacks = "" if is_whole else " without its ControlNet, which is not here yet,"
     title, precision = base.rpartition("/")[2], str(dtype).removeprefix("torch.")
-    said = [
-        f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; a frame of {size[0]}x{size[1]} takes "
-        f"{write_size(need.denoising)} to denoise and {write_size(need.decoding)} to decode."
-    ]
+    if need.together == 1:
+        said = [
+            f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; a frame of {size[0]}x{size[1]} takes "
+            f"{write_size(need.denoising)} to denoise and {write_size(need.decoding)} to decode."
+        ]
+    else:
+        said = [
+            f"{title}{lacks} has {write_size(need.resident)} of weights in {precision}; the {need.together} frames of a clip of "
+            f"{size[0]}x{size[1]} take {write_size(need.denoising)} to denoise and {write_size(need.decoding)} to decode."
+        ]
     free = measure_free(device)
     if free is not None:
         plan = plan_memory(need, free, gpu=device.type != "cpu", offload=options.offload, name=title)

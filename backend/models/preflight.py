@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...shared.shot import Sampling, ShotError
-from .families import family_of_controlnet, family_of_layout
+from .families import Family, family_of_controlnet, family_of_layout, find_motion_family
 from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout
 from .fitting import explain_unloadable
 from .flow_profiles import fit_schedule
@@ -41,9 +41,10 @@ from .transformer_files import check_library, plan_control_file, plan_transforme
 from .transformer_parts import find_layout_of_file
 
 
-def check_model(name: str, width: int, height: int, sampling: Sampling | None = None) -> None:
+def check_model(name: str, width: int, height: int, sampling: Sampling | None = None) -> tuple[Family, int]:
     """Raise ``ShotError`` for a model that cannot be loaded, cannot make a size or cannot be sampled in a way, as far as its
-    configuration tells, or the shapes of the weights in a single file."""
+    configuration tells, or the shapes of the weights in a single file. Its family, and how many frames share a row of its
+    latents."""
     source = find_model(name)
     if Path(source.base).is_dir():
         source = add_usual_control(source, Path(source.base))
@@ -89,6 +90,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
                 *(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing),
                 (height // factor, width // factor),
             )
+    return (find_motion_family() if source.motion else family), family.read_row_frames(vae)
 
 
 def _check_motion(name: str, motion: str, unet: Mapping[str, Any]) -> None:

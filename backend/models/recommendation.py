@@ -41,10 +41,10 @@ def recommend_transformer(
     """How a transformer of a layout likes to be run, which ``sees_picture`` itself, or ``is_told`` the guidance. ``steps`` and
     ``size`` are what is said of them, 0 for nothing."""
     count, guidance = layout.get_usual(distilled)
-    if sees_picture and not distilled:
+    if sees_picture and layout.control and not distilled:
         count, guidance = SEEING
     elif is_told:
         # whatever its steps are
         guidance = layout.usual[1]
     # steps of flow matching have no spacing to choose
-    return Recommendation(size or layout.side, steps or count, guidance, "euler", "")
+    return Recommendation(size or layout.side, steps or count, guidance, layout.solver, "")

@@ -27,6 +27,8 @@ from .model_file import ModelFile
 
 #: what a network may predict
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+#: what one predicts that is trained by flow matching, for schedulers that also step others
+FLOW = "flow_prediction"
 #: options of schedulers for all families of Stable Diffusion, as they were trained
 TRAINED: Mapping[str, Any] = {
     "beta_start": 0.00085,
@@ -164,7 +166,7 @@ def _list_chosen_values(config: Mapping[str, Any], class_name: str) -> dict[str,
 
 def compute_first_signal(scheduler: Any) -> float:
     """The fraction of the variance that is the picture's, by the schedule, in the latents that denoising begins with."""
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or scheduler.config.get("use_flow_sigmas"):
         noise = float(scheduler.sigmas[0])
         return (1 - noise) ** 2 / ((1 - noise) ** 2 + noise**2)
     if hasattr(scheduler, "sigmas"):

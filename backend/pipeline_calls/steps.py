@@ -63,7 +63,8 @@ class StepWatch:
             self._context.should_stop = lambda: False
             latents, rows = self._last
             missing = [n for n, row in enumerate(rows) if row not in found]
-            values = latents[missing] if as_latents else run.decode(latents[missing])
+            # frames that share rows are decoded together, and others only where they are missing
+            values = latents[missing] if as_latents else run.decode_some(latents, missing)
             found.update(zip([rows[n] for n in missing], values, strict=True))
         order = sorted(found)
         return [found[row] for row in order], order

@@ -61,6 +61,7 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
     from ..models.prompts.named_loras import name_model
     from ..models.prompts.parsing import check_text
     from ..reference_pictures import decode_reference
+    from ..video.request_checks import check_request
     from ..video.techniques.registry import build_techniques
 
     build_techniques(request.get_method())
@@ -69,7 +70,8 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
     if reference:
         decode_reference(reference)
         check_reference_use(request.sampling.model)
-    check_model(name_model(request.sampling.model, request.text), request.width, request.height, request.sampling)
+    name = name_model(request.sampling.model, request.text)
+    check_request(*check_model(name, request.width, request.height, request.sampling), request)
 
 
 def check_part(request: ShotRequest, look_file: LookFile) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from ...shared.shot import ShotError, ShotRequest
 from ..models.image_model import ImageModel
+from .request_checks import check_request
 from .run_context import RunContext
 
 #: the fraction of a window that it has in common with the one behind it, at least
@@ -29,27 +30,30 @@ class Window:
     weights: tuple[float, ...]
 
 
-def plan_windows(frames: Sequence[int], length: int) -> list[Window]:
-    """Windows of at most ``length`` frames that cover all of them in their order: evenly spread and all of the same length, with
-    weights that rise and fall where they overlap."""
+def plan_windows(frames: Sequence[int], length: int, row_frames: int = 1) -> list[Window]:
+    """Windows of at most ``length`` frames that cover all of them in their order: evenly spread, with weights that rise and fall
+    where they overlap. They begin at multiples of ``row_frames``, so that frames that share a row do so in all windows but for the
+    first frame of each; only the last may be shorter by less than that."""
     count = len(frames)
     if count <= length:
         return [Window(tuple(frames), (1.0,) * count)]
     overlap = min(max(1, round(length * OVERLAP)), length - 1)
-    number = math.ceil((count - overlap) / (length - overlap))
-    starts = [round(n * (count - length) / (number - 1)) for n in range(number)]
-    shared = [0, *(start + length - following for start, following in itertools.pairwise(starts)), 0]
+    last = math.ceil((count - length) / row_frames) * row_frames
+    number = max(2, math.ceil((count - overlap) / (length - overlap)))
+    starts = sorted({round(n * last / (number - 1) / row_frames) * row_frames for n in range(number)})
+    ends = [min(start + length, count) for start in starts]
+    shared = [0, *(end - following for end, following in zip(ends, starts[1:], strict=False)), 0]
     found = [
-        [min(1.0, (k + 1) / (before + 1), (length - k) / (behind + 1)) for k in range(length)]
-        for before, behind in itertools.pairwise(shared)
+        [min(1.0, (k + 1) / (before + 1), (end - start - k) / (behind + 1)) for k in range(end - start)]
+        for start, end, (before, behind) in zip(starts, ends, itertools.pairwise(shared), strict=True)
     ]
     sums = [0.0] * count
     for start, weights in zip(starts, found, strict=True):
         for k, weight in enumerate(weights):
             sums[start + k] += weight
     return [
-        Window(tuple(frames[start : start + length]), tuple(weight / sums[start + k] for k, weight in enumerate(weights)))
-        for start, weights in zip(starts, found, strict=True)
+        Window(tuple(frames[start:end]), tuple(weight / sums[start + k] for k, weight in enumerate(weights)))
+        for start, end, weights in zip(starts, ends, found, strict=True)
     ]
 
 
@@ -74,27 +78,21 @@ def get_window(model: ImageModel) -> int:
 def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContext) -> ShotRequest:
     """A request without what a model of clips does in another way, which is told. Raises ``ShotError`` for what it cannot do."""
     family, method = model.family, request.get_method()
+    check_request(family, model.row_frames, request)
     if family.kind == "frames":
         return request
-    if method.guidance is not None and method.guidance.gradient == "full":
-        raise explain_gradient(model)
-    if not method.cross_frame_attention:
+    changed = msgspec.structs.replace(method, cross_frame_attention=False)
+    said = f"In {family.title} the frames see each other in the motion module; cross-frame attention is left out."
+    if model.row_frames > 1:
+        changed = msgspec.structs.replace(changed, shared_noise=False, surface_noise=0.0, background=None, keyframes=None)
+        said = (
+            f"In {family.title} all frames are made together and see each other, and the place behind the character moves by "
+            "itself: cross-frame attention, noise that frames share, key frames and the shared background are left out."
+        )
+    if changed == method:
         return request
-    if method.fusion is None:
-        raise family.explain_unshared()
-    run_context.add_warnings(
-        [f"In {family.title} the frames see each other in the motion module; cross-frame attention is left out."]
-    )
-    return msgspec.structs.replace(request, method=msgspec.structs.replace(method, cross_frame_attention=False))
-
-
-def explain_gradient(model: ImageModel) -> ShotError:
-    """The error for a loss whose gradient would have to go through the networks of a model of clips."""
-    return ShotError(
-        "method",
-        f"{model.family.title} denoises whole clips, through which no gradient goes; switch the pixel guidance's gradient to "
-        "'decoder' or off.",
-    )
+    run_context.add_warnings([said])
+    return msgspec.structs.replace(request, method=changed)
 
 
 def check_parts(model: ImageModel) -> None:

@@ -19,7 +19,7 @@ from ...shared.shot import ShotError
 from ..models.families import TextConditions
 from ..models.ip_adapters import ReferenceConditions
 from ..models.noise_lines import widen
-from .clips import explain_gradient, get_window, plan_windows
+from .clips import get_window, plan_windows
 from .controls import make_control_pictures
 from .frame_conditions import FrameConditions
 from .look import Anchor, Look
@@ -27,6 +27,7 @@ from .memory import run_in_batches, run_together
 from .noise import list_noise_sources
 from .prediction import Predictor
 from .reference_attention import attend_to_reference
+from .request_checks import explain_gradient
 from .rows import put_rows, take_rows
 from .run_context import Checkpoint
 from .sampling import Sampler
@@ -252,7 +253,7 @@ class Denoising:
         stands for that of their clean predictions. Raises ``ShotError`` for techniques that do not go with it."""
         context = self._context
         if any(guide.gradient_through(step) == "network" for guide in guides):
-            raise explain_gradient(context.model)
+            raise explain_gradient(context.model.family)
         for technique in self._techniques:
             if technique.reference_frames(step):
                 raise ShotError(
@@ -262,7 +263,7 @@ class Denoising:
                 )
         output = widen(torch.zeros_like(latents))
         order = [self._given + n for n in sorted(range(len(context.rows)), key=context.rows.__getitem__)]
-        for window in plan_windows(order, get_window(context.model)):
+        for window in plan_windows(order, get_window(context.model), context.model.row_frames):
             rows = list(window.frames)
             weights = torch.tensor(window.weights, device=latents.device, dtype=output.dtype)[:, None, None, None]
             for technique in self._techniques:

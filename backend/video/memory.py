@@ -43,7 +43,7 @@ def run_together(work: Callable[[], None], count: int, run_context: RunContext) 
         raise ShotError(
             "memory",
             f"There is not enough memory for {count} frames, which the model denoises together; use a smaller size, half "
-            "precision, or a model without motion=.",
+            "precision, or a model that makes frames one by one.",
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from ...shared.passes import FramePasses
 from ...shared.schedule import Mix
 from ...shared.settings import with_settings
 from ...shared.shot import NOTHING, ShotError, ShotRequest
+from ..models.clip_rows import list_first_frames
 from ..models.families import TextConditions
 from ..models.image_model import ImageModel
 from ..models.ip_adapters import ReferenceConditions, encode_reference, explain_no_adapter
@@ -114,12 +115,6 @@ class ShotPipeline:
         self._is_grouped = len(self._prompts) > 1 and self._method.fusion is not None
         self._given: dict[str, Look] = {}
         self._final_keyframes = look.keyframes if look is not None else ()
-        if not (model.family.mixes_texts or self._is_grouped or all(mix.is_pure for mix in self._mixes)):
-            raise ShotError(
-                "prompt",
-                f"{model.family.title} cannot mix the words of two prompts; let the prompt change at once, or choose a preset that "
-                "begins with surface.",
-            )
         if look is not None:
             names = self._source.surface_names(self._rows)
             # a part may show only what the look does not know; whoever makes it knows that the look is of its shot
@@ -185,10 +180,10 @@ class ShotPipeline:
         """Every frame's clean latents (C, h, w) with its index, as soon as they are there."""
         self._wants_latents = True
         chosen, looks = self._select_keyframes(()), dict(self._given)
-        finished = self._list_finished(chosen)
+        finished, sums = self._list_finished(chosen), dict[int, list[torch.Tensor]]()
         for number, (prompt, keyframes) in enumerate(chosen.items()):
             latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, number, len(chosen))
-            yield from ((row, one) for row, one in zip(keyframes, latents, strict=True) if row in finished)
+            yield from self._mix_prompts(prompt, zip(keyframes, latents, strict=True), finished, sums)
             if len(finished) < self._source.frame_count:
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
         looks = self._fill_looks(looks)
@@ -201,22 +196,33 @@ class ShotPipeline:
         yield from self._iter_pictures((), ())
 
     def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-        """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other."""
-        for n in range(len(latents)):
+        """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other; where frames share rows, of a whole
+        clip."""
+        count = len(latents) if self._model.row_frames > 1 else 1
+        for first in range(0, len(latents), count):
             started = time.perf_counter()
             self._run_context.check()
+            some = latents[first : first + count]
             with torch.no_grad():
-                picture = self._model.decode(latents[n : n + 1])[0].float()
-                if self._model.decodes_in_half and not torch.isfinite(picture).all():
+                pictures = self._model.decode(some).float()
+                if self._model.decodes_in_half and not torch.isfinite(pictures).all():
                     # some fine-tunes' auto-encoders overflow; each frame by itself, so that it is the same whatever was made before
-                    picture = self._model.decode_in_full(latents[n : n + 1])[0].float()
-            if not torch.isfinite(picture).all():
-                raise ShotError(
-                    "diverged",
-                    f"Frame {n + 1} could not be decoded into a picture; use another seed, or another auto-encoder.",
-                )
+                    pictures = self._model.decode_in_full(some).float()
+            for n, picture in enumerate(pictures, first):
+                if not torch.isfinite(picture).all():
+                    raise ShotError(
+                        "diverged",
+                        f"Frame {n + 1} could not be decoded into a picture; use another seed, or another auto-encoder.",
+                    )
             self._run_context.record_time("decoding", started)
-            yield picture
+            yield from pictures
+
+    def decode_some(self, latents: torch.Tensor, wanted: Sequence[int]) -> list[torch.Tensor]:
+        """``decode`` of all frames of a clip, of which the pictures of the ``wanted`` ones are given."""
+        if self._model.row_frames > 1:
+            pictures = list(self.decode(latents))
+            return [pictures[n] for n in wanted]
+        return list(self.decode(latents[list(wanted)]))
 
     def _select_keyframes(self, foreign: Collection[int]) -> dict[str, list[int]]:
         """The frames to denoise jointly under each prompt, the one that the others attend to first; none under a prompt whose look
@@ -246,29 +252,47 @@ class ShotPipeline:
 
     def _group_by_prompt(self, rows: list[int]) -> dict[str, list[int]]:
         """Of the frames ``rows`` those that may be key frames under each prompt: where there are such, frames that are under it
-        alone."""
+        alone; without key frames all that are under it in part."""
         if not self._is_grouped:
             return {self._request.text.prompt: rows}
         said = dict.fromkeys(prompt for row in rows for prompt in self._mixes[row].list_prompts())
         groups = {}
         for prompt in said:
             shares = {row: self._mixes[row].get_share(prompt) for row in rows}
-            most = max(shares.values())
-            groups[prompt] = [row for row, share in shares.items() if share >= min(most, 1.0) and share > 0]
+            least = 0.0 if self._method.keyframes is None else min(max(shares.values()), 1.0)
+            groups[prompt] = [row for row, share in shares.items() if share >= least and share > 0]
         return groups
 
     def _list_finished(self, chosen: Mapping[str, list[int]]) -> set[int]:
-        """Of the key frames those that are finished once they are denoised: between two prompts a frame is made under both."""
+        """Of the key frames those that are finished once they are denoised: between two prompts a frame is made under both, from
+        their looks where there are key frames."""
         rows = {row for found in chosen.values() for row in found}
-        return {row for row in rows if self._mixes[row].is_pure} if self._is_grouped else rows
+        is_apart = self._is_grouped and self._method.keyframes is not None
+        return {row for row in rows if self._mixes[row].is_pure} if is_apart else rows
+
+    def _mix_prompts(
+        self, prompt: str, made: Iterable[tuple[int, torch.Tensor]], finished: Collection[int], sums: dict[int, list[torch.Tensor]]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Of frames that were made under a prompt those that are finished by it; ``sums`` gathers what was made of a frame under
+        each of its prompts, in the parts that they have of it."""
+        for row, one in made:
+            if row not in finished:
+                continue
+            mix = self._mixes[row]
+            if not self._is_grouped or mix.is_pure:
+                yield row, one
+                continue
+            sums.setdefault(row, []).append(mix.get_share(prompt) * one)
+            if len(sums[row]) == len(mix.list_prompts()):
+                yield row, torch.stack(sums.pop(row)).sum(0)
 
     def _iter_pictures(self, done: Collection[int], foreign: Collection[int]) -> Iterator[tuple[int, torch.Tensor]]:
         chosen, looks = self._select_keyframes(foreign), dict(self._given)
-        finished_rows = self._list_finished(chosen)
-        keyframes = [row for rows in chosen.values() for row in rows if row in finished_rows]
+        finished_rows, sums = self._list_finished(chosen), dict[int, list[torch.Tensor]]()
+        keyframes = list(dict.fromkeys(row for rows in chosen.values() for row in rows if row in finished_rows))
         for number, (prompt, rows) in enumerate(chosen.items()):
             joint = self._make_jointly(prompt, rows, looks, number, len(chosen))
-            yield from ((row, one) for row, one in joint if row in finished_rows)
+            yield from self._mix_prompts(prompt, joint, finished_rows, sums)
         looks = self._fill_looks(looks)
         if looks and not self._is_finalized:
             looks = {prompt: self._run_context.complete_look(look) for prompt, look in looks.items()}
@@ -443,11 +467,14 @@ class ShotPipeline:
     @cached_property
     def _noise_sources(self) -> list[int]:
         """For each frame of the shot the frame whose random numbers it takes."""
-        return list_noise_sources(self._make_techniques(), range(self._source.frame_count))
+        found = list_noise_sources(self._make_techniques(), range(self._source.frame_count))
+        # frames that share a row share its noise
+        return [found[n] for n in list_first_frames(len(found), self._model.row_frames)] if self._model.row_frames > 1 else found
 
     def _make_noise(self, rows: list[int], run: Denoising) -> torch.Tensor:
         if self._noise is not None:
-            return run.first_noise(self._noise[rows])
+            firsts = list_first_frames(len(self._noise), self._model.row_frames)
+            return run.first_noise(self._noise[[firsts[row] for row in rows]])
         shape = (self._model.latent_channels, *self._size)
         generator = torch.Generator().manual_seed(self._request.sampling.seed)
         return run.first_noise(draw_noise(self._noise_sources, rows, shape, generator))

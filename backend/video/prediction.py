@@ -64,7 +64,8 @@ class Predictor:
         self._sampler, self.text, self.controls = sampler, text, controls
         # uploaded once: the networks take one at a time
         self._timesteps = sampler.timesteps.to(context.device)
-        self._prepared: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
+        #: the controls' pictures, and what was made of those of some frames, or of all under an empty tuple
+        self._prepared: tuple[list[torch.Tensor], dict[tuple[int, ...], list[torch.Tensor]]] | None = None
         self._released = context.method.get_released()
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
@@ -96,7 +97,7 @@ class Predictor:
             if self._conditions is not None:
                 factors = self._conditions.get_control_factors(frames, self.groups, batch)
                 strengths = [strength * factors for strength in strengths]
-            seen_controls = [take_rows(control, frames) for control in self._prepare_controls()]
+            seen_controls = self._prepare_controls(frames)
         output = self._model.family.predict(
             self._model,
             NetworkInput(
@@ -138,13 +139,19 @@ class Predictor:
         before, behind = (part.repeat_interleave(len(frames), 0) for part in around)
         return torch.cat([before, self._conditions.mix(values[first:last], frames), behind])
 
-    def _prepare_controls(self) -> list[torch.Tensor]:
-        """What the networks are given for the ControlNets' pictures: made once for each of these."""
+    def _prepare_controls(self, frames: list[int]) -> list[torch.Tensor]:
+        """What the networks are given for the ControlNets' pictures of some frames: made once for each of these, or once for each
+        clip where frames share rows."""
         if self._prepared is None or any(old is not new for old, new in zip(self._prepared[0], self.controls, strict=True)):
+            self._prepared = (list(self.controls), {})
+        made = self._prepared[1]
+        shares_rows = self._model.row_frames > 1
+        key = tuple(frames) if shares_rows else ()
+        if key not in made:
+            shown = [take_rows(control, frames) for control in self.controls] if shares_rows else self.controls
             with torch.no_grad():
-                made = self._model.family.prepare_controls(self._model, self.controls)
-            self._prepared = (list(self.controls), made)
-        return self._prepared[1]
+                made[key] = self._model.family.prepare_controls(self._model, shown)
+        return made[key] if shares_rows else [take_rows(control, frames) for control in made[key]]
 
     def change_guidance(self, scale: float) -> None:
         """Go on with another guidance scale. Raises ``ValueError`` where guidance was off from the first step."""

@@ -30,7 +30,7 @@ def list_sampling_warnings(model: ImageModel, request: ShotRequest) -> list[str]
     for kind, use, strengths in zip(model.controls, model.control_uses, scales, strict=True):
         if use.strength and sampling.control_scale and not any(strengths):
             found.append(f"The ControlNet for {kind} works at none of the {steps} steps; let it begin earlier or end later.")
-        if model.family.sees_controls(model.denoiser.config) and any(strength not in (0, 1) for strength in strengths):
+        if not model.family.scales_controls(model.denoiser.config) and any(strength not in (0, 1) for strength in strengths):
             found.append(f"The model sees the picture for {kind} itself: a strength other than 0 counts as 1.")
     found += _list_few_step_warnings(model, request)
     found += _list_released_warnings(model, request, scheduler)

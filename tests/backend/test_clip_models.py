@@ -34,6 +34,7 @@ from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.registry import find_model, fingerprint
+from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video import clips, denoising
 from latentman.backend.video.clips import Window, plan_blocks, plan_windows
 from latentman.backend.video.look import Look
@@ -47,7 +48,7 @@ from latentman.shared.manifest import PassesHeader
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
 from tests import ip_adapter_files, samples
-from tests.backend import tiny
+from tests.backend import test_wan_vace, tiny
 from tests.backend.model_tables import has_table
 from tests.backend.tiny import write_motion_module
 from tools.stand_in_hub import StandInHub
@@ -295,8 +296,12 @@ def test_guidance_in_pixels_goes_through_the_decoder(model):
         _make(model, _with_method(_request(), full))
 
 
-def test_what_clips_cannot_do_is_refused(model):
-    """Parts of a shot, and attention to the first frame without a look."""
+def test_what_clips_cannot_do_is_refused(model, name):
+    """Parts of a shot, and attention to the first frame without a look, which is said before passes are rendered."""
+    for preset in ("cross_frame", "latentman"):
+        with pytest.raises(ShotError, match=r"no attention that frames could share|no gradient goes"):
+            check_shot(_request(preset=preset, model=name))
+    check_shot(_request(model=name))
     with pytest.raises(ShotError, match="AnimateDiff has no attention that frames could share"):
         _make(model, _request(preset="cross_frame"))
     with pytest.raises(ShotError, match="are not made in parts; generate the whole shot at once"):
@@ -367,7 +372,7 @@ def test_long_clips_have_no_seams(model, monkeypatch):
     assert jump > 10 * changes.max()
 
 
-def _cut(frames: Any, length: int) -> list[Window]:
+def _cut(frames: Any, length: int, row_frames: int) -> list[Window]:
     return [Window(tuple(part), (1.0,) * len(part)) for part in (frames[:length], frames[length:])]
 
 
@@ -525,4 +530,5 @@ COLUMNS = {
 
 def test_the_table_says_what_is_asserted():
     """A row for every family of clips, and a column for each of the tests."""
+    assert list(test_wan_vace.COLUMNS) == list(COLUMNS)
     assert has_table(COLUMNS, [family.title for family in FAMILIES if family.kind == "clip"])

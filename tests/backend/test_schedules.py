@@ -87,6 +87,35 @@ def test_a_frame_between_two_prompts_is_their_mean(model, passes):
     assert 3 not in looks[0].keyframes, "key frames are under one prompt"
 
 
+def test_without_key_frames_it_is_made_under_both(model, passes):
+    """Each frame once, a mixed one as the mean of what both prompts make of it among their own frames."""
+    surface = METHODS["surface"]
+    # two frames are mixed in parts of a third
+    request = make_request([(4, ROBOT)], schedule={"prompt_blend": 3})
+    request = msgspec.structs.replace(request, method=msgspec.structs.replace(surface, keyframes=None))
+    mixed = [n for n, mix in enumerate(request.list_mixes()) if not mix.is_pure]
+    assert len(mixed) == 2
+    under: dict[str, dict[int, torch.Tensor]] = {}
+    pipeline = ShotPipeline(model, request, passes, RunContext())
+    make = pipeline._make_jointly
+
+    def note(prompt, rows, *rest):
+        for row, picture in make(prompt, rows, *rest):
+            under.setdefault(prompt, {})[row] = picture
+            yield row, picture
+
+    pipeline._make_jointly = note
+    found = list(pipeline._iter_pictures((), ()))
+    assert sorted(row for row, _ in found) == list(range(COUNT))
+    pictures, own = dict(found), request.text.prompt
+    for row in mixed:
+        share = request.list_mixes()[row].get_share(ROBOT)
+        assert 0.2 < share < 0.8
+        assert torch.allclose(pictures[row], (1 - share) * under[own][row] + share * under[ROBOT][row], atol=1e-5)
+    latents = ShotPipeline(model, request, passes, RunContext()).latents()
+    assert len(latents) == COUNT
+
+
 @pytest.mark.parametrize("preset", ["per_frame", "cross_frame", "surface"])
 def test_shots_without_key_frames_follow_the_prompts(model, passes, preset):
     few = select_frames(passes, range(4))

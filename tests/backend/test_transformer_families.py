@@ -42,6 +42,7 @@ from latentman.backend.models.schedulers import make_scheduler
 from latentman.backend.models.settings_files import find_place_of_user
 from latentman.backend.models.shared_keys import share_keys
 from latentman.backend.models.z_image import bring_to_device
+from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
@@ -56,7 +57,9 @@ from tools import tiny_transformers, transformer_layouts
 
 CPU = torch.device("cpu")
 PASSES = samples.passes(4, 64)
-NAMES = [layout.name for layout in LAYOUTS]
+#: those that see the depth themselves, as clips, have tests of their own
+CONTROLLED = [layout for layout in LAYOUTS if layout.control]
+NAMES = [layout.name for layout in CONTROLLED]
 #: what is said of ControlNets is asked of those with one
 with_controlnet = pytest.mark.parametrize("case", NAMES, indirect=True)
 #: latents, whose values are around 1, that are the same but for the last bits, and such that are not
@@ -249,6 +252,8 @@ def test_prompts_change_within_a_shot(case):
     else:
         with pytest.raises(ShotError, match="cannot mix the words"):
             _make(case.model, with_schedule(request, blend))
+        with pytest.raises(ShotError, match="cannot mix the words"):
+            check_shot(with_schedule(_request(preset="per_frame", model=case.name), blend))
     assert len(_make(case.model, with_schedule(_request(preset="surface_fast"), blend))) == 4
 
 
@@ -545,7 +550,8 @@ def test_every_layout_has_its_family():
     """Each kind of folder is loaded by one family, which names it."""
     for layout in LAYOUTS:
         family = family_of_layout(layout)
-        assert family.is_flow and family.title == layout.title and family.controlnet_class.__name__ == layout.control
+        assert family.is_flow and family.title == layout.title
+        assert not layout.control or family.controlnet_class.__name__ == layout.control
 
 
 #: columns of the table in ``docs/models.md`` -> the tests that they stand for
@@ -562,4 +568,4 @@ COLUMNS = {
 
 def test_the_table_says_what_is_asserted():
     """A row for every family that these tests run with, and a column for each of them."""
-    assert has_table(COLUMNS, [layout.title for layout in LAYOUTS]) and set(ARGUMENTS) == {*NAMES, "flux_depth"}
+    assert has_table(COLUMNS, [layout.title for layout in CONTROLLED]) and set(ARGUMENTS) == {*NAMES, "flux_depth"}

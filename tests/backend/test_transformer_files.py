@@ -93,7 +93,7 @@ def make_place(root: Path, family: str, **options: Any) -> Place:
     return Place(root, family, state, load_file(root / "control" / weights))
 
 
-@pytest.fixture(scope="module", params=[layout.name for layout in LAYOUTS])
+@pytest.fixture(scope="module", params=[layout.name for layout in LAYOUTS if layout.control])
 def place(request, tmp_path_factory) -> Place:
     return make_place(tmp_path_factory.mktemp(request.param), request.param)
 

@@ -26,5 +26,6 @@ def to_double(model: ImageModel) -> ImageModel:
 def context(passes, decode=None, encode=None, **changes) -> ClipContext:
     """A clip of all frames of ``passes`` without a model; ``changes`` are settings of its request."""
     frames, size = passes.mask.shape[:2]
-    model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, latent_factor=8, decode=decode, encode=encode)
+    numbers = dict(device=torch.device("cpu"), dtype=torch.float32, latent_factor=8, row_frames=1)
+    model = SimpleNamespace(**numbers, decode=decode, encode=encode)
     return ClipContext(model, samples.request(frames, size, **changes), passes, tuple(range(frames)))

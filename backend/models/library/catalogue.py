@@ -71,6 +71,8 @@ class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: dict[str, int]
     denoising: int
     decoding: int
+    is_guided: bool = True
+    together: int = 1
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,4 +119,6 @@ def find_entry(name: str) -> CatalogueEntry | None:
 def find_need(family: str, precision: str) -> MemoryNeed | None:
     """What a family's base takes in float16 or float32; None where that is not known."""
     figures = read_catalogue().memory.get(family, {}).get(precision)
-    return None if figures is None else MemoryNeed(figures.weights, figures.denoising, figures.decoding)
+    if figures is None:
+        return None
+    return MemoryNeed(figures.weights, figures.denoising, figures.decoding, figures.is_guided, figures.together)

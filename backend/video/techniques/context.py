@@ -105,8 +105,8 @@ class ClipContext:
 
     @property
     def batch_size(self) -> int:
-        """How many frames fit into a batch at the moment."""
-        return self.batch_budget.frames
+        """How many frames fit into a batch at the moment; all of them where they share rows of latents."""
+        return self.batch_budget.frames if self.model.row_frames == 1 else max(1, len(self.rows))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, C, h, w) clean latents -> (n, 3, H, W) pictures around [-1, 1]; differentiable."""

@@ -135,7 +135,9 @@ class TextureFusion(Technique):
         if step in self._full or self._coarse is None:
             return self._fuse_pictures(clean, step)
         if self._linear is None:
-            sample = clean[:: max(1, len(clean) // 4)][:4]
+            # of a clip whose frames share rows the beginning is one, too
+            together = self.context.model.row_frames
+            sample = clean[:: max(1, len(clean) // 4)][:4] if together == 1 else clean[: 2 * together + 1]
             self._linear = LinearDecoder.fit(sample, self.context.decode(sample))
         gains = self._coarse_gains
         pictures = _take_light(self._linear(clean), gains)

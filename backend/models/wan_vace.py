@@ -1,0 +1,218 @@
+"""Wan VACE: a transformer that denoises clips, sees the depth of all frames itself, and has an auto-encoder that puts four frames
+into one row of latents."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from diffusers import DiffusionPipeline, WanVACEPipeline
+
+from ...shared.shot import ShotError
+from .adapter import NetworkInput
+from .clip_rows import count_rows, join_frames, spread_rows
+from .family_layouts import BY_NAME
+from .flow_family import META, FlowFamily
+from .flow_schedules import make_shifted_scheduler
+
+if TYPE_CHECKING:
+    from .image_model import ImageModel
+
+#: frames of the clips that it was trained with
+TRAINED_FRAMES = 81
+#: tokens that the text encoder gives; shorter texts are filled up with zeros, which the transformer sees
+_MOST_TOKENS = 512
+
+
+class WanVace(FlowFamily):
+    """Wan 2.1 VACE. All of a clip's frames see each other.
+
+    What its clip of control shows is made anew wherever its mask is 1; here that is everywhere, and the clip is the depth: white
+    near, black far, as ControlNets for depth have it.
+    """
+
+    layout = BY_NAME["wan_vace"]
+    title = layout.title
+    kind: ClassVar[Literal["frames", "clip"]] = "clip"
+    pipeline_class = WanVACEPipeline
+    mixes_texts = False
+    runs_together = False
+
+    def has_controlnet(self, config: Mapping[str, Any]) -> bool:
+        """None: the transformer sees the depth itself."""
+        return False
+
+    def has_pipeline(self, pipeline: DiffusionPipeline) -> bool:
+        """See ``Family``."""
+        return self.has_networks(pipeline.components)
+
+    def sees_controls(self, config: Mapping[str, Any]) -> bool:
+        """See ``Family``."""
+        return True
+
+    def scales_controls(self, config: Mapping[str, Any]) -> bool:
+        """What layers of their own make of the depth is added at any strength."""
+        return True
+
+    def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """See ``Family``."""
+        if controls:
+            raise ShotError("model", f"{self.title} sees the depth itself; leave the ControlNet out of its name.")
+        channels, wanted = base.get("vace_in_channels"), 2 * self.layout.channels + 64
+        if base.get("in_channels") != self.layout.channels or channels != wanted:
+            raise ShotError(
+                "model",
+                f"The transformer takes latents of {base.get('in_channels')} channels and a control of {channels}, and those of "
+                f"{self.title} take {self.layout.channels} and {wanted}; choose Wan 2.1 VACE.",
+            )
+
+    def get_window(self, config: Mapping[str, Any]) -> int:
+        """As many as it was trained with."""
+        return TRAINED_FRAMES
+
+    def read_row_frames(self, config: Mapping[str, Any]) -> int:
+        """See ``Family``."""
+        return int(2 ** sum(config["temperal_downsample"]))
+
+    def get_latent_factor(self, model: ImageModel) -> int:
+        """See ``Family``."""
+        return self.read_vae_factor(model.pipeline.vae.config)
+
+    def read_vae_factor(self, config: Mapping[str, Any]) -> int:
+        """See ``Family``."""
+        return 2 ** len(config.get("temperal_downsample", ()))
+
+    def read_patch(self, config: Mapping[str, Any]) -> int:
+        """See ``Family``."""
+        return int(config["patch_size"][1])
+
+    def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
+        """See ``Family``. The last picture fills up what a whole row lacks."""
+        vae, count = model.pipeline.vae, len(pictures)
+        factor = model.row_frames
+        missing = (count_rows(count, factor) - 1) * factor + 1 - count
+        clip = torch.cat([pictures, pictures[-1:].expand(missing, -1, -1, -1)]).to(vae.dtype).transpose(0, 1)[None]
+        latents = vae.encode(clip).latent_dist.mode()[0].transpose(0, 1)
+        mean, spread = _read_statistics(vae, latents)
+        return spread_rows((latents - mean) / spread, count, factor)
+
+    def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
+        """See ``Family``."""
+        vae = model.pipeline.vae
+        rows = join_frames(latents, model.row_frames).to(vae.dtype)
+        mean, spread = _read_statistics(vae, rows)
+        clip = vae.decode((rows * spread + mean).transpose(0, 1)[None]).sample
+        pictures: torch.Tensor = clip[0].transpose(0, 1)[: len(latents)]
+        return pictures
+
+    def get_most_tokens(self, model: ImageModel) -> int:
+        """See ``FlowFamily``."""
+        return _MOST_TOKENS
+
+    def count_tokens(self, model: ImageModel, text: str) -> int:
+        """See ``FlowFamily``."""
+        return len(model.pipeline.tokenizer(clean_text(text)).input_ids)
+
+    def encode_one(self, model: ImageModel, text: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See ``FlowFamily``. Not by diffusers' pipeline, which needs a package of its own for it."""
+        pipeline = model.pipeline
+        found = pipeline.tokenizer(
+            clean_text(text),
+            padding="max_length",
+            max_length=_MOST_TOKENS,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        mask = found.attention_mask.to(model.device)
+        embeddings = pipeline.text_encoder(found.input_ids.to(model.device), mask).last_hidden_state
+        return (embeddings * mask[..., None].to(embeddings.dtype))[0], {}
+
+    def make_scheduler(
+        self,
+        config: Mapping[str, Any],
+        class_name: str,
+        steps: int,
+        name: str,
+        spacing: str,
+        size: tuple[int, int],
+        device: torch.device | None = None,
+        *,
+        from_zero: bool = False,
+    ) -> Any:
+        """See ``Family``."""
+        return make_shifted_scheduler(config, class_name, name, spacing, steps, device, self.title)
+
+    def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
+        """Latents of a clip in which nothing is kept, of the depth, and a mask of ones over the pixels of each latent."""
+        kept = self.encode(model, torch.zeros_like(pictures))
+        shown = self.encode(model, pictures * 2 - 1)
+        side = self.get_latent_factor(model)
+        mask = torch.ones_like(shown[:, :1]).expand(-1, side * side, -1, -1)
+        return torch.cat([kept, shown, mask], 1).to(model.dtype)
+
+    def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
+        """See ``Family``. One run after the other, which takes half of the memory."""
+        network, factor = model.denoiser, model.row_frames
+        runs = given.latents.unflatten(0, (given.groups, -1))
+        texts = given.embeddings.unflatten(0, (given.groups, -1))[:, 0]
+        count, layers = runs.shape[1], len(network.config.vace_layers)
+        strengths: Any = given.strengths[0] if given.controls else 0.0
+        if given.controls:
+            control = join_frames(given.controls[0], factor)
+        else:
+            shape = (count_rows(count, factor), int(network.config.vace_in_channels), *runs.shape[3:])
+            control = runs.new_zeros(shape)
+        out = []
+        for n, (run, text) in enumerate(zip(runs, texts, strict=True)):
+            rows = join_frames(run, factor)
+            if isinstance(strengths, torch.Tensor):
+                # each frame's, at all of its patches
+                own = join_frames(strengths.unflatten(0, (given.groups, -1))[n], factor).flatten()
+                patches = rows.shape[2] * rows.shape[3] // self.read_patch(network.config) ** 2
+                scale = own.repeat_interleave(patches)[None, :, None].expand(layers, 1, -1, 1)
+            else:
+                scale = rows.new_full((layers,), float(strengths))
+            made = network(
+                hidden_states=rows.transpose(0, 1)[None],
+                timestep=given.timestep.to(rows.device).expand(1),
+                encoder_hidden_states=text[None],
+                control_hidden_states=control.to(rows.dtype).transpose(0, 1)[None],
+                control_hidden_states_scale=scale.to(rows.dtype),
+                return_dict=False,
+            )[0]
+            out.append(spread_rows(made[0].transpose(0, 1), count, factor))
+        return torch.cat(out)
+
+    def run_empty(self, transformer: Any, controls: Sequence[Any], latents: torch.Tensor) -> None:
+        """See ``FlowFamily``; ``latents`` are those of a whole window."""
+        clip = latents.transpose(0, 1)[None]
+        transformer(
+            hidden_states=clip,
+            timestep=torch.zeros(1, dtype=torch.long, device=META),
+            encoder_hidden_states=clip.new_empty(1, _MOST_TOKENS, transformer.config.text_dim),
+            control_hidden_states=clip.new_empty(1, transformer.config.vace_in_channels, *clip.shape[2:]),
+            control_hidden_states_scale=clip.new_ones(len(transformer.config.vace_layers)),
+            return_dict=False,
+        )
+
+    def decode_empty(self, vae: Any, latents: torch.Tensor) -> None:
+        """See ``FlowFamily``."""
+        super().decode_empty(vae, latents.transpose(0, 1)[None])
+
+    def count_latents(self, networks: Mapping[str, Any]) -> int:
+        """See ``FlowFamily``: those of a whole window."""
+        return count_rows(TRAINED_FRAMES, self.read_row_frames(networks["vae"].config))
+
+
+def clean_text(text: str) -> str:
+    """A text as the model was trained on them: with signs in place of their names in HTML, and single spaces."""
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+
+
+def _read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, spread = (like.new_tensor(values)[:, None, None] for values in (vae.config.latents_mean, vae.config.latents_std))
+    return mean, spread

@@ -1,0 +1,387 @@
+"""Wan VACE, a family of clips with several frames in one row of latents: a tiny random model of the real classes, compared with
+diffusers' own pipeline and taken through the whole method. ``docs/models.md`` has a table of what is asserted here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import msgspec
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers.pipelines.wan import pipeline_wan_vace
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from latentman.backend.__main__ import main
+from latentman.backend.models.clip_rows import count_rows, join_frames, list_first_frames, spread_rows
+from latentman.backend.models.families import WanVace
+from latentman.backend.models.flow_schedules import make_shifted_scheduler
+from latentman.backend.models.image_model import ImageModel
+from latentman.backend.models.loading import load
+from latentman.backend.models.memory_need import estimate_need
+from latentman.backend.models.memory_plan import plan_memory
+from latentman.backend.models.network_shapes import list_networks
+from latentman.backend.models.noise_lines import FlowLine, find_noise_line
+from latentman.backend.models.preflight import check_model
+from latentman.backend.models.profiles import find_profile
+from latentman.backend.models.registry import find_model
+from latentman.backend.models.wan_vace import clean_text
+from latentman.backend.tasks.shot import check_shot
+from latentman.backend.video import denoising
+from latentman.backend.video.clips import Window, plan_windows
+from latentman.backend.video.look import Look
+from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline
+from latentman.backend.video.run_context import Checkpoint
+from latentman.shared.schedule import make_schedule
+from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
+from tests import samples
+from tools.tiny_transformers import write_wan_vace
+
+CPU = torch.device("cpu")
+SIDE = 32
+_MOVING = samples.passes(14, SIDE, 1)
+#: as pictures of 8 bits hold it, which are what diffusers' pipeline takes
+PASSES = replace(_MOVING, depth=np.round(_MOVING.depth * 255).astype(np.float32) / 255)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wan")
+    write_wan_vace(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def name(root: Path) -> str:
+    return str(root / "base")
+
+
+@pytest.fixture(scope="module")
+def model(name: str) -> ImageModel:
+    return load(name, CPU)
+
+
+def _request(count: int = 6, **changes: Any) -> ShotRequest:
+    return samples.request(count, SIDE, **(dict(steps=3, guidance_scale=1.0, preset="surface") | changes))
+
+
+def _make(model: ImageModel, request: ShotRequest, context: RunContext | None = None, **options: Any) -> np.ndarray:
+    passes = options.pop("passes", PASSES).select(range(len(request.frames)))
+    return np.stack(list(ShotPipeline(model, request, passes, context or RunContext(), **options).frames()))
+
+
+def _make_latents(model: ImageModel, request: ShotRequest, passes: Any = PASSES) -> np.ndarray:
+    return ShotPipeline(model, request, passes.select(range(len(request.frames))), RunContext()).latents().numpy()
+
+
+def _with_method(request: ShotRequest, **changes: Any) -> ShotRequest:
+    return msgspec.structs.replace(request, method=msgspec.structs.replace(request.get_method(), **changes))
+
+
+def _difference(one: Any, other: Any) -> float:
+    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).max())
+
+
+def test_frames_share_rows():
+    """The first has its own; means count, which are what was there before where that is the same."""
+    assert [count_rows(n, 4) for n in (1, 2, 5, 6, 9, 81)] == [1, 2, 2, 3, 3, 21]
+    assert list_first_frames(7, 4) == [0, 1, 1, 1, 1, 5, 5] and list_first_frames(3, 1) == [0, 1, 2]
+    for frames in range(1, 11):
+        for factor in (1, 2, 4):
+            rows = torch.randn(count_rows(frames, factor), 3, 2, generator=torch.Generator().manual_seed(frames))
+            spread = spread_rows(rows, frames, factor)
+            assert len(spread) == frames and torch.equal(join_frames(spread, factor), rows)
+            assert all(torch.equal(spread[n], spread[first]) for n, first in enumerate(list_first_frames(frames, factor)))
+    assert join_frames(torch.arange(7.0), 4).tolist() == [0, 2.5, 5.5]
+
+
+def test_a_folder_is_a_model_of_clips(name, model, root, tmp_path):
+    """With its own steps, whose scheduler may be either of the two that models like it have."""
+    assert isinstance(model.family, WanVace) and model.family.kind == "clip" and model.controls == ("depth",)
+    assert (model.row_frames, model.latent_factor, model.size_multiple, model.latent_channels) == (4, 8, 16, 16)
+    check_model(name, SIDE, SIDE, Sampling(steps=3))
+    profile = find_profile(name)
+    assert (profile.steps, profile.guidance_scale, profile.scheduler, profile.family) == (50, 5.0, "unipc", "wan_vace")
+    assert isinstance(model.make_scheduler(3), UniPCMultistepScheduler)
+    assert isinstance(model.make_scheduler(3, "euler"), FlowMatchEulerDiscreteScheduler)
+    straight = shutil.copytree(root / "base", tmp_path / "wan-lightning-4step")
+    FlowMatchEulerDiscreteScheduler(shift=5.0).save_pretrained(straight / "scheduler")
+    index = json.loads((straight / "model_index.json").read_text(encoding="utf-8"))
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    (straight / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    profile = find_profile(str(straight))
+    assert (profile.distilled, profile.steps, profile.guidance_scale, profile.scheduler) == ("lightning", 4, 1.0, "euler")
+    check_model(str(straight), SIDE, SIDE, Sampling(steps=3, scheduler="unipc"))
+
+
+def test_inspect_says_what_it_is(name, capsys):
+    assert main(["models", "inspect", name]) == 0
+    said = capsys.readouterr().out
+    assert "a diffusers folder of Wan VACE (WanVACEPipeline" in said and "sees the picture for depth itself" in said
+
+
+def test_files_of_wan_are_named(root, tmp_path):
+    """In both layouts of names, with and without what sees the depth."""
+    weights = load_file(next((root / "base" / "transformer").glob("*.safetensors")))
+    changes = (("attn1.to_", "self_attn."), ("attn1.", "self_attn."), ("proj_in", "before_proj"), ("proj_out", "after_proj"))
+    original = {}
+    for name, tensor in weights.items():
+        for one, other in changes:
+            name = name.replace(one, other)
+        original[f"model.diffusion_model.{name}"] = tensor
+    for n, tensors in enumerate((weights, original)):
+        plain = {name: tensor for name, tensor in tensors.items() if "vace" not in name}
+        for found, said in (
+            (tensors, "the transformer of Wan VACE alone; choose Wan VACE's diffusers folder"),
+            (plain, "of Wan, which"),
+        ):
+            path = tmp_path / f"{n}.safetensors"
+            save_file(found, path)
+            with pytest.raises(ShotError, match=said):
+                check_model(str(path), SIDE, SIDE)
+
+
+def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
+    """In a sentence, before anything is loaded and when it is."""
+    other = shutil.copytree(root / "base", tmp_path / "other")
+    config = json.loads((other / "transformer" / "config.json").read_text(encoding="utf-8"))
+    (other / "transformer" / "config.json").write_text(json.dumps(config | {"in_channels": 36}), encoding="utf-8")
+    for wrong, said in (
+        (f"{name}|openpose={name}", "sees the depth itself; leave the ControlNet out"),
+        (f"{name}|lora={next(root.rglob('*.safetensors'))}", "takes no LoRA here yet"),
+        (str(other), "latents of 36 channels .* choose Wan 2.1 VACE"),
+    ):
+        with pytest.raises(ShotError, match=said):
+            check_model(wrong, SIDE, SIDE)
+    pair = shutil.copytree(root / "base", tmp_path / "pair")
+    index = json.loads((pair / "model_index.json").read_text(encoding="utf-8"))
+    index |= {"transformer_2": index["transformer"], "boundary_ratio": 0.875}
+    (pair / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(ShotError, match="WanVACEPipeline of two transformers that take turns"):
+        check_model(str(pair), SIDE, SIDE)
+    for sampling, said in (
+        (Sampling(steps=3, scheduler="ddim"), "choose 'euler' or 'unipc'"),
+        (Sampling(steps=3, spacing="trailing"), "spaces its steps by itself"),
+    ):
+        with pytest.raises(ShotError, match=said):
+            check_model(name, SIDE, SIDE, sampling)
+    with pytest.raises(ShotError, match="the nearest size is 32x32"):
+        check_model(name, 40, SIDE)
+    for preset, said in (
+        # before passes are rendered, and by whoever has them
+        ("latentman", "one latent for 4 frames, so that there is none of each frame's own to align or to guide"),
+        ("latentman_exact", "to align or to guide"),
+        ("cross_frame", "has no attention that frames could share"),
+    ):
+        with pytest.raises(ShotError, match=said):
+            _make(model, _request(preset=preset))
+        with pytest.raises(ShotError, match=said):
+            check_shot(_request(preset=preset, model=name))
+    check_shot(_request(model=name))
+    guided = _with_method(_request(preset="per_frame"), guidance=METHODS["latentman"].guidance)
+    with pytest.raises(ShotError, match="to align or to guide"):
+        _make(model, guided)
+    with pytest.raises(ShotError, match="is told one prompt for a whole clip"):
+        _make(model, with_schedule(_request(preset="per_frame"), make_schedule([(3, "a dog")])))
+    with pytest.raises(ShotError, match="are not made in parts"):
+        _make(model, _request(), part=[1])
+
+
+@pytest.mark.parametrize("config", [{"use_flow_sigmas": False}, {"prediction_type": "epsilon"}, {"use_dynamic_shifting": True}])
+def test_steps_of_another_kind_are_refused(model, config):
+    own = {**model.pipeline.scheduler.config, **config}
+    with pytest.raises(ShotError):
+        make_shifted_scheduler(own, "UniPCMultistepScheduler", "", "", 3, None, "Wan VACE")
+
+
+@pytest.mark.parametrize(("guidance", "count"), [(1.0, 6), (4.0, 5), (4.0, 1)])
+def test_clips_are_those_of_diffusers(model, monkeypatch, guidance, count):
+    """All frames together, from the same noise, to one level of 255, whether or not they fill their rows."""
+    noise = torch.randn(count_rows(count, 4), 16, 4, 4, generator=torch.Generator().manual_seed(3))
+    request = _request(count, preset="per_frame", guidance_scale=guidance, control_scale=0.8)
+    ours = _make(model, request, noise=spread_rows(noise, count, 4))
+    # diffusers' pipeline makes whole rows, of which the last frames are those behind ours
+    whole = (len(noise) - 1) * 4 + 1
+    pictures = [Image.fromarray(np.uint8(np.round(PASSES.depth[min(n, count - 1)] * 255))).convert("RGB") for n in range(whole)]
+    monkeypatch.setattr(pipeline_wan_vace, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    model.pipeline.set_progress_bar_config(disable=True)
+    theirs = model.pipeline(
+        request.text.prompt,
+        negative_prompt="",
+        video=pictures,
+        height=SIDE,
+        width=SIDE,
+        num_frames=whole,
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        conditioning_scale=0.8,
+        latents=noise.transpose(0, 1)[None],
+        output_type="np",
+    ).frames[0]
+    assert ours[0].std() > 5 and _difference(ours, np.round(theirs[:count] * 255)) <= 1
+
+
+def test_texts_are_read_as_the_model_knows_them(model, monkeypatch):
+    """As diffusers' pipeline encodes them, spaces and signs included; one that is too long is cut, which is said."""
+    monkeypatch.setattr(pipeline_wan_vace, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    for text in ("a  man \n in red", "fish &amp; chips", ""):
+        theirs, _ = model.pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=512)
+        ours = model.encode_text(text, "", False, SIDE, SIDE)
+        assert torch.allclose(ours.embeddings, theirs, atol=1e-6) and not ours.warnings
+    assert clean_text(" fish &amp;amp;\tchips ") == "fish & chips"
+    assert "its end was left out" in model.encode_text("a " * 600, "", False, SIDE, SIDE).warnings[0]
+
+
+def test_each_frame_of_a_row_begins_alike(model):
+    """And rows begin with noise of their own, whatever the preset says of noise."""
+    found: list[torch.Tensor] = []
+    context = RunContext(after_step=lambda step, time, latents, predictor: found.append(latents) or latents)
+    _make(model, _request(preset="per_frame"), context)
+    first = found[0]
+    assert torch.equal(first[1], first[4]) and not torch.equal(first[0], first[1]) and not torch.equal(first[4], first[5])
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "euler"])
+def test_looks_are_kept_and_shots_resumed(model, scheduler):
+    """A stopped shot goes on to the same bits; frames share a texture; a look is worn by a shot with another seed."""
+    looks: list[Look] = []
+    kept: list[Checkpoint] = []
+    request, context = _request(scheduler=scheduler), RunContext(save=kept.append, keep_look=looks.append)
+    frames = _make(model, request, context)
+    assert [sentence for sentence in context.warnings if "key frames and the shared background are left out" in sentence]
+    assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[1])))
+    unfused = _make(model, _request(scheduler=scheduler, preset="per_frame"))
+    assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
+    worn, fresh = (
+        _make(model, _request(scheduler=scheduler, seed=9), **more) for more in (dict(look=looks[-1], same_settings=False), {})
+    )
+    shown = PASSES.mask[:6] > 0
+    assert np.abs(worn.astype(float) - frames)[shown].mean() < 0.5 * np.abs(fresh.astype(float) - frames)[shown].mean()
+    again = dict(ShotPipeline(model, request, PASSES.select(range(6)), RunContext(), look=looks[-1]).iter_frames({0}, {0}))
+    assert set(again) >= {1, 2, 3, 4, 5}
+
+
+def _measure_drift(frames: np.ndarray) -> float:
+    """How much a point of the disc, which moves by a pixel a frame, changes from frame to frame."""
+    inside = PASSES.mask[: len(frames)].astype(bool)
+    found = [
+        np.abs(np.roll(frames[n], 1, 1).astype(float) - frames[n + 1])[np.roll(inside[n], 1, 1) & inside[n + 1]].mean()
+        for n in range(len(frames) - 1)
+    ]
+    return float(np.mean(found))
+
+
+def test_surroundings_have_a_prompt_and_frames_strengths_of_their_own(model):
+    """What is said beside the character, and how strongly the depth works in each frame."""
+    request = _request(preset="per_frame", steps=2)
+    plain = _make_latents(model, request)
+    for changed in (
+        with_schedule(request, make_schedule([], [1.0] * 5 + [0.2])),
+        _request(preset="per_frame", steps=2, background_prompt="snow"),
+        _request(preset="per_frame", steps=2, control_scale=0.0),
+        _request(preset="per_frame", steps=2, control_scale=0.5),
+        _request(preset="per_frame", steps=2, prompt="a dog"),
+    ):
+        assert _difference(_make_latents(model, changed), plain) > 1e-3
+    # the same strength said of each frame is that of all
+    alike = with_schedule(request, make_schedule([], [0.5] * 6))
+    assert (
+        _difference(_make_latents(model, alike), _make_latents(model, _request(preset="per_frame", steps=2, control_scale=0.5)))
+        < 1e-4
+    )
+
+
+def test_windows_keep_rows_whole():
+    """They begin where rows do, cover all frames, and only the last is shorter."""
+    for count in (82, 90, 100, 162, 163, 240, 1001):
+        windows = plan_windows(range(count), 81, 4)
+        sums = np.zeros(count)
+        for window in windows:
+            assert window.frames[0] % 4 == 0 and window.frames == tuple(range(window.frames[0], window.frames[-1] + 1))
+            sums[list(window.frames)] += window.weights
+        assert np.allclose(sums, 1) and {len(window.frames) for window in windows[:-1]} == {81}
+        assert 77 < len(windows[-1].frames) <= 81
+
+
+def test_long_shots_wear_their_look(model, monkeypatch):
+    """In windows that overlap: of a still scene from one noise frames differ less where they meet than without overlap, and all
+    wear one texture."""
+    monkeypatch.setattr("latentman.backend.models.wan_vace.TRAINED_FRAMES", 9)
+    still = PASSES.select([0] * 14)
+    request = _request(14, preset="per_frame")
+    noise = spread_rows(torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(0)).expand(5, -1, -1, -1), 14, 4)
+
+    def measure_changes() -> np.ndarray:
+        latents = ShotPipeline(model, request, still, RunContext(), noise=noise).latents().numpy()
+        return np.abs(np.diff(latents, axis=0)).mean((1, 2, 3))
+
+    assert [window.frames[0] for window in plan_windows(range(14), 9, 4)] == [0, 8]
+    smooth = measure_changes()
+    monkeypatch.setattr(denoising, "plan_windows", _cut)
+    # a window's first frame is of another kind than those behind it
+    assert 0 < smooth[7] < 0.6 * measure_changes()[7]
+    monkeypatch.undo()
+    monkeypatch.setattr("latentman.backend.models.wan_vace.TRAINED_FRAMES", 9)
+    long = _make(model, _request(14, steps=2))
+    assert len(long) == 14 and _measure_drift(long) < 0.3 * _measure_drift(_make(model, _request(14, steps=2, preset="per_frame")))
+
+
+def _cut(frames: Any, length: int, row_frames: int) -> list[Window]:
+    return [Window(tuple(part), (1.0,) * len(part)) for part in (frames[:8], frames[8:])]
+
+
+def test_a_clip_can_be_cancelled(model):
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Interrupted):
+        _make(model, _request(preset="per_frame"), RunContext(should_stop=stop))
+
+
+def test_steps_lie_on_the_straight_line(model):
+    """Of both schedulers, which end at the picture when told the way there."""
+    clean, noise = torch.randn(2, 2, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    for scheduler in (model.make_scheduler(4), model.make_scheduler(4, "euler")):
+        line = find_noise_line(scheduler)
+        assert isinstance(line, FlowLine)
+        moved = noise
+        for step, time in enumerate(scheduler.timesteps):
+            assert torch.allclose(line.predict_clean(line.add_noise(clean, noise, step), noise - clean, step), clean, atol=1e-5)
+            moved = scheduler.step(noise - clean, time, moved).prev_sample
+        assert torch.allclose(moved, clean, atol=1e-4)
+
+
+def test_memory_is_planned_for_whole_clips(name):
+    """All of a window's frames are counted, and both passes of guidance go one after the other."""
+    need = estimate_need(list_networks(find_model(name)), 64, 64, torch.float32)
+    assert need.together == 81 and not need.is_guided
+    # pictures of all frames are there at once
+    assert need.decoding > 81 * 3 * 64 * 64 * 4
+    with pytest.raises(ShotError, match=r"the 81 frames that it denoises together .* a model that makes frames one by one"):
+        plan_memory(need, need.resident, gpu=False)
+
+
+#: columns of the table in ``docs/models.md`` -> the tests that they stand for
+COLUMNS = {
+    "recognised": test_inspect_says_what_it_is,
+    "loads": test_a_folder_is_a_model_of_clips,
+    "equals diffusers' own": test_clips_are_those_of_diffusers,
+    "surface presets": test_looks_are_kept_and_shots_resumed,
+    "kept look": test_looks_are_kept_and_shots_resumed,
+    "resume": test_looks_are_kept_and_shots_resumed,
+    "background prompt": test_surroundings_have_a_prompt_and_frames_strengths_of_their_own,
+    "long shots": test_long_shots_wear_their_look,
+}
