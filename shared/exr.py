@@ -25,6 +25,8 @@ ZIP = 3
 MAX_SIDE, MAX_CHANNELS = 16_384, 256
 #: a file may unpack to this many times its size, and to ``FREE`` bytes more: surfaces that fill little of a frame pack well
 RATIO, FREE = 64, 200 << 20
+#: bytes that are summed up beside each other
+ROW = 1024
 PIXEL_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 
 
@@ -47,21 +49,36 @@ def _read_attributes(data: bytes) -> tuple[dict[str, bytes], int]:
     return out, at + 1
 
 
-def _unpack(packed: bytes, size: int) -> bytes:
-    """Undo EXR's ZIP: inflate, sum up the differences of bytes, interleave the two halves."""
+def sum_up(differences: np.ndarray) -> np.ndarray:
+    """The running sums (N,) uint8 of (N,) uint8, modulo 256. In rows of bytes, of which each round sums up twice as many: quicker
+    than numpy's own, which goes from byte to byte."""
+    count = len(differences)
+    sums = np.zeros((-(-count // ROW), ROW), np.uint8)
+    sums.reshape(-1)[:count] = differences
+    other, span = np.empty_like(sums), 1
+    while span < ROW:
+        other[:, :span] = sums[:, :span]
+        np.add(sums[:, span:], sums[:, :-span], out=other[:, span:])
+        sums, other, span = other, sums, 2 * span
+    sums[1:] += np.cumsum(sums[:-1, -1], dtype=np.uint8)[:, None]
+    return sums.reshape(-1)[:count]
+
+
+def _unpack(packed: bytes, size: int) -> np.ndarray:
+    """(size,) uint8: EXR's ZIP undone: inflate, sum up the differences of bytes, interleave the two halves."""
     if len(packed) == size:  # stored as it is where packing would not have made it smaller
-        return packed
+        return np.frombuffer(packed, np.uint8)
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(packed, size)
     if len(inflated) != size or inflater.decompress(inflater.unconsumed_tail, 1):
         raise ValueError("its lines have another size than they should")
     coded = np.frombuffer(inflated, np.uint8).copy()
     coded[1:] -= 128
-    ordered = np.cumsum(coded, dtype=np.uint8)
+    ordered = sum_up(coded)
     out = np.empty(size, np.uint8)
     half = (size + 1) // 2
     out[::2], out[1::2] = ordered[:half], ordered[half:]
-    return out.tobytes()
+    return out
 
 
 def _pack(raw: bytes) -> bytes:
@@ -89,7 +106,7 @@ def _read_pixels(data: bytes, start: int, channels: list[tuple], top: int, heigh
     offsets = np.frombuffer(data, "<u8", -(-height // per_chunk), start)
     if height * line.itemsize > FREE + RATIO * len(data):
         raise ValueError("it claims to unpack to far more than its size")
-    out = np.empty(height, line)
+    out = np.empty((height, line.itemsize), np.uint8)
     seen = set()
     for offset in offsets.tolist():
         y, size = struct.unpack_from("<ii", data, offset)
@@ -99,8 +116,9 @@ def _read_pixels(data: bytes, start: int, channels: list[tuple], top: int, heigh
         if first < 0 or first % per_chunk or count <= 0 or len(packed) != size or first in seen:
             raise ValueError("its lines are incomplete")
         seen.add(first)
-        out[first : first + count] = np.frombuffer(_unpack(packed, count * line.itemsize), line, count)
-    return {name: out[name] for name, *_ in channels}
+        out[first : first + count] = _unpack(packed, count * line.itemsize).reshape(count, -1)
+    lines = out.view(line)[:, 0]
+    return {name: lines[name] for name, *_ in channels}
 
 
 def read_channels(path: Path) -> dict[str, np.ndarray]:

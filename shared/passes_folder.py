@@ -106,8 +106,11 @@ def read_frame(path: Path) -> FramePasses:
     for name, (dtype, trailing) in (PASS_LAYOUT | EXTRA_LAYOUT).items():
         if name in EXTRA_LAYOUT and CHANNELS[name][0] not in channels:
             continue
-        pixels = np.stack([channels[channel] for channel in CHANNELS[name]], -1)
-        found[name] = (pixels if trailing else pixels[..., 0]).astype(dtype)[None]
+        planes = [channels[channel] for channel in CHANNELS[name]]
+        array = np.empty((1, *planes[0].shape, *trailing), dtype)
+        for n, plane in enumerate(planes):
+            array[(0, ..., n) if trailing else 0] = plane
+        found[name] = array
     return FramePasses(**found)
 
 

@@ -206,6 +206,10 @@ class Family:
         """(G*n, C, h, w): what the scheduler takes, so that a step goes on towards the picture; before guidance."""
         raise NotImplementedError
 
+    def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """``prepare_control`` for the pictures of each of ``model.controls``."""
+        return [self.prepare_control(model, each) for each in pictures]
+
     def attend_to_first_frame(
         self, model: ImageModel, networks: Sequence[Any], groups: int, size: tuple[int, int], *, guided: bool, held: bool
     ) -> AbstractContextManager[None]:

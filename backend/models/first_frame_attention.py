@@ -33,17 +33,23 @@ class FirstFrameAttention:
         Layers that look at the text in self-attention's place (``only_cross_attention``) do so as ever.
         """
         batch, tokens, channels = hidden_states.shape
+
+        def spread(x: torch.Tensor) -> torch.Tensor:
+            return x[:, None].expand(-1, batch // len(x), -1, -1).reshape(batch, *x.shape[1:])
+
+        anchor = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is None:
-            frames = batch // self.groups
-            anchor = hidden_states.view(self.groups, frames, tokens, channels)[:, :1]
-            anchor = (anchor.detach() if self.held else anchor).expand(-1, frames, -1, -1).reshape(batch, tokens, channels)
-        else:
-            anchor = encoder_hidden_states
+            anchor = hidden_states.view(self.groups, -1, tokens, channels)[:, 0]
+            anchor = anchor.detach() if self.held else anchor
+            if anchor.requires_grad and torch.is_grad_enabled():
+                # all frames' gradients are summed up where they come from
+                anchor = spread(anchor)
 
         def heads(x: torch.Tensor) -> torch.Tensor:
             return x.view(batch, x.shape[1], attn.heads, -1).transpose(1, 2)
 
-        query, key, value = heads(attn.to_q(hidden_states)), heads(attn.to_k(anchor)), heads(attn.to_v(anchor))
+        # made once for all frames that look at it
+        query, key, value = heads(attn.to_q(hidden_states)), heads(spread(attn.to_k(anchor))), heads(spread(attn.to_v(anchor)))
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, -1)
         return attn.to_out[1](attn.to_out[0](mixed))
 
@@ -51,16 +57,18 @@ class FirstFrameAttention:
 @contextmanager
 def first_frame_attention(models: Sequence[Any], groups: int, *, held: bool = False) -> Iterator[None]:
     """Within the block, the self-attentions of these UNets and ControlNets look at the first frame; ``held`` as above."""
-    before = [dict(model.attn_processors) for model in models]
+    # only these layers are touched: diffusers' own functions walk the whole network for each
+    layers = [
+        layer
+        for model in models
+        for name, layer in model.named_modules()
+        if "attn1" in name and hasattr(layer, "set_processor") and hasattr(layer, "get_processor")
+    ]
+    before = [layer.get_processor() for layer in layers]
     try:
-        for model, processors in zip(models, before, strict=True):
-            model.set_attn_processor(
-                {
-                    name: FirstFrameAttention(groups, held=held) if "attn1" in name else processor
-                    for name, processor in processors.items()
-                }
-            )
+        for layer in layers:
+            layer.set_processor(FirstFrameAttention(groups, held=held))
         yield
     finally:
-        for model, processors in zip(models, before, strict=True):
-            model.set_attn_processor(processors)
+        for layer, processor in zip(layers, before, strict=True):
+            layer.set_processor(processor)

@@ -11,6 +11,7 @@ from diffusers import ControlNetModel, DiffusionPipeline, StableDiffusionControl
 from diffusers.models import UNetMotionModel
 
 from .adapter import Family, NetworkInput, TextConditions
+from .control_embedding import KEPT, can_embed, embed_pictures, without_embedding
 from .first_frame_attention import first_frame_attention
 from .fitting import check_fit
 from .prompts.encoding import Encoder, check_clip_skip, encode_pieces, split_into_pieces
@@ -125,6 +126,13 @@ class UNetFamily(Family):
         """What the UNet is given for (N, S, D) hidden states and (1, P) ``pooled`` ones of each text, none without a projection."""
         return TextConditions(states.to(model.dtype), {}, warnings)
 
+    def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first."""
+        return [
+            embed_pictures(network, each) if len(each) <= KEPT and can_embed(network, each) else each
+            for network, each in zip(model.controlnets, pictures, strict=True)
+        ]
+
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. In guess mode ControlNets add nothing to the unconditional pass, which they do not see."""
         batch, timestep = given.latents, given.timestep
@@ -172,7 +180,12 @@ class UNetFamily(Family):
                 "encoder_hidden_states": options["encoder_hidden_states"][hidden:],
                 "added_cond_kwargs": added and {name: value[hidden:] for name, value in added.items()},
             }
-        pictures = [torch.cat([control] * ((len(batch) - hidden) // count)) for control in given.controls]
+        # every run sees the same
+        seen = [
+            embed_pictures(net, control) if control.shape[2:] != batch.shape[2:] and can_embed(net, control) else control
+            for net, control in zip(model.controlnets, given.controls, strict=True)
+        ]
+        pictures = [torch.cat([control] * ((len(batch) - hidden) // count)) for control in seen]
         down, middle = self.predict_controls(model, batch[hidden:], given.timestep, pictures, given.strengths, options)
         if not hidden:
             return down, middle
@@ -189,17 +202,21 @@ class UNetFamily(Family):
     ) -> tuple[Any, Any]:
         """What the ControlNets add to the UNet: to its down blocks, and to its middle block.
 
-        ``latents`` (N, C, h, w) as the UNet sees them; ``pictures`` (N, 3, H, W) in [0, 1] and ``scales``, how strongly each
-        works, one for each of ``model.controls``; ``options`` are the keyword arguments that the UNet gets as well.
+        ``latents`` (N, C, h, w) as the UNet sees them; ``pictures`` (N, 3, H, W) in [0, 1], or what ``prepare_controls`` made of
+        them, and ``scales``, how strongly each works, one for each of ``model.controls``; ``options`` are the keyword arguments
+        that the UNet gets as well.
         """
         several = len(pictures) > 1
-        down, middle = model.controlnet(
-            latents,
-            timestep,
-            controlnet_cond=list(pictures) if several else pictures[0],
-            conditioning_scale=list(scales) if several else scales[0],
-            **options,
-        )
+        # what was made of pictures has the latents' size
+        embedded = [net for net, each in zip(model.controlnets, pictures, strict=True) if each.shape[2:] == latents.shape[2:]]
+        with without_embedding(embedded):
+            down, middle = model.controlnet(
+                latents,
+                timestep,
+                controlnet_cond=list(pictures) if several else pictures[0],
+                conditioning_scale=list(scales) if several else scales[0],
+                **options,
+            )
         return down, middle
 
     def attend_to_first_frame(

@@ -14,6 +14,13 @@ def measure_distance(mask: np.ndarray) -> np.ndarray:
     return found
 
 
+def find_window(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The rows and columns of a picture that a mask (H, W) bool, of which some pixel is set, takes, and ``margin`` more around."""
+    sides = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    first, second = (slice(max(0, int(at[0]) - margin), int(at[-1]) + 1 + margin) for at in sides)
+    return first, second
+
+
 def take_nearest(picture: torch.Tensor, known: np.ndarray) -> torch.Tensor:
     """The picture (C, H, W), its pixels that are not ``known`` (H, W) bool as the nearest that are, of which there is one."""
     rows, cols = (

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .blurring import make_gaussian
-from .distances import measure_distance, take_nearest
+from .distances import find_window, measure_distance, take_nearest
 from .images import convert_to_picture
 from .look import HALO
 
@@ -41,7 +41,9 @@ def weigh_inside(index: np.ndarray) -> np.ndarray:
     0 where it is 0, little at a surface's edge, 1 three pixels within."""
     out = np.zeros(index.shape, np.float32)
     for number in np.unique(index[index > 0]):
-        out += np.clip((measure_distance(index != number) - 0.5) / _TRUSTED, 0, 1) ** 2
+        # whatever is outside is beside it first
+        window = find_window(index == number, 1)
+        out[window] += np.clip((measure_distance(index[window] != number) - 0.5) / _TRUSTED, 0, 1) ** 2
     return out
 
 
@@ -63,12 +65,28 @@ def composite_surfaces(
     behind, seen = picture, surface.cpu().numpy()
     if place is not None and known is not None:
         behind = torch.where(torch.from_numpy(known).to(picture.device), convert_to_picture(place, picture.device), picture)
-        clear = known | (measure_distance(seen) > HALO)
-        if clear.any() and not clear.all():
-            behind = take_nearest(behind, clear)
+        if seen.any():
+            # all around the window is clear, so that nothing outside is nearest
+            window = find_window(seen, HALO + 1)
+            clear = np.ones_like(known)
+            clear[window] = known[window] | (measure_distance(seen[window]) > HALO)
+            if clear.any() and not clear.all():
+                behind = _take_nearest_within(behind, clear, window)
     if shade is not None:
         behind = (behind + 1) * torch.from_numpy(shade).to(picture).permute(2, 0, 1) - 1
     if not seen.any():
         return behind
-    coverage = estimate_coverage(surface)
-    return take_nearest(picture, seen) * coverage + behind * (1 - coverage)
+    # farther away nothing is covered
+    window = find_window(seen, int(_LINE_SIGMA * _LINE_REACH) + 1)
+    coverage = estimate_coverage(surface)[window]
+    out, (rows, columns) = behind.clone(), window
+    nearest = take_nearest(picture[:, rows, columns], seen[window])
+    out[:, rows, columns] = nearest * coverage + behind[:, rows, columns] * (1 - coverage)
+    return out
+
+
+def _take_nearest_within(picture: torch.Tensor, known: np.ndarray, window: tuple[slice, slice]) -> torch.Tensor:
+    """``take_nearest`` where all pixels that are not ``known``, and those that are nearest to them, lie within a window."""
+    out, (rows, columns) = picture.clone(), window
+    out[:, rows, columns] = take_nearest(picture[:, rows, columns], known[window])
+    return out

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,6 +43,8 @@ SAMPLED = 8
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 #: bits of a cell's coordinate along an axis, and of an object's number, in a packed cell
 _BITS, _ID_BITS = 18, 9
+#: what a packed cell's corners are more than it
+_STEPS = _CORNERS @ [1 << 2 * _BITS, 1 << _BITS, 1]
 
 
 def pack_cells(cell: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -65,15 +66,25 @@ def find_corners(points: np.ndarray, ids: np.ndarray, side: float) -> tuple[np.n
     place = points.astype(np.float64) / side
     low = np.floor(place).astype(np.int64)
     fraction = place - low
-    weights = np.where(_CORNERS[None] == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
+    x, y, z = np.stack([1 - fraction, fraction], -1).transpose(1, 0, 2)
+    weights = ((x[:, :, None] * y[:, None])[..., None] * z[:, None, None]).reshape(-1, 8)
+    if len(low) and (np.abs(low) < (1 << _BITS - 1) - 1).all():
+        # away from the lattice's ends the corners of all cells are alike
+        return pack_cells(low, ids)[:, None] + _STEPS, weights
     return pack_cells(low[:, None] + _CORNERS[None], ids[:, None]), weights
+
+
+def find_unique(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different ones (C,) of packed ``cells`` of any shape, sorted, and the row of every one of the ``cells`` among them."""
+    # several times as quick as numpy's
+    found, rows = torch.unique(torch.from_numpy(cells), return_inverse=True)
+    return found.numpy(), rows.numpy()
 
 
 def sum_by_cell(cells: np.ndarray, columns: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The different ones (C,) of packed ``cells`` of any shape, sorted; the sums (C, K) float64 of what each has in the K
     ``columns``, which have the cells' shape; and the row of every one of the ``cells`` in both."""
-    found, rows = np.unique(cells, return_inverse=True)
-    rows = rows.reshape(cells.shape)
+    found, rows = find_unique(cells)
     sums = np.stack([np.bincount(rows.ravel(), column.ravel(), len(found)) for column in columns], 1)
     return found, sums, rows
 
@@ -92,18 +103,6 @@ def cell_side(frames: Iterable[SurfaceFrame]) -> float:
     """The side of a cell in metres that suits a shot."""
     sizes = [frame.footprint for frame in frames if len(frame.pixels)]
     return CELL * float(np.median(sizes)) if sizes else 1.0
-
-
-@dataclass(frozen=True)
-class Visibility:
-    """Which cells the pixels of a frame see: flat ``pixels`` (N,), the packed ``corners`` (N, 8) around each, their trilinear
-    ``weights`` (N, 8) float32, and ``quality`` (N,) float32: how well a pixel sees its point, 1 where it covers
-    the face of one cell."""
-
-    pixels: np.ndarray
-    corners: np.ndarray
-    weights: np.ndarray
-    quality: np.ndarray
 
 
 def _measure_inside(frame: SurfaceFrame) -> np.ndarray:
@@ -139,14 +138,8 @@ def _smooth_within(frame: SurfaceFrame, values: np.ndarray, sigma: float) -> np.
     return np.asarray(np.exp(total[frame.pixels] / count[frame.pixels]))
 
 
-def compute_visibility(frame: SurfaceFrame, side: float) -> Visibility:
-    """The visibility of cells of ``side`` metres in a frame."""
-    corners, weights = find_corners(frame.key, frame.ids, side)
-    return Visibility(frame.pixels, corners, weights.astype(np.float32), _measure_quality(frame, side))
-
-
-def _measure_quality(frame: SurfaceFrame, side: float) -> np.ndarray:
-    """The ``quality`` of a frame's ``Visibility``."""
+def measure_quality(frame: SurfaceFrame, side: float) -> np.ndarray:
+    """(N,) float32: how well each of a frame's pixels sees its point, 1 where it covers the face of one cell of ``side`` metres."""
     area = np.linalg.norm(np.cross(frame.across, frame.down), axis=1)
     inside = _measure_inside(frame)
     feather = np.clip((inside[frame.pixels] - 0.5) / FEATHER, MIN_VISIBILITY, 1)
@@ -260,9 +253,9 @@ class SurfaceTexture:
         """The same texture in larger cells of ``side`` metres; what is doubtful counts only where nothing else is known."""
         place, ids = unpack_cells(self.cells.cpu().numpy())
         large = pack_cells(np.floor((place + 0.5) * self.side / side).astype(np.int64), ids)
-        cells, index = np.unique(large, return_inverse=True)
+        cells, index = find_unique(large)
         values = torch.zeros((len(cells), 4), device=self.values.device)
-        into = torch.from_numpy(index.ravel()).to(self.values.device)
+        into = torch.from_numpy(index).to(self.values.device)
         if self.doubtful is None:
             _add_to_rows(values, into, self.values)
             return SurfaceTexture(side, torch.from_numpy(cells).to(self.cells.device), values)
@@ -293,11 +286,9 @@ class SurfaceLattice:
         self._passes = passes
         self.side = side or cell_side(prepared)
         around = [find_corners(frame.key, frame.ids, self.side) for frame in prepared]
-        found, index = np.unique(np.concatenate([corners for corners, _ in around]).ravel(), return_inverse=True)
-        self._cells = torch.from_numpy(found).to(device)
-        counts = np.cumsum([0, *(len(frame.pixels) for frame in prepared)])
-        index = index.reshape(-1, 8)
-        self._index = [torch.from_numpy(index[a:b]).to(device) for a, b in pairwise(counts)]
+        corners = torch.from_numpy(np.concatenate([corners for corners, _ in around])).to(device)
+        self._cells, index = torch.unique(corners, return_inverse=True)
+        self._index = list(index.split([len(frame.pixels) for frame in prepared]))
         self._weight = [torch.from_numpy(weights.astype(np.float32)).to(device) for _, weights in around]
         self._pixels = [torch.from_numpy(frame.pixels).to(device) for frame in prepared]
         if blends:
@@ -310,7 +301,7 @@ class SurfaceLattice:
         return self._measure(prepare_surface_frames(self._passes))
 
     def _measure(self, prepared: Sequence[SurfaceFrame]) -> list[torch.Tensor]:
-        return [torch.from_numpy(_measure_quality(frame, self.side)).to(self._device) for frame in prepared]
+        return [torch.from_numpy(measure_quality(frame, self.side)).to(self._device) for frame in prepared]
 
     @cached_property
     def _best(self) -> torch.Tensor:

@@ -117,7 +117,7 @@ def _compare_neighbours(picture: torch.Tensor, passes: FramePasses, frame: int) 
     turned_as = torch.from_numpy(_compute_harmonics(passes.normal[frame]).astype(np.float32)).to(picture.device).movedim(-1, 0)
     stacked = torch.cat([(picture.float() + 1) / 2, turned_as]) * surface
     smooth = blur(stacked, _SIGMA * scale) / blur(surface.float(), _SIGMA * scale).clamp(min=1e-3)
-    values = np.moveaxis(smooth.double().cpu().numpy(), 0, -1)[::scale, ::scale]
+    values = np.moveaxis(smooth[:, ::scale, ::scale].double().cpu().numpy(), 0, -1)
     colour, harmonics = values[..., :3].clip(_DARK, 1), values[..., 3:]
     index, rest = index[::scale, ::scale], passes.rest_position[frame, ::scale, ::scale].astype(np.float64)
     brightness, chromaticity = np.log(colour.mean(-1)), colour / colour.sum(-1, keepdims=True)

@@ -18,7 +18,7 @@ from ...shared.schedule import MAX_PROMPTS
 from ...shared.shot import ShotError
 from .cameras import Camera
 from .distances import measure_distance
-from .lattice import SurfaceTexture, compute_visibility, sample_frames
+from .lattice import SurfaceTexture, find_corners, sample_frames
 from .light import Light
 from .mirroring import Mirror, mirror_texture
 from .source import PassesSource
@@ -255,9 +255,9 @@ def check_surface(texture: SurfaceTexture, source: PassesSource) -> None:
     for frame in sample_frames(source.overview, range(source.frame_count)):
         if not len(frame.pixels):
             continue
-        exact, rough = compute_visibility(frame, texture.side), compute_visibility(frame, vague.side)
-        near = (vague.rows(torch.from_numpy(rough.corners)) >= 0).any(1)
-        inside = (texture.rows(torch.from_numpy(exact.corners)) >= 0).any(1)
+        exact, rough = (find_corners(frame.key, frame.ids, side)[0] for side in (texture.side, vague.side))
+        near = (vague.rows(torch.from_numpy(rough)) >= 0).any(1)
+        inside = (texture.rows(torch.from_numpy(exact)) >= 0).any(1)
         seen_pixels += len(frame.pixels)
         near_pixels += int(near.sum())
         inside_pixels += int((inside & near).sum())

@@ -150,7 +150,7 @@ class Predictor:
         if key not in made:
             shown = [take_rows(control, frames) for control in self.controls] if shares_rows else self.controls
             with torch.no_grad():
-                made[key] = [self._model.family.prepare_control(self._model, control) for control in shown]
+                made[key] = self._model.family.prepare_controls(self._model, shown)
         return made[key] if shares_rows else [take_rows(control, frames) for control in made[key]]
 
     def change_guidance(self, scale: float) -> None:

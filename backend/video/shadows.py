@@ -15,6 +15,7 @@ from scipy.ndimage import (
     binary_dilation,
     distance_transform_edt,
     gaussian_filter,
+    gaussian_filter1d,
     grey_dilation,
     label,
     map_coordinates,
@@ -218,7 +219,7 @@ class _GroundGrid:
 def guess_contact_shadow(mask: np.ndarray) -> np.ndarray:
     """(H, W) float32 from 0 to 1: the same for frames whose camera is not known, below the lowest parts of each character in
     ``mask`` (H, W): flat spots, as if seen from a person's height."""
-    out = np.zeros(mask.shape, np.float32)
+    out: np.ndarray = np.zeros(mask.shape, np.float32)
     for number in np.unique(mask[mask > 0]).tolist():
         body = mask == number
         rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
@@ -227,11 +228,21 @@ def guess_contact_shadow(mask: np.ndarray) -> np.ndarray:
             continue
         lowest = np.array([np.flatnonzero(body[:, column])[-1] for column in columns])
         for fall, wide, flat, share in ((0.02, 0.025, 0.008, 0.9), (0.12, 0.09, 0.03, BODY_SHARE)):
-            spots = np.zeros_like(out)
+            spots = np.zeros(mask.shape, np.float32)
             spots[lowest, columns] = np.exp(-(rows[-1] - lowest) / (fall * tall))
-            blurred = gaussian_filter(spots, (flat * tall, wide * tall))
+            blurred = blur_sparse(spots, (flat * tall, wide * tall))
             out = 1 - (1 - out) * (1 - share * np.clip(blurred / max(float(blurred.max()), 1e-6), 0, 1))
     return np.asarray(out * (mask == 0), np.float32)
+
+
+def blur_sparse(values: np.ndarray, sigmas: tuple[float, float]) -> np.ndarray:
+    """``gaussian_filter`` of values (H, W) that are 0 nearly everywhere: rows and columns of zeros are left out."""
+    out = np.zeros(values.shape, values.dtype)
+    columns = np.flatnonzero(values.any(0))
+    out[:, columns] = gaussian_filter1d(values[:, columns], sigmas[0], axis=0)
+    rows = np.flatnonzero(out.any(1))
+    out[rows] = gaussian_filter1d(out[rows], sigmas[1], axis=1)
+    return out
 
 
 def darken(picture: np.ndarray, shadow: np.ndarray, tone: np.ndarray) -> np.ndarray:

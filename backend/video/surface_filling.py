@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from .correspondence import SurfaceFrame
-from .lattice import SurfaceTexture, compute_visibility, pack_cells, sum_by_cell, unpack_cells
+from .lattice import SurfaceTexture, find_corners, pack_cells, sum_by_cell, unpack_cells
 
 #: a step between cells that face opposite ways, as those of two sheets side by side, is longer than it looks by this many times its
 #: length; one that turns by up to 60 degrees is not
@@ -64,11 +64,12 @@ def collect_surface_cells(frames: Iterable[SurfaceFrame], side: float) -> Surfac
 
 
 def _collect(frame: SurfaceFrame, side: float) -> SurfaceCells:
-    seen = compute_visibility(frame, side)
-    normals = (seen.weights * axis[:, None] for axis in frame.normal.T)
-    cells, sums, index = sum_by_cell(seen.corners, (*normals, seen.weights))
+    corners, exact = find_corners(frame.key, frame.ids, side)
+    weights = exact.astype(np.float32)
+    normals = (weights * axis[:, None] for axis in frame.normal.T)
+    cells, sums, index = sum_by_cell(corners, (*normals, weights))
     # a pixel's own cell is the corner that is nearest to it
-    own = index[np.arange(len(index)), seen.weights.argmax(1)]
+    own = index[np.arange(len(index)), weights.argmax(1)]
     pairs = []
     for first, second in _list_neighbours(frame):
         step = frame.key[second] - frame.key[first]

@@ -13,7 +13,9 @@ from scipy.ndimage import distance_transform_edt  # noqa: E402
 
 from latentman.backend.video.correspondence import match_background  # noqa: E402
 from latentman.backend.video.correspondence.background import find_occupied  # noqa: E402
+from latentman.backend.video.distances import measure_distance, take_nearest  # noqa: E402
 from latentman.backend.video.edges import composite_surfaces, estimate_coverage, weigh_inside  # noqa: E402
+from latentman.backend.video.images import convert_to_picture  # noqa: E402
 from latentman.backend.video.lattice import SurfaceLattice  # noqa: E402
 from latentman.backend.video.look import HALO  # noqa: E402
 from latentman.backend.video.texture_detail import blend_views, restore_detail  # noqa: E402
@@ -105,6 +107,39 @@ def test_an_unknown_place_is_the_frames_own_but_for_what_the_character_tints():
     nothing = torch.zeros(64, 64, dtype=torch.bool)
     assert torch.equal(composite_surfaces(picture, nothing, *_place(0, known=False)), picture)
     assert torch.allclose(composite_surfaces(picture, nothing, *_place(255)), torch.ones(3, 64, 64))
+
+
+def _list_outlines(rng):
+    """Surfaces (H, W) bool: boxes at the borders and within, discs, single pixels, all of the picture, and a frame of it."""
+    rows, columns = np.mgrid[0:70, 0:50]
+    boxes = np.zeros((6, 70, 50), bool)
+    for box in boxes[:4]:
+        top, left = rng.integers(0, 60), rng.integers(0, 40)
+        box[top : top + rng.integers(1, 40), left : left + rng.integers(1, 30)] = True
+    boxes[4] = True
+    boxes[5] = (rows < 5) | (columns > 45)
+    discs = [(rows - rng.integers(0, 70)) ** 2 + (columns - rng.integers(0, 50)) ** 2 < rng.integers(3, 40) ** 2 for _ in range(4)]
+    return [*boxes, *discs, *(rng.random((4, 70, 50)) < 0.003)]
+
+
+def test_only_what_is_near_surfaces_is_worked_on_and_nothing_is_lost_by_it(rng):
+    """To the last bit what whole pictures give."""
+    for surface in _list_outlines(rng):
+        picture = torch.from_numpy(rng.normal(size=(3, 70, 50)).astype(np.float32))
+        place = rng.integers(0, 256, (70, 50, 3)).astype(np.float32)
+        known = rng.random((70, 50)) < rng.choice([0.0, 0.02, 0.9, 1.0])
+        behind = torch.where(torch.from_numpy(known), convert_to_picture(place, picture.device), picture)
+        clear = known | (measure_distance(surface) > HALO)
+        if clear.any():
+            behind = take_nearest(behind, clear)
+        plain = behind
+        if surface.any():
+            coverage = estimate_coverage(torch.from_numpy(surface))
+            plain = take_nearest(picture, surface) * coverage + behind * (1 - coverage)
+        assert torch.equal(composite_surfaces(picture, torch.from_numpy(surface), place, known), plain)
+        index = surface.astype(np.uint16) * 7
+        trusted = np.clip((measure_distance(~surface) - 0.5) / 3.0, 0, 1) ** 2 if surface.any() else np.zeros((70, 50))
+        assert (weigh_inside(index) == trusted.astype(np.float32)).all()
 
 
 def test_thin_parts_are_not_trusted():

@@ -286,7 +286,7 @@ def test_frames_that_only_show_a_texture_do_not_look_for_the_better_view(monkeyp
         return found
 
     original = lattice_module.prepare_surface_frames
-    monkeypatch.setattr(lattice_module, "_measure_quality", refuse)
+    monkeypatch.setattr(lattice_module, "measure_quality", refuse)
     monkeypatch.setattr(lattice_module, "prepare_surface_frames", prepare)
     showing = SurfaceLattice(passes, CPU, blends=False)
     gc.collect()

@@ -14,7 +14,16 @@ from scipy.sparse.csgraph import dijkstra  # noqa: E402
 from scipy.spatial import cKDTree  # noqa: E402
 
 from latentman.backend.video.correspondence import prepare_surface_frame  # noqa: E402
-from latentman.backend.video.lattice import LEAST_QUALITY, THIN_WEIGHT, SurfaceTexture, compute_visibility, unpack_cells  # noqa: E402
+from latentman.backend.video.lattice import (  # noqa: E402
+    LEAST_QUALITY,
+    THIN_WEIGHT,
+    SurfaceTexture,
+    find_corners,
+    find_unique,
+    measure_quality,
+    pack_cells,
+    unpack_cells,
+)
 from latentman.backend.video.surface_filling import collect_surface_cells, connect_cells, fill_texture  # noqa: E402
 
 SIDE = 0.01
@@ -173,11 +182,27 @@ def test_frames_complete_each_other_and_gaps_between_their_pixels_are_bridged():
     assert not len(empty.cells) and connect_cells(empty).shape == (0, 0)
 
 
+def test_corners_and_cells_are_found_as_one_by_one(rng):
+    """Also where the lattice ends, and places are packed as the last one there is."""
+    for reach in (1.0, 1e3, 1e4):
+        points, ids = (rng.normal(size=(300, 3)) * reach).astype(np.float32), rng.integers(1, 500, 300)
+        corners, weights = find_corners(points, ids, SIDE)
+        place = points.astype(np.float64) / SIDE
+        low = np.floor(place).astype(np.int64)
+        for n, corner in enumerate(np.ndindex(2, 2, 2)):
+            assert (corners[:, n] == pack_cells(low + corner, ids)).all()
+            assert (weights[:, n] == np.where(corner, place - low, 1 - (place - low)).prod(1)).all()
+        found, rows = find_unique(corners)
+        expected, index = np.unique(corners, return_inverse=True)
+        assert (found == expected).all() and (rows == index.reshape(corners.shape)).all()
+    assert find_corners(np.empty((0, 3)), np.empty(0, np.int64), SIDE)[0].shape == (0, 8)
+
+
 def test_a_picture_that_is_all_surface_has_no_outline_at_its_border():
     rows, columns = np.mgrid[0:24, 0:24] * 0.01
     rest = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.float32)
     frame = prepare_surface_frame(rest, np.ones((24, 24), np.int64))
-    quality = compute_visibility(frame, 0.01).quality.reshape(24, 24)
+    quality = measure_quality(frame, 0.01).reshape(24, 24)
     assert np.allclose(quality, quality[12, 12], rtol=1e-3)
 
 
@@ -189,9 +214,9 @@ def test_a_thin_part_is_seen_badly_unless_all_is_thin():
     body[8:40, 4:28], finger[20:24, 28:44] = 1, 1
 
     def see(index):
-        seen = compute_visibility(prepare_surface_frame(rest, index), 0.01)
+        frame = prepare_surface_frame(rest, index)
         quality = np.zeros(48 * 48)
-        quality[seen.pixels] = seen.quality
+        quality[frame.pixels] = measure_quality(frame, 0.01)
         return quality.reshape(48, 48)
 
     both, alone = see(body | finger), see(finger)

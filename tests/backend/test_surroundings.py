@@ -23,7 +23,7 @@ from latentman.backend.video.horizon import Horizon  # noqa: E402
 from latentman.backend.video.look import Look  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.plate_filling import fill_along_horizon  # noqa: E402
-from latentman.backend.video.shadows import cast_contact_shadow, clean_plate, guess_contact_shadow  # noqa: E402
+from latentman.backend.video.shadows import blur_sparse, cast_contact_shadow, clean_plate, guess_contact_shadow  # noqa: E402
 from latentman.backend.video.surroundings import FrameBackground, make_moving, make_still  # noqa: E402
 from latentman.backend.video.view_selection import bridge_views  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import SHOTS  # noqa: E402
@@ -297,6 +297,14 @@ def test_surroundings_survive_the_disk_and_damage_is_said(orbit, starter):
         np.savez_compressed(buffer, **{**arrays, name: value})
         with pytest.raises(ShotError, match="cannot be read"):
             Look.decode(buffer.getvalue())
+
+
+def test_a_blur_that_leaves_out_rows_and_columns_of_zeros_is_the_whole_one(rng):
+    for sigmas in ((0.05, 2.0), (0.4, 0.7), (3.0, 9.0), (20.0, 1.0)):
+        spots = np.zeros((90, 60), np.float32)
+        spots[rng.integers(0, 90, 12), rng.integers(0, 60, 12)] = rng.random(12)
+        assert (blur_sparse(spots, sigmas) == gaussian_filter(spots, sigmas)).all()
+    assert not blur_sparse(np.zeros((9, 6), np.float32), (1.0, 1.0)).any()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from latentman.backend.metrics.consistency import measure_consistency  # noqa: E402
 from latentman.backend.models.caller_options import CallerOptions  # noqa: E402
-from latentman.backend.models.first_frame_attention import first_frame_attention  # noqa: E402
+from latentman.backend.models.first_frame_attention import FirstFrameAttention, first_frame_attention  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 from latentman.backend.video import memory  # noqa: E402
 from latentman.backend.video.correspondence.matches import Matches, get_pixel_centres  # noqa: E402
@@ -95,6 +95,35 @@ def test_cross_frame_attention_of_one_frame_is_ordinary(starter):
         after = starter.unet(x, 500, words).sample
     assert torch.allclose(plain, one, atol=1e-4) and torch.equal(plain, after)
     assert torch.allclose(plain[0], two[0], atol=1e-4) and not torch.allclose(plain[1], two[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_frames_look_at_the_first_of_their_run_with_its_gradient(starter, held):
+    """To the last bit as if each frame's keys and values were made for it alone."""
+    layer = next(module for name, module in starter.unet.named_modules() if name.endswith("attn1"))
+    groups, frames, tokens = 2, 3, 16
+    x = torch.randn(groups * frames, tokens, layer.to_q.in_features, generator=torch.Generator().manual_seed(3))
+
+    def attend_one_by_one(x):
+        first = x.view(groups, frames, tokens, -1)[:, :1].expand(-1, frames, -1, -1).reshape(x.shape)
+        first = first.detach() if held else first
+
+        def heads(values):
+            return values.view(len(x), tokens, layer.heads, -1).transpose(1, 2)
+
+        query, key, value = heads(layer.to_q(x)), heads(layer.to_k(first)), heads(layer.to_v(first))
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        return layer.to_out[0](mixed.transpose(1, 2).reshape(x.shape))
+
+    ours = FirstFrameAttention(groups, held=held)
+    made = []
+    for attend in (lambda x: ours(layer, x), attend_one_by_one):
+        given = x.clone().requires_grad_()
+        out = attend(given)
+        made.append((out.detach(), *torch.autograd.grad((out * x).sum(), given)))
+    assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
+    with torch.no_grad():
+        assert torch.equal(ours(layer, x), made[0][0])
 
 
 def test_cross_frame_attention_goes_with_guess_mode(starter):

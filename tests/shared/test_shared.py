@@ -158,6 +158,12 @@ def test_saved_passes_come_back(tmp_path):
         passes_folder.load(tmp_path)
 
 
+@pytest.mark.parametrize("count", [1, exr.ROW - 1, exr.ROW, exr.ROW + 1, 5 * exr.ROW + 77])
+def test_running_sums_of_bytes_are_numpys(rng, count):
+    differences = rng.integers(0, 256, count, dtype=np.uint8)
+    assert (exr.sum_up(differences) == np.cumsum(differences, dtype=np.uint8)).all()
+
+
 def test_passes_saved_under_former_channel_names_can_be_read(tmp_path):
     passes = samples.passes(1)
     passes_folder.save(tmp_path, passes, PassesManifest(64, 64, 20.0, (1,), 2.0, 4.0))

@@ -214,9 +214,10 @@ class TextureFusion(Technique):
         trusted = torch.from_numpy(weigh_inside(self.context.own_passes.surface_index[frame])).to(mask.device)[None]
         own, common = ((one.float().mean(0, keepdim=True) + 1) / 2 for one in (picture, shown))
         # thin parts, which the place behind them tints, keep the texture's brightness
-        near = blur(trusted, BAND_SIGMA) + LEAST_TRUST * blur(mask, BAND_SIGMA)
+        around = blur(mask, BAND_SIGMA)
+        near = blur(trusted, BAND_SIGMA) + LEAST_TRUST * around
         more = blur((own - common) * trusted, BAND_SIGMA) / near.clamp(min=1e-4)
-        level = blur(common * mask, BAND_SIGMA) / blur(mask, BAND_SIGMA).clamp(min=1e-4)
+        level = blur(common * mask, BAND_SIGMA) / around.clamp(min=1e-4)
         return (1 + self.settings.shading * more / level.clamp(min=DARK)).clamp(1 / MOST_SHADING, MOST_SHADING)
 
 
