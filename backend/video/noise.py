@@ -24,5 +24,5 @@ def draw_noise(
 
     ``sources`` are those of every frame of the shot, so that a frame's noise does not depend on which others are made.
     """
-    drawn = torch.randn((max(sources) + 1, *shape), generator=generator, device=generator.device).cpu()
+    drawn = torch.randn((max(sources) + 1, *shape), generator=generator, device=generator.device, dtype=torch.float32).cpu()
     return drawn[[sources[frame] for frame in frames]]
