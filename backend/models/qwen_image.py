@@ -35,7 +35,8 @@ class QwenImage(FlowFamily):
 
     def read_vae_factor(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
-        return 2 ** len(config.get("temperal_downsample", ()))
+        # as diffusers has it where a configuration leaves it out
+        return 2 ** len(config.get("temperal_downsample", (False, True, True)))
 
     def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """See ``Family``."""

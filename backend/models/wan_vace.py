@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 TRAINED_FRAMES = 81
 #: tokens that the text encoder gives; shorter texts are filled up with zeros, which the transformer sees
 _MOST_TOKENS = 512
+#: what diffusers takes where a configuration leaves it out
+_USUAL: Mapping[str, Any] = {
+    "temperal_downsample": (False, True, True),
+    "patch_size": (1, 2, 2),
+    "in_channels": 16,
+    "vace_in_channels": 96,
+}
 
 
 class WanVace(FlowFamily):
@@ -61,11 +68,11 @@ class WanVace(FlowFamily):
         """See ``Family``."""
         if controls:
             raise ShotError("model", f"{self.title} sees the depth itself; leave the ControlNet out of its name.")
-        channels, wanted = base.get("vace_in_channels"), 2 * self.layout.channels + 64
-        if base.get("in_channels") != self.layout.channels or channels != wanted:
+        own, channels, wanted = _read(base, "in_channels"), _read(base, "vace_in_channels"), 2 * self.layout.channels + 64
+        if own != self.layout.channels or channels != wanted:
             raise ShotError(
                 "model",
-                f"The transformer takes latents of {base.get('in_channels')} channels and a control of {channels}, and those of "
+                f"The transformer takes latents of {own} channels and a control of {channels}, and those of "
                 f"{self.title} take {self.layout.channels} and {wanted}; choose Wan 2.1 VACE.",
             )
 
@@ -75,7 +82,7 @@ class WanVace(FlowFamily):
 
     def read_row_frames(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
-        return int(2 ** sum(config["temperal_downsample"]))
+        return int(2 ** sum(_read(config, "temperal_downsample")))
 
     def get_latent_factor(self, model: ImageModel) -> int:
         """See ``Family``."""
@@ -83,11 +90,11 @@ class WanVace(FlowFamily):
 
     def read_vae_factor(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
-        return 2 ** len(config.get("temperal_downsample", ()))
+        return 2 ** len(_read(config, "temperal_downsample"))
 
     def read_patch(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
-        return int(config["patch_size"][1])
+        return int(_read(config, "patch_size")[1])
 
     def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """See ``Family``. The last picture fills up what a whole row lacks."""
@@ -211,6 +218,10 @@ class WanVace(FlowFamily):
 def clean_text(text: str) -> str:
     """A text as the model was trained on them: with signs in place of their names in HTML, and single spaces."""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+
+
+def _read(config: Mapping[str, Any], name: str) -> Any:
+    return config.get(name, _USUAL[name])
 
 
 def _read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

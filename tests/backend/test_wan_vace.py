@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from latentman.backend.__main__ import main
 from latentman.backend.models.clip_rows import count_rows, join_frames, list_first_frames, spread_rows
-from latentman.backend.models.families import WanVace
+from latentman.backend.models.families import QwenImage, WanVace
 from latentman.backend.models.flow_schedules import make_shifted_scheduler
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.loading import load
@@ -122,6 +122,21 @@ def test_a_folder_is_a_model_of_clips(name, model, root, tmp_path):
     profile = find_profile(str(straight))
     assert (profile.distilled, profile.steps, profile.guidance_scale, profile.scheduler) == ("lightning", 4, 1.0, "euler")
     check_model(str(straight), SIDE, SIDE, Sampling(steps=3, scheduler="unipc"))
+
+
+def test_what_a_configuration_leaves_out_is_as_usual(root, tmp_path):
+    """As diffusers, which loads such folders, has it."""
+    folder = shutil.copytree(root / "base", tmp_path / "short")
+    for part, names in (("vae", ["temperal_downsample"]), ("transformer", ["patch_size", "in_channels", "vace_in_channels"])):
+        file = folder / part / "config.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({name: value for name, value in config.items() if name not in names}), encoding="utf-8")
+    family, row_frames = check_model(str(folder), SIDE, SIDE, Sampling(steps=3))
+    model = load(str(folder), CPU)
+    assert (isinstance(family, WanVace), row_frames) == (True, 4) and (model.row_frames, model.size_multiple) == (4, 16)
+    with pytest.raises(ShotError, match="the nearest size is 32x32"):
+        check_model(str(folder), 40, SIDE)
+    assert QwenImage().read_vae_factor({}) == 8
 
 
 def test_inspect_says_what_it_is(name, capsys):
