@@ -43,6 +43,8 @@ _TIFF_BITS, _ORIENTATION, _PNG_GREY = 258, 274, (0, 4)
 CODECS = {"h264": "H.264", "hevc": "H.265", "av1": "AV1", "vp9": "VP9", "prores": "ProRes", "ffv1": "FFV1"}
 #: what films are compressed with that loses nothing, as ffmpeg calls it
 _LOSSLESS = frozenset(("ffv1", "huffyuv", "ffvhuff", "png", "apng", "qtrle", "utvideo", "rawvideo", "magicyuv"))
+#: a film's pixels of whose colours fewer are kept than of their brightness
+_SUBSAMPLED = re.compile(r"\b(?:yuva?j?4(?:20|22|11|10|40)p|nv\d\d|uyvy|yuyv|uyyvyy|y210)")
 _BITS = re.compile(r"(?:p|gray|gbrap|ya)(9|10|12|14|16)(?:le|be)|(?:rgb|bgr)a?(48|64)(?:le|be)")
 #: transfer curves of films whose levels are not those of a screen
 _HIGH_RANGE = ("smpte2084", "arib-std-b67")
@@ -307,6 +309,8 @@ def _describe_streams(told: str, where: str) -> tuple[str, int, list[str]] | Non
         said.append(f"{where} holds {len(streams)} films; the first of them counts.")
     if any(curve in streams[0] for curve in _HIGH_RANGE):
         said.append(f"{where} is of high dynamic range; its levels are taken as they are, and are not those of a screen.")
+    if codec[1] in _LOSSLESS and _SUBSAMPLED.search(streams[0]):
+        said.append(f"{where} keeps colours at a lower resolution than brightness; what that loses is part of every figure.")
     return codec[1], bits, said
 
 
@@ -328,10 +332,10 @@ def _decode_film(path: Path, count: int, where: str) -> _Film:
         described = _describe_streams(told, where)
         if described is None:
             raise _refuse(f"{where} holds no film that ffmpeg can decode; give a folder of pictures.")
-        # frames as they are, none twice and none left out; older versions call it otherwise
+        # frames as they are, none twice and none left out, and no picture of a cover; older versions call it otherwise
         for passthrough in (["-fps_mode", "passthrough"], ["-vsync", "0"]):
             done = subprocess.run(
-                [program, "-nostdin", "-v", "error", *given, "-map", "0:v:0", *passthrough]
+                [program, "-nostdin", "-v", "error", *given, "-map", "0:V:0", *passthrough]
                 + ["-frames:v", str(count + 1), str(Path(folder.name) / "%08d.png")],
                 capture_output=True,
                 text=True,

@@ -339,11 +339,12 @@ def test_what_is_no_picture_and_what_matches_nothing_are_said(tmp_path, pictures
         _read(folder / "1.png")
 
 
-#: a program in ffmpeg's place: it tells of a stream, or copies pictures and complains
+#: a program in ffmpeg's place: it tells of a stream, or copies pictures and complains; asked for V it leaves out covers
 STAND_IN = """#!/bin/sh
 for last; do :; done
 case "$last" in
-*%08d.png) for n in 1 2 3 4; do cp "{source}/$n.png" "${{last%/*}}/0000000$n.png"; done; printf '%s' "{complaint}" >&2;;
+*%08d.png) case "$*" in *" -map 0:V:0 "*) ;; *) exit 1;; esac
+  for n in 1 2 3 4; do cp "{source}/$n.png" "${{last%/*}}/0000000$n.png"; done; printf '%s' "{complaint}" >&2;;
 *) printf '%s' "{streams}" >&2; exit 1;;
 esac
 """
@@ -360,6 +361,10 @@ STREAM = "  Stream #0:0: Video: "
         (STREAM + "ffv1, gbrp, 64x64", "[ffv1 @ 0x5] CRC mismatch 1", "FFV1", ["may be damaged: ffmpeg says 'CRC mismatch 1'"]),
         (STREAM + "ffv1, gbrp\n  Stream #0:1: Video: h264, yuv420p", "", "FFV1", ["holds 2 films; the first"]),
         (STREAM + "ffv1, gbrp\n  Stream #0:1: Video: png, rgb24 (attached pic)", "", "FFV1", []),
+        (STREAM + "png, rgb24 (attached pic)\n  Stream #0:1: Video: ffv1, gbrp", "", "FFV1", []),
+        (STREAM + "ffv1 (FFV1 / 0x31564646), yuv420p10le(tv)", "", "10-bit FFV1", ["colours at a lower resolution", "10 bits"]),
+        (STREAM + "ffv1, yuv444p, 64x64", "", "FFV1", []),
+        (STREAM + "rawvideo (UYVY / 0x59565955), uyvy422, 64x64", "", "rawvideo", ["colours at a lower resolution"]),
         (STREAM + "ffv1, gbrp16le(pc, bt2020nc/bt2020/smpte2084)", "", "16-bit FFV1", ["high dynamic range", "16 bits"]),
     ],
 )
