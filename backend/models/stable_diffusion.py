@@ -127,7 +127,11 @@ class UNetFamily(Family):
         return TextConditions(states.to(model.dtype), {}, warnings)
 
     def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first."""
+        """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first; a family that calls them in
+        another way has the pictures themselves."""
+        own = type(self)
+        if own.predict is not UNetFamily.predict or own.predict_controls is not UNetFamily.predict_controls:
+            return super().prepare_controls(model, pictures)
         return [
             embed_pictures(network, each) if len(each) <= KEPT and can_embed(network, each) else each
             for network, each in zip(model.controlnets, pictures, strict=True)
