@@ -127,11 +127,17 @@ class UNetFamily(Family):
         return TextConditions(states.to(model.dtype), {}, warnings)
 
     def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first."""
+        """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first; a family that calls them in
+        another way has the pictures themselves."""
+        if type(self).predict is not UNetFamily.predict:
+            return super().prepare_controls(model, pictures)
         return [
-            embed_pictures(network, each) if len(each) <= KEPT and can_embed(network, each) else each
+            embed_pictures(network, each) if len(each) <= KEPT and self._can_embed(network, each) else each
             for network, each in zip(model.controlnets, pictures, strict=True)
         ]
+
+    def _can_embed(self, network: Any, pictures: torch.Tensor) -> bool:
+        return type(self).predict_controls is UNetFamily.predict_controls and can_embed(network, pictures)
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. In guess mode ControlNets add nothing to the unconditional pass, which they do not see."""
@@ -182,7 +188,7 @@ class UNetFamily(Family):
             }
         # every run sees the same
         seen = [
-            embed_pictures(net, control) if control.shape[2:] != batch.shape[2:] and can_embed(net, control) else control
+            embed_pictures(net, control) if control.shape[2:] != batch.shape[2:] and self._can_embed(net, control) else control
             for net, control in zip(model.controlnets, given.controls, strict=True)
         ]
         pictures = [torch.cat([control] * ((len(batch) - hidden) // count)) for control in seen]

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from latentman.backend.models.control_embedding import KEPT, can_embed, embed_pictures, without_embedding  # noqa: E402
+from latentman.backend.models.families import StableDiffusion  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
 
 
@@ -59,6 +60,16 @@ def test_the_family_embeds_the_pictures_of_short_clips_alone(starter):
             for each in (pictures[:2], short)
         ]
     assert all(torch.equal(a, b) for a, b in zip(made[0][0], made[1][0], strict=True)) and torch.equal(made[0][1], made[1][1])
+
+
+def test_a_family_that_calls_controlnets_in_its_own_way_has_the_pictures(starter):
+    class Other(StableDiffusion):
+        def predict_controls(self, *args):
+            return super().predict_controls(*args)
+
+    pictures = torch.rand(2, 3, 64, 64)
+    assert Other().prepare_controls(starter, [pictures])[0] is pictures
+    assert StableDiffusion().prepare_controls(starter, [pictures])[0].shape[2:] == (8, 8)
 
 
 def test_a_network_whose_weights_are_elsewhere_is_called_as_a_whole(starter):
