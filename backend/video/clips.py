@@ -87,7 +87,7 @@ def fit_to_model(model: ImageModel, request: ShotRequest, run_context: RunContex
         changed = msgspec.structs.replace(changed, shared_noise=False, surface_noise=0.0, background=None, keyframes=None)
         said = (
             f"In {family.title} all frames are made together and see each other, and the place behind the character moves by "
-            "itself: cross-frame attention, noise that frames share, key frames and the shared background are left out."
+            "itself: cross-frame attention, noise that frames share, key frames and the shared background are not used."
         )
     if changed == method:
         return request

@@ -184,7 +184,8 @@ class ShotPipeline:
         for number, (prompt, keyframes) in enumerate(chosen.items()):
             latents, run, fusion = self._denoise_jointly(prompt, keyframes, looks, number, len(chosen))
             yield from self._mix_prompts(prompt, zip(keyframes, latents, strict=True), finished, sums)
-            if len(finished) < self._source.frame_count:
+            # a prompt behind it keeps the place of this one's look
+            if len(finished) < self._source.frame_count or number + 1 < len(chosen):
                 looks[prompt] = self._finalize(prompt, keyframes, latents, run, fusion, looks)[1]
         looks = self._fill_looks(looks)
         for rows, kept in self._iter_batches([n for n in range(self._source.frame_count) if n not in finished]):
@@ -198,7 +199,7 @@ class ShotPipeline:
     def decode(self, latents: torch.Tensor) -> Iterator[torch.Tensor]:
         """(3, H, W) float32 pictures around [-1, 1] of clean latents, one after the other; where frames share rows, of a whole
         clip."""
-        count = len(latents) if self._model.row_frames > 1 else 1
+        count = max(1, len(latents)) if self._model.row_frames > 1 else 1
         for first in range(0, len(latents), count):
             started = time.perf_counter()
             self._run_context.check()

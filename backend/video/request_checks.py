@@ -17,7 +17,7 @@ def check_request(family: Family, row_frames: int, request: ShotRequest) -> None
                 f"{title} has one latent for {row_frames} frames, so that there is none of each frame's own to align or to "
                 "guide; choose 'per_frame' or a preset that begins with surface.",
             )
-        if len(request.list_prompts()) > 1:
+        if len({prompt for mix in request.list_mixes() for prompt in mix.list_prompts()}) > 1:
             raise ShotError(
                 "prompt", f"{title} is told one prompt for a whole clip; leave one, or make a shot of its own for each prompt."
             )

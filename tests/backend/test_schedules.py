@@ -104,7 +104,15 @@ def test_without_key_frames_it_is_made_under_both(model, passes):
             under.setdefault(prompt, {})[row] = picture
             yield row, picture
 
-    pipeline._make_jointly = note
+    noted: dict[str, dict[int, torch.Tensor]] = {}
+    denoise = pipeline._denoise_jointly
+
+    def note_latents(prompt, rows, *rest):
+        made = denoise(prompt, rows, *rest)
+        noted[prompt] = dict(zip(rows, made[0], strict=True))
+        return made
+
+    pipeline._make_jointly, pipeline._denoise_jointly = note, note_latents
     found = list(pipeline._iter_pictures((), ()))
     assert sorted(row for row, _ in found) == list(range(COUNT))
     pictures, own = dict(found), request.text.prompt
@@ -114,6 +122,10 @@ def test_without_key_frames_it_is_made_under_both(model, passes):
         assert torch.allclose(pictures[row], (1 - share) * under[own][row] + share * under[ROBOT][row], atol=1e-5)
     latents = ShotPipeline(model, request, passes, RunContext()).latents()
     assert len(latents) == COUNT
+    # the same as for pictures: the second prompt keeps the first one's place
+    for row, mix in enumerate(request.list_mixes()):
+        made = sum(mix.get_share(prompt) * noted[prompt][row] for prompt in mix.list_prompts())
+        assert torch.allclose(latents[row], made, atol=1e-5)
 
 
 @pytest.mark.parametrize("preset", ["per_frame", "cross_frame", "surface"])

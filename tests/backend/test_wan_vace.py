@@ -208,6 +208,9 @@ def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
         _make(model, guided)
     with pytest.raises(ShotError, match="is told one prompt for a whole clip"):
         _make(model, with_schedule(_request(preset="per_frame"), make_schedule([(3, "a dog")])))
+    # a prompt that none of the frames has is none
+    plain = _make(model, _request(2, preset="per_frame"))
+    assert np.array_equal(plain, _make(model, with_schedule(_request(2, preset="per_frame"), make_schedule([(40, "a dog")]))))
     with pytest.raises(ShotError, match="are not made in parts"):
         _make(model, _request(), part=[1])
 
@@ -273,7 +276,7 @@ def test_looks_are_kept_and_shots_resumed(model, scheduler):
     kept: list[Checkpoint] = []
     request, context = _request(scheduler=scheduler), RunContext(save=kept.append, keep_look=looks.append)
     frames = _make(model, request, context)
-    assert [sentence for sentence in context.warnings if "key frames and the shared background are left out" in sentence]
+    assert [sentence for sentence in context.warnings if "key frames and the shared background are not used" in sentence]
     assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[1])))
     unfused = _make(model, _request(scheduler=scheduler, preset="per_frame"))
     assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
