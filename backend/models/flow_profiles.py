@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import FlowMatchEulerDiscreteScheduler
-
 from .family_layouts import FamilyLayout, sees_picture
 from .names import find_distillation, find_steps, is_undistilled
 from .origins import CONFIGURATION, NAME
 from .recommendation import recommend_transformer
+
+#: diffusers' class of steps along the straight line; named, since this module is free of torch
+EULER = "FlowMatchEulerDiscreteScheduler"
 
 
 def find_flow_distillation(
@@ -57,7 +58,7 @@ def describe_layout(
         "height": advice.size,
         "steps": advice.steps,
         "guidance_scale": advice.guidance_scale,
-        "scheduler": "euler" if scheduler.get("_class_name") == FlowMatchEulerDiscreteScheduler.__name__ else advice.scheduler,
+        "scheduler": "euler" if scheduler.get("_class_name") == EULER else advice.scheduler,
         "spacing": advice.spacing,
         "family": layout.name,
         "prediction": "flow",

@@ -212,8 +212,13 @@ class Process:
         )
 
     def read_event(self):
-        """What it prints next."""
-        return json.loads(self._process.stdout.readline())
+        """What it prints next. One that prints nothing for a minute is killed, so that nobody waits for it for ever."""
+        timer = threading.Timer(60, self._process.kill)
+        timer.start()
+        try:
+            return json.loads(self._process.stdout.readline())
+        finally:
+            timer.cancel()
 
     def close_input(self) -> None:
         """As when the program that started it has gone."""
