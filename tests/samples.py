@@ -45,6 +45,16 @@ def passes(frames: int = 3, size: int = 64, shift: int = 2) -> FramePasses:
     return FramePasses(**{name: np.stack(arrays) for name, arrays in out.items()})
 
 
+def measure_drift(shown: FramePasses, frames: np.ndarray) -> float:
+    """How much a point of the disc that ``passes(shift=1)`` shows changes from frame to frame of ``frames`` (N, H, W, 3)."""
+    inside = shown.mask[: len(frames)].astype(bool)
+    found = [
+        np.abs(np.roll(frames[n], 1, 1).astype(float) - frames[n + 1])[np.roll(inside[n], 1, 1) & inside[n + 1]].mean()
+        for n in range(len(frames) - 1)
+    ]
+    return float(np.mean(found))
+
+
 def request(count: int = 3, size: int = 64, **changes) -> ShotRequest:
     """A quick request that fits ``passes``."""
     values = dict(

@@ -154,6 +154,12 @@ class FlowFamily(Family):
         vae.decode(latents.to(vae.dtype), return_dict=False)
 
 
+def read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, 1, 1) the mean and the spread of each channel that an auto-encoder for clips has in its configuration."""
+    mean, spread = (like.new_tensor(values)[:, None, None] for values in (vae.config.latents_mean, vae.config.latents_std))
+    return mean, spread
+
+
 def count_patches(size: tuple[int, int]) -> int:
     """The patches of latents of a size (h, w)."""
     return (size[0] // 2) * (size[1] // 2)

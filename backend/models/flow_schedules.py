@@ -33,6 +33,17 @@ def check_flow_config(config: Mapping[str, Any], class_name: str, title: str) ->
         raise ShotError("model", f"{title} has no zero terminal SNR; take zero_terminal_snr out of its settings file.")
 
 
+def _check_choice(name: str, spacing: str, title: str, names: Sequence[str]) -> None:
+    """``ShotError`` for a scheduler that is none of ``names``, and for a spacing."""
+    if name not in names:
+        choices = " or ".join(f"'{one}'" for one in names if one)
+        raise ShotError(
+            "scheduler", f"The scheduler '{name}' cannot step with {title}, which is trained by flow matching; choose {choices}."
+        )
+    if spacing:
+        raise ShotError("spacing", f"{title} spaces its steps by itself; leave the spacing at the model's own.")
+
+
 def make_flow_scheduler(
     config: Mapping[str, Any],
     class_name: str,
@@ -49,13 +60,7 @@ def make_flow_scheduler(
     Raises ``ShotError`` for a scheduler or a spacing that it does not have, and for a model of another kind of diffusion.
     """
     check_flow_config(config, class_name, title)
-    if name not in NAMES:
-        raise ShotError(
-            "scheduler",
-            f"The scheduler '{name}' cannot step with {title}, which is trained by flow matching; choose 'euler'.",
-        )
-    if spacing:
-        raise ShotError("spacing", f"{title} spaces its steps by itself; leave the spacing at the model's own.")
+    _check_choice(name, spacing, title, NAMES)
     scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config))
     options: dict[str, Any] = dict(device=device)
     if config.get("use_dynamic_shifting"):
@@ -86,13 +91,7 @@ def make_shifted_scheduler(
         raise ShotError(
             "model", f"{title} shifts its steps always alike; take use_dynamic_shifting out of its scheduler's settings."
         )
-    if name not in SHIFTED_NAMES:
-        raise ShotError(
-            "scheduler",
-            f"The scheduler '{name}' cannot step with {title}, which is trained by flow matching; choose 'euler' or 'unipc'.",
-        )
-    if spacing:
-        raise ShotError("spacing", f"{title} spaces its steps by itself; leave the spacing at the model's own.")
+    _check_choice(name, spacing, title, SHIFTED_NAMES)
     scheduler: Any
     if (name or ("unipc" if is_solver else "euler")) == "unipc":
         own = dict(config) if is_solver else {}

@@ -12,7 +12,16 @@ from diffusers import QwenImageControlNetModel, QwenImageControlNetPipeline
 
 from .adapter import NetworkInput
 from .family_layouts import BY_NAME
-from .flow_family import META, FlowFamily, lend_to_unconditional, pack, repeat_runs, shape_strength, unpack
+from .flow_family import (
+    META,
+    FlowFamily,
+    lend_to_unconditional,
+    pack,
+    read_statistics,
+    repeat_runs,
+    shape_strength,
+    unpack,
+)
 from .shared_keys import share_all
 
 if TYPE_CHECKING:
@@ -42,13 +51,13 @@ class QwenImage(FlowFamily):
         """See ``Family``."""
         vae = model.pipeline.vae
         latents = vae.encode(pictures.to(vae.dtype).unsqueeze(2)).latent_dist.mode()[:, :, 0]
-        mean, spread = _read_statistics(vae, latents)
+        mean, spread = read_statistics(vae, latents)
         return (latents - mean) / spread
 
     def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
         """See ``Family``."""
         vae = model.pipeline.vae
-        mean, spread = _read_statistics(vae, latents.to(vae.dtype))
+        mean, spread = read_statistics(vae, latents.to(vae.dtype))
         return vae.decode((latents.to(vae.dtype) * spread + mean).unsqueeze(2)).sample[:, :, 0]
 
     def decode_empty(self, vae: Any, latents: torch.Tensor) -> None:
@@ -127,8 +136,3 @@ class QwenImage(FlowFamily):
         for control in controls:
             added = control(batch, batch, encoder_hidden_states=text, **options)
         transformer(batch, text, controlnet_block_samples=added, **options)
-
-
-def _read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, spread = (like.new_tensor(values)[:, None, None] for values in (vae.config.latents_mean, vae.config.latents_std))
-    return mean, spread

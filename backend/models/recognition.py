@@ -42,6 +42,7 @@ _VARIANT_SENTENCES = {
     "depth": "a model with a depth channel of its own, whose UNet takes 5 channels; choose a plain one and a depth ControlNet",
     "unclip": "a model for variations of pictures, which takes a picture's embedding; choose a plain one",
 }
+#: what is chosen as a folder instead
 WAN_VACE = "the transformer of Wan VACE alone"
 #: marks of what is no model of these families, whatever else is in the file: part of a tensor's name -> what it is
 _STRANGE = (

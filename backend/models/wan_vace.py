@@ -15,7 +15,7 @@ from ...shared.shot import ShotError
 from .adapter import NetworkInput
 from .clip_rows import count_rows, join_frames, spread_rows
 from .family_layouts import BY_NAME
-from .flow_family import META, FlowFamily
+from .flow_family import META, FlowFamily, read_statistics
 from .flow_schedules import make_shifted_scheduler
 
 if TYPE_CHECKING:
@@ -103,14 +103,14 @@ class WanVace(FlowFamily):
         missing = (count_rows(count, factor) - 1) * factor + 1 - count
         clip = torch.cat([pictures, pictures[-1:].expand(missing, -1, -1, -1)]).to(vae.dtype).transpose(0, 1)[None]
         latents = vae.encode(clip).latent_dist.mode()[0].transpose(0, 1)
-        mean, spread = _read_statistics(vae, latents)
+        mean, spread = read_statistics(vae, latents)
         return spread_rows((latents - mean) / spread, count, factor)
 
     def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
         """See ``Family``."""
         vae = model.pipeline.vae
         rows = join_frames(latents, model.row_frames).to(vae.dtype)
-        mean, spread = _read_statistics(vae, rows)
+        mean, spread = read_statistics(vae, rows)
         clip = vae.decode((rows * spread + mean).transpose(0, 1)[None]).sample
         pictures: torch.Tensor = clip[0].transpose(0, 1)[: len(latents)]
         return pictures
@@ -222,8 +222,3 @@ def clean_text(text: str) -> str:
 
 def _read(config: Mapping[str, Any], name: str) -> Any:
     return config.get(name, _USUAL[name])
-
-
-def _read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, spread = (like.new_tensor(values)[:, None, None] for values in (vae.config.latents_mean, vae.config.latents_std))
-    return mean, spread

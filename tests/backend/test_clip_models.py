@@ -221,7 +221,7 @@ def test_looks_are_kept_and_shots_resumed(model, preset):
     # in the order in which they follow each other
     assert looks[-1].keyframes == (0, 3, 5) and len(kept[0].latents) == 3
     unfused = _make(model, _with_method(request, msgspec.structs.replace(METHODS["per_frame"], shared_noise=True)))
-    assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
+    assert samples.measure_drift(PASSES, frames) < 0.3 * samples.measure_drift(PASSES, unfused)
     worn = _make(model, _request(preset=preset, seed=9), look=looks[-1], same_settings=False)
     shown = PASSES.mask[:8] > 0
     fresh = _make(model, _request(preset=preset, seed=9), keyframes=[5, 0, 3])
@@ -240,16 +240,6 @@ def _with_method(request: ShotRequest, method: Any) -> ShotRequest:
 
 def _measure(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
     return float(np.abs(one.astype(float) - other)[where].mean())
-
-
-def _measure_drift(frames: np.ndarray) -> float:
-    """How much a point of the disc, which moves by a pixel a frame, changes from frame to frame."""
-    inside = PASSES.mask[: len(frames)].astype(bool)
-    found = [
-        np.abs(np.roll(frames[n], 1, 1).astype(float) - frames[n + 1])[np.roll(inside[n], 1, 1) & inside[n + 1]].mean()
-        for n in range(len(frames) - 1)
-    ]
-    return float(np.mean(found))
 
 
 def test_frames_that_are_made_alone_see_the_others(model):
@@ -398,7 +388,7 @@ def test_long_shots_wear_their_look(model, monkeypatch):
     frames = _make(model, request, context, keyframes=[0, 9, 20])
     assert frames.shape == (24, 64, 64, 3)
     unfused = _make(model, _with_method(request, METHODS["per_frame"]))
-    assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
+    assert samples.measure_drift(PASSES, frames) < 0.3 * samples.measure_drift(PASSES, unfused)
     numbers = [step for stage, step, _ in told if stage == "frames"]
     assert numbers == sorted(numbers) and numbers[-1] == 21 and len(set(numbers)) > 3
     # of a block that is there nothing is made again, and another comes out the same

@@ -279,7 +279,7 @@ def test_looks_are_kept_and_shots_resumed(model, scheduler):
     assert [sentence for sentence in context.warnings if "key frames and the shared background are not used" in sentence]
     assert np.array_equal(frames, _make(model, request, RunContext(resume=lambda: kept[1])))
     unfused = _make(model, _request(scheduler=scheduler, preset="per_frame"))
-    assert _measure_drift(frames) < 0.3 * _measure_drift(unfused)
+    assert samples.measure_drift(PASSES, frames) < 0.3 * samples.measure_drift(PASSES, unfused)
     worn, fresh = (
         _make(model, _request(scheduler=scheduler, seed=9), **more) for more in (dict(look=looks[-1], same_settings=False), {})
     )
@@ -287,16 +287,6 @@ def test_looks_are_kept_and_shots_resumed(model, scheduler):
     assert np.abs(worn.astype(float) - frames)[shown].mean() < 0.5 * np.abs(fresh.astype(float) - frames)[shown].mean()
     again = dict(ShotPipeline(model, request, PASSES.select(range(6)), RunContext(), look=looks[-1]).iter_frames({0}, {0}))
     assert set(again) >= {1, 2, 3, 4, 5}
-
-
-def _measure_drift(frames: np.ndarray) -> float:
-    """How much a point of the disc, which moves by a pixel a frame, changes from frame to frame."""
-    inside = PASSES.mask[: len(frames)].astype(bool)
-    found = [
-        np.abs(np.roll(frames[n], 1, 1).astype(float) - frames[n + 1])[np.roll(inside[n], 1, 1) & inside[n + 1]].mean()
-        for n in range(len(frames) - 1)
-    ]
-    return float(np.mean(found))
 
 
 def test_surroundings_have_a_prompt_and_frames_strengths_of_their_own(model):
@@ -351,7 +341,9 @@ def test_long_shots_wear_their_look(model, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("latentman.backend.models.wan_vace.TRAINED_FRAMES", 9)
     long = _make(model, _request(14, steps=2))
-    assert len(long) == 14 and _measure_drift(long) < 0.3 * _measure_drift(_make(model, _request(14, steps=2, preset="per_frame")))
+    assert len(long) == 14 and samples.measure_drift(PASSES, long) < 0.3 * samples.measure_drift(
+        PASSES, _make(model, _request(14, steps=2, preset="per_frame"))
+    )
 
 
 def _cut(frames: Any, length: int, row_frames: int) -> list[Window]:
