@@ -179,6 +179,19 @@ class Fusion(msgspec.Struct, frozen=True):
             "costumes that are the same left and right",
         ),
     ] = False
+    show_look: Annotated[
+        str,
+        Setting(
+            "Show Look",
+            "What a model of clips that takes pictures beside the depth, as Wan VACE does, is shown of a kept look",
+            choices=(
+                Choice("view", "View", "The character as the look's first key frame shows it, for reference"),
+                Choice("surface", "Surface", "In each frame what the look knows of the surface, to be kept as it is"),
+                Choice("both", "Both", "The view and the surface"),
+                Choice("nothing", "Nothing", "Only the finished frames wear it"),
+            ),
+        ),
+    ] = "view"
 
 
 class Keyframes(msgspec.Struct, frozen=True):

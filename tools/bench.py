@@ -78,9 +78,11 @@ def main() -> int:
         # Ray is optional
         from .bench_workers import measure_workers
 
-        found = measure_workers(render_shot(args.clip, WORKERS_FRAMES))
-        (args.out / "workers.json").write_text(json.dumps(found, indent=1))
-        print(json.dumps(found, indent=1))
+        found: dict[str, dict[str, float]] = {}
+        for part, figures in measure_workers(render_shot(args.clip, WORKERS_FRAMES)):
+            found[part] = figures
+            (args.out / "workers.json").write_text(json.dumps(found, indent=1))
+            print(part, json.dumps(figures, indent=1), flush=True)
     if args.only not in (None, "presets"):
         return 0
     passes, model = render_shot(args.clip, args.frames), load("starter", torch.device("cpu"))

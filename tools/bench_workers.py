@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 import tempfile
 import time
@@ -16,7 +15,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from PIL import Image
 
 from latentman.backend.jobs.runner import ModelCache, RunCallbacks, run
 from latentman.backend.jobs.store import JobStore
@@ -29,13 +27,13 @@ from latentman.shared.passes import FramePasses
 from latentman.shared.shot import ShotRequest, make_request
 
 from .simulate_night import Night, simulate
+from .waiting_maker import SIDE, WaitingMaker
 
 #: seconds that a stand-in takes for a frame
 WAIT = 0.25
 WAITING_COUNTS = (1, 4, 16, 64)
 #: frames of a stand-in's shot: so many that the last batches of the most workers do not count
 WAITING_FRAMES = 2056
-SIDE = 64
 
 
 def _paint_disc(frames: int) -> FramePasses:
@@ -52,41 +50,6 @@ def _paint_disc(frames: int) -> FramePasses:
         out["uv"].append(((surface[..., :2] / 0.01 / SIDE + 0.5) * mask[..., None]).astype(np.float32))
         out["part"].append((mask * (1 + (x > 0))).astype(np.uint8))
     return FramePasses(**{name: np.stack(arrays) for name, arrays in out.items()})
-
-
-class WaitingMaker:
-    """Stands in for a model: a finished look, and frames that take their time and nothing else."""
-
-    def __init__(self, look: bytes, keyframes: tuple[int, ...], wait: float) -> None:
-        import os
-
-        os.environ["OMP_NUM_THREADS"] = "1"
-        self._look, self._keyframes, self._wait = look, keyframes, wait
-        buffer = io.BytesIO()
-        Image.new("RGB", (SIDE, SIDE)).save(buffer, "PNG")
-        self._png = buffer.getvalue()
-
-    def describe(self) -> Any:
-        """See ``UnitMaker``."""
-        from latentman.backend.metrics.run_identity import describe_code
-        from latentman.backend.workers.units import WorkerDescription
-        from latentman.shared.version import VERSION
-
-        return WorkerDescription(VERSION, describe_code(), "waiting", "here")
-
-    def run(self, unit: Any, port: Any) -> Iterator[Any]:
-        """See ``UnitMaker``."""
-        import time
-
-        from latentman.backend.workers.units import FrameMade, KeyUnit, LookMade, UnitEnded
-
-        is_key = isinstance(unit, KeyUnit)
-        for row in self._keyframes if is_key else unit.rows:
-            time.sleep(self._wait)
-            yield FrameMade(row, self._png)
-        if is_key:
-            yield LookMade(self._look)
-        yield UnitEnded({}, (), "waiting", 8, self._keyframes if is_key else ())
 
 
 def _time_frames(store: Path, request: ShotRequest, passes: FramePasses, cluster: RayCluster) -> tuple[float, float, float]:
@@ -161,8 +124,8 @@ def measure_nights() -> dict[str, dict[str, float]]:
     return found
 
 
-def measure_workers(passes: FramePasses) -> dict[str, Any]:
-    """All of it; ``passes`` are those of the shot that real workers make."""
+def measure_workers(passes: FramePasses) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All of it, in parts by name; ``passes`` are those of the shot that real workers make."""
     count = passes.frame_count
     request = make_request(
         "a man in a red shirt and blue jeans, on a beach",
@@ -175,4 +138,6 @@ def measure_workers(passes: FramePasses) -> dict[str, Any]:
         seed=3,
     )
     torch.set_num_threads(1)
-    return {"real": measure_real(request, passes), "waiting": measure_waiting(), "nights": measure_nights()}
+    yield "real", measure_real(request, passes)
+    yield "waiting", measure_waiting()
+    yield "nights", measure_nights()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,9 @@ from ..models.downloads import hash_file
 from ..models.identity import SUFFIXES
 from ..models.image_model import ImageModel
 from ..models.settings_files import IN_FOLDER
-from .making import BACKEND, fingerprint_modules
+from .code_identity import describe_code
 from .provenance import PROVENANCE as PROVENANCE
 
-#: folders of code that decides what frames look like
-CODE = ("video", "maps", "models")
 #: what a run is made of -> what is said when it is another one
 WORDS = {
     "passes": "other passes",
@@ -78,12 +75,6 @@ def fingerprint_model(model: ImageModel) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=12).hexdigest()
-
-
-@cache
-def describe_code() -> str:
-    """A hash of what the code does that makes frames."""
-    return fingerprint_modules(path for folder in CODE for path in (BACKEND / folder).rglob("*.py"))[:24]
 
 
 def describe_run(request: ShotRequest, passes: str, model: ImageModel, model_fingerprint: str, rival: str = "") -> dict[str, str]:

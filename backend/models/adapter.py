@@ -49,7 +49,8 @@ class NetworkInput:
     ``latents`` (G*n, C, h, w) are G runs of n frames; ``embeddings`` (G*n, S, D) and ``added`` are their texts. ``controls`` are
     the ControlNets' pictures of n frames as ``Family.prepare_control`` gave them, ``strengths`` how strongly each works: numbers,
     or (G*n, 1, 1, 1). ``guidance_scale`` is for networks that are told it. No gradient flows through ControlNets with
-    ``hold_controls``. ``is_guided`` says that the first run is the unconditional one, and ``groups`` is G.
+    ``hold_controls``. ``views`` are reference views as ``Family.prepare_views`` gave them and their noise (R, C, h, w), of families
+    that take them. ``is_guided`` says that the first run is the unconditional one, and ``groups`` is G.
     """
 
     latents: torch.Tensor
@@ -62,6 +63,16 @@ class NetworkInput:
     is_guided: bool
     groups: int
     hold_controls: bool = False
+    views: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class KnownSurface:
+    """What N frames are to show of a surface: ``pictures`` (N, 3, H, W) in [-1, 1] that count where ``known`` (N, 1, H, W) is 1,
+    not 0."""
+
+    pictures: torch.Tensor
+    known: torch.Tensor
 
 
 class Family:
@@ -80,6 +91,8 @@ class Family:
     denoiser: ClassVar[str] = "unet"
     #: keyword arguments of the pipeline, made of the parts of a single file
     single_file_options: ClassVar[Mapping[str, Any]] = {}
+    #: whether it takes reference views, and known surfaces beside the ControlNets' pictures
+    takes_looks: ClassVar[bool] = False
     #: whether it is trained by flow matching
     is_flow: ClassVar[bool] = False
     #: whether its networks keep to what float16 can hold
@@ -206,9 +219,15 @@ class Family:
         """(G*n, C, h, w): what the scheduler takes, so that a step goes on towards the picture; before guidance."""
         raise NotImplementedError
 
-    def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """``prepare_control`` for the pictures of each of ``model.controls``."""
+    def prepare_controls(
+        self, model: ImageModel, pictures: Sequence[torch.Tensor], surface: KnownSurface | None = None
+    ) -> list[torch.Tensor]:
+        """``prepare_control`` for the pictures of each of ``model.controls``; a ``surface`` is for families that take looks."""
         return [self.prepare_control(model, each) for each in pictures]
+
+    def prepare_views(self, model: ImageModel, views: torch.Tensor) -> torch.Tensor:
+        """What the networks of a family that takes looks are given for reference views (R, 3, H, W) in [-1, 1]: R rows."""
+        raise NotImplementedError
 
     def attend_to_first_frame(
         self, model: ImageModel, networks: Sequence[Any], groups: int, size: tuple[int, int], *, guided: bool, held: bool

@@ -10,7 +10,7 @@ import torch
 from diffusers import ControlNetModel, DiffusionPipeline, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from diffusers.models import UNetMotionModel
 
-from .adapter import Family, NetworkInput, TextConditions
+from .adapter import Family, KnownSurface, NetworkInput, TextConditions
 from .control_embedding import KEPT, can_embed, embed_pictures, without_embedding
 from .first_frame_attention import first_frame_attention
 from .fitting import check_fit
@@ -126,7 +126,9 @@ class UNetFamily(Family):
         """What the UNet is given for (N, S, D) hidden states and (1, P) ``pooled`` ones of each text, none without a projection."""
         return TextConditions(states.to(model.dtype), {}, warnings)
 
-    def prepare_controls(self, model: ImageModel, pictures: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def prepare_controls(
+        self, model: ImageModel, pictures: Sequence[torch.Tensor], surface: KnownSurface | None = None
+    ) -> list[torch.Tensor]:
         """See ``Family``. Of clips of a few frames what the ControlNets make of the pictures first; a family that calls them in
         another way has the pictures themselves."""
         if type(self).predict is not UNetFamily.predict:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from diffusers import DiffusionPipeline, WanVACEPipeline
 
 from ...shared.shot import ShotError
-from .adapter import NetworkInput
+from .adapter import KnownSurface, NetworkInput
 from .clip_rows import count_rows, join_frames, spread_rows
 from .family_layouts import BY_NAME
 from .flow_family import META, FlowFamily, read_statistics
@@ -37,8 +38,10 @@ _USUAL: Mapping[str, Any] = {
 class WanVace(FlowFamily):
     """Wan 2.1 VACE. All of a clip's frames see each other.
 
-    What its clip of control shows is made anew wherever its mask is 1; here that is everywhere, and the clip is the depth: white
-    near, black far, as ControlNets for depth have it.
+    What its clip of control shows is made anew where its mask is 1, and kept where that is 0. Here the clip is the depth, white
+    near, black far, as ControlNets for depth have it, and everywhere made anew, or where a surface is known the colours of that,
+    which are kept. Reference views are rows of latents in front of the clip, of which it is known what they show: at every step
+    they are what the clip's steps have left of their noise.
     """
 
     layout = BY_NAME["wan_vace"]
@@ -47,6 +50,7 @@ class WanVace(FlowFamily):
     pipeline_class = WanVACEPipeline
     mixes_texts = False
     runs_together = False
+    takes_looks = True
 
     def has_controlnet(self, config: Mapping[str, Any]) -> bool:
         """None: the transformer sees the depth itself."""
@@ -154,12 +158,34 @@ class WanVace(FlowFamily):
         return make_shifted_scheduler(config, class_name, name, spacing, steps, device, self.title)
 
     def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents of a clip in which nothing is kept, of the depth, and a mask of ones over the pixels of each latent."""
-        kept = self.encode(model, torch.zeros_like(pictures))
-        shown = self.encode(model, pictures * 2 - 1)
-        side = self.get_latent_factor(model)
-        mask = torch.ones_like(shown[:, :1]).expand(-1, side * side, -1, -1)
-        return torch.cat([kept, shown, mask], 1).to(model.dtype)
+        """Those of a clip of which nothing is known."""
+        return self._prepare_clip(model, pictures, KnownSurface(torch.zeros_like(pictures), torch.zeros_like(pictures[:, :1])))
+
+    def prepare_controls(
+        self, model: ImageModel, pictures: Sequence[torch.Tensor], surface: KnownSurface | None = None
+    ) -> list[torch.Tensor]:
+        """See ``Family``."""
+        if surface is None:
+            return super().prepare_controls(model, pictures)
+        return [self._prepare_clip(model, each, surface) for each in pictures]
+
+    def prepare_views(self, model: ImageModel, views: torch.Tensor) -> torch.Tensor:
+        """See ``Family``. Each is a clip of one frame."""
+        latents = torch.cat([self.encode(model, view[None]) for view in views])
+        mask = torch.zeros_like(latents[:, :1]).expand(-1, self.get_latent_factor(model) ** 2, -1, -1)
+        return torch.cat([latents, torch.zeros_like(latents), mask], 1).to(model.dtype)
+
+    def _prepare_clip(self, model: ImageModel, depth: torch.Tensor, surface: KnownSurface) -> torch.Tensor:
+        """Latents of what is kept, of the depth elsewhere, and a mask of the latter over the pixels of each latent."""
+        made, factor = 1 - surface.known, model.row_frames
+        kept = self.encode(model, surface.pictures * surface.known)
+        shown = self.encode(model, (depth * 2 - 1) * made)
+        rows = count_rows(len(made), factor)
+        missing = (rows - 1) * factor + 1 - len(made)
+        mask = F.pixel_unshuffle(torch.cat([made, made[-1:].expand(missing, -1, -1, -1)]), self.get_latent_factor(model))
+        # each row has the mask of one of its frames
+        mask = F.interpolate(mask.transpose(0, 1)[None], (rows, *mask.shape[2:]), mode="nearest-exact")[0].transpose(0, 1)
+        return torch.cat([kept, shown, spread_rows(mask, len(made), factor).to(shown)], 1).to(model.dtype)
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. One run after the other, which takes half of the memory."""
@@ -173,12 +199,16 @@ class WanVace(FlowFamily):
         else:
             shape = (count_rows(count, factor), int(network.config.vace_in_channels), *runs.shape[3:])
             control = runs.new_zeros(shape)
+        views = self._add_view_noise(model, given)
+        if given.views is not None:
+            control = torch.cat([given.views[0].to(control), control])
         out = []
         for n, (run, text) in enumerate(zip(runs, texts, strict=True)):
-            rows = join_frames(run, factor)
+            rows = torch.cat([views.to(run), join_frames(run, factor)])
             if isinstance(strengths, torch.Tensor):
                 # each frame's, at all of its patches
                 own = join_frames(strengths.unflatten(0, (given.groups, -1))[n], factor).flatten()
+                own = torch.cat([own.mean().expand(len(views)), own])
                 patches = rows.shape[2] * rows.shape[3] // self.read_patch(network.config) ** 2
                 scale = own.repeat_interleave(patches)[None, :, None].expand(layers, 1, -1, 1)
             else:
@@ -191,8 +221,16 @@ class WanVace(FlowFamily):
                 control_hidden_states_scale=scale.to(rows.dtype),
                 return_dict=False,
             )[0]
-            out.append(spread_rows(made[0].transpose(0, 1), count, factor))
+            out.append(spread_rows(made[0].transpose(0, 1)[len(views) :], count, factor))
         return torch.cat(out)
+
+    def _add_view_noise(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
+        """(R, C, h, w) the latents of reference views under the noise of the timestep; none without them."""
+        if given.views is None:
+            return given.latents[:0]
+        clean, noise = given.views[0][:, : self.layout.channels].float(), given.views[1].float()
+        share = float(given.timestep) / model.pipeline.scheduler.config.num_train_timesteps
+        return (1 - share) * clean + share * noise
 
     def run_empty(self, transformer: Any, controls: Sequence[Any], latents: torch.Tensor) -> None:
         """See ``FlowFamily``; ``latents`` are those of a whole window."""

@@ -32,6 +32,7 @@ from .rows import put_rows, take_rows
 from .run_context import Checkpoint
 from .sampling import Sampler
 from .selection import select_frames
+from .shown_look import make_shown_look
 from .techniques import ClipContext, Technique
 from .techniques.fusion import TextureFusion
 
@@ -56,11 +57,12 @@ class Denoising:
         reference: ReferenceConditions | None = None,
         conditions: FrameConditions | None = None,
         controls: Sequence[torch.Tensor] | None = None,
+        look: Look | None = None,
     ) -> None:
         """``context`` is the clip's; its ``given_passes`` are the anchor's. The techniques begin with it. ``text`` is that of all
         frames, or of each, the given ones first. ``reference`` is the picture that the characters follow. ``conditions`` are those
         of the clip's own frames. ``controls`` (N, 3, H, W) in [0, 1] are the ControlNets' pictures of these; without them they are
-        drawn from the passes."""
+        drawn from the passes. ``look`` is the one whose texture the context has, for networks that are shown it."""
         self._reference, self._conditions = reference, conditions
         self._context, self._techniques, self._anchor = context, techniques, anchor
         self._trajectory: list[torch.Tensor] = []
@@ -85,9 +87,10 @@ class Denoising:
         if conditions is not None and anchor is not None:
             scale = request.sampling.control_scale if anchor.control_scale is None else anchor.control_scale
             conditions = conditions.put_in_front(anchor.prompt or request.text.prompt, scale)
-        self._predictor = Predictor(context, self._sampler, text, controls, conditions)
         for technique in techniques:
             technique.begin(context)
+        shown = make_shown_look(look, context, self.find_technique(TextureFusion))
+        self._predictor = Predictor(context, self._sampler, text, controls, conditions, shown)
 
     @property
     def steps(self) -> int:

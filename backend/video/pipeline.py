@@ -452,6 +452,7 @@ class ShotPipeline:
             self._get_reference(request),
             self._make_frame_conditions(prompt, rows, anchor),
             None if own is None else [control[rows] for control in own],
+            look,
         )
 
     def _make_frame_conditions(self, prompt: str, rows: list[int], anchor: Anchor | None) -> FrameConditions | None:

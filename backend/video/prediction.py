@@ -16,6 +16,7 @@ from ..models.image_model import ImageModel
 from .frame_conditions import FrameConditions
 from .rows import take_rows
 from .sampling import Sampler
+from .shown_look import ShownLook
 from .techniques import ClipContext
 
 
@@ -25,6 +26,8 @@ def soften_region(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.avg_pool2d(F.pad(fractions, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
+#: what the seed of a reference view's noise is more than the shot's
+_VIEW_SEED = 7919
 #: diffusers' names of SDXL's further conditions -> those of the UNet; those of them with a negative of their own
 ADDED = {"add_text_embeds": "text_embeds", "add_time_ids": "time_ids"}
 NEGATED = ("add_text_embeds", "add_time_ids")
@@ -45,6 +48,7 @@ class Predictor:
     where there is one, which apply where no character is. ``controls`` (F, 3, H, W) are the ControlNets' pictures, one each.
     ``text``, ``controls`` and ``guidance_scale`` may be changed between steps; a guidance of 1 or less takes the conditional pass
     alone. With ``conditions``, those of all F frames, there are several prompts, or other control strengths than the request's.
+    ``look`` is what networks that take such pictures are shown of a look.
 
     Differentiable in the latents, apart from what the method's ``as_released`` holds fixed.
     """
@@ -56,6 +60,7 @@ class Predictor:
         text: TextConditions,
         controls: list[torch.Tensor],
         conditions: FrameConditions | None = None,
+        look: ShownLook | None = None,
     ) -> None:
         self._model, self._request, self._conditions = context.model, context.request, conditions
         if conditions is not None:
@@ -66,6 +71,7 @@ class Predictor:
         self._timesteps = sampler.timesteps.to(context.device)
         #: the controls' pictures, and what was made of those of some frames, or of all under an empty tuple
         self._prepared: tuple[list[torch.Tensor], dict[tuple[int, ...], list[torch.Tensor]]] | None = None
+        self._look, self._views = look, self._prepare_views(look)
         self._released = context.method.get_released()
         self.guidance_scale, self.rows, self._given = self._request.sampling.guidance_scale, context.rows, context.given
         self._region = None
@@ -111,6 +117,7 @@ class Predictor:
                 self.guided,
                 self.groups,
                 self._released.omit_controlnet,
+                self._views if seen_controls else None,
             ),
         )
         parts = list(output.chunk(self.groups))
@@ -149,9 +156,20 @@ class Predictor:
         key = tuple(frames) if shares_rows else ()
         if key not in made:
             shown = [take_rows(control, frames) for control in self.controls] if shares_rows else self.controls
+            surface = None if self._look is None else self._look.draw_surface([frame - self._given for frame in frames])
             with torch.no_grad():
-                made[key] = self._model.family.prepare_controls(self._model, shown)
+                made[key] = self._model.family.prepare_controls(self._model, shown, surface)
         return made[key] if shares_rows else [take_rows(control, frames) for control in made[key]]
+
+    @torch.no_grad()
+    def _prepare_views(self, look: ShownLook | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """A look's reference views for the networks, and their noise, which is the same whenever a shot is made."""
+        if look is None or look.views is None:
+            return None
+        made = self._model.family.prepare_views(self._model, look.views.to(self._model.device, self._model.dtype))
+        shape = (len(made), self._model.latent_channels, *made.shape[2:])
+        generator = torch.Generator().manual_seed(self._request.sampling.seed + _VIEW_SEED)
+        return made, torch.randn(shape, generator=generator).to(made.device)
 
     def change_guidance(self, scale: float) -> None:
         """Go on with another guidance scale. Raises ``ValueError`` where guidance was off from the first step."""

@@ -12,7 +12,7 @@ from ...shared.version import VERSION
 from ..failures import explain_failure
 from ..jobs.beginning import begin_pipeline
 from ..jobs.runner import ModelCache, RunCallbacks
-from ..metrics.run_identity import describe_code
+from ..metrics.code_identity import describe_code
 from ..models.identity import identify
 from ..models.image_model import ImageModel
 from ..pictures import encode_png

@@ -28,7 +28,7 @@ from ...shared.load_options import LoadOptions
 from ...shared.machine import measure_memory
 from ...shared.shot import ShotError
 from ...shared.version import VERSION
-from ..metrics.run_identity import describe_code
+from ..metrics.code_identity import describe_code
 from ..missing import explain_missing
 from .options import AUTO, WorkerOptions
 from .pool import Running, WorkerHandle, WorkerLost, WorkerPool
@@ -225,6 +225,10 @@ class RayCluster:
             found: WorkerDescription = self.ray.get(actor.describe.remote(), timeout=START_SECONDS)
         except exceptions.GetTimeoutError as error:
             raise ShotError("worker", "A worker did not start in time; see Ray's log, or use fewer workers.") from error
+        except exceptions.OutOfMemoryError as error:
+            raise ShotError(
+                "worker", "The memory is too small for so many workers; use fewer, or end what else is running there."
+            ) from error
         except exceptions.RayError as error:
             raise ShotError(
                 "worker", f"A worker could not start ({_shorten(error)}); install latentman[ray] {VERSION} on every machine."

@@ -3,6 +3,7 @@ diffusers' own pipeline and taken through the whole method. ``docs/models.md`` h
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -21,6 +22,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.pipelines.wan import pipeline_wan_vace
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scipy.ndimage import distance_transform_edt
 
 from latentman.backend.__main__ import main
 from latentman.backend.models.clip_rows import count_rows, join_frames, list_first_frames, spread_rows
@@ -39,11 +41,13 @@ from latentman.backend.models.wan_vace import clean_text
 from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video import denoising
 from latentman.backend.video.clips import Window, plan_windows
+from latentman.backend.video.lattice import find_corners
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
+from latentman.backend.video.shown_look import draw_view
 from latentman.shared.schedule import make_schedule
-from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
+from latentman.shared.shot import METHODS, Fusion, Sampling, ShotError, ShotRequest, with_schedule
 from tests import samples
 from tools.tiny_transformers import write_wan_vace
 
@@ -348,6 +352,127 @@ def test_long_shots_wear_their_look(model, monkeypatch):
 
 def _cut(frames: Any, length: int, row_frames: int) -> list[Window]:
     return [Window(tuple(part), (1.0,) * len(part)) for part in (frames[:8], frames[8:])]
+
+
+@pytest.fixture(scope="module")
+def look(model) -> Look:
+    """One that another shot's frames agreed on."""
+    looks: list[Look] = []
+    _make(model, _request(seed=3), RunContext(keep_look=looks.append))
+    return looks[-1]
+
+
+def _show(request: ShotRequest, how: str) -> ShotRequest:
+    """Frames with a look that they are only shown: nothing of it is put into them."""
+    return _with_method(request, fusion=Fusion(start=1.0, until=1.0, finish=False, light=0.0, show_look=how))
+
+
+@pytest.mark.parametrize(
+    ("how", "count", "guidance"), [("view", 6, 4.0), ("surface", 6, 1.0), ("surface", 9, 1.0), ("both", 5, 1.0), ("both", 1, 4.0)]
+)
+def test_looks_are_shown_as_diffusers_shows_them(model, look, monkeypatch, how, count, guidance):
+    """A view of the character is diffusers' reference picture, known surface what its mask keeps; nearly all of what it
+    changes is what diffusers makes of it."""
+    request = _show(_request(count, guidance_scale=guidance), how)
+    noise = torch.randn(count_rows(count, 4), 16, 4, 4, generator=torch.Generator().manual_seed(3))
+    spread, passes = spread_rows(noise, count, 4), PASSES.select(range(count))
+    ours, plain = (
+        ShotPipeline(model, one, passes, RunContext(), noise=spread, look=look, same_settings=False).latents()
+        for one in (request, _show(request, "nothing"))
+    )
+    whole = (len(noise) - 1) * 4 + 1
+    frames = [min(n, count - 1) for n in range(whole)]
+    video = torch.from_numpy(PASSES.depth[frames])[:, None].expand(-1, 3, -1, -1).clone()
+    made = torch.ones(whole, 1, SIDE, SIDE)
+    if how != "view":
+        texture = look.worn_texture
+        for n, frame in enumerate(frames):
+            # by other means: pixels three within the outline, each with the colour of the cells around its point
+            inside = distance_transform_edt(PASSES.mask[frame] > 0) >= 3.5
+            for y, x in zip(*np.nonzero(inside), strict=True):
+                point = PASSES.rest_position[frame, y, x][None]
+                cells, weights = find_corners(point, np.array([PASSES.surface_index[frame, y, x]], np.int64), texture.side)
+                found = (texture.get_values(torch.from_numpy(cells))[0] * torch.from_numpy(weights[0])[:, None]).sum(0)
+                if found[3] > 1e-3:
+                    made[n, :, y, x] = 0
+                    video[n, :, y, x] = ((found[:3] / found[3]).clamp(-1, 1) + 1) / 2
+        assert 0.02 < float((1 - made).mean()) < 0.6
+    view = draw_view(look, (SIDE, SIDE), CPU)
+    assert view is not None
+    picture = Image.fromarray(np.uint8(np.round((view.permute(1, 2, 0).numpy() + 1) * 127.5)))
+    monkeypatch.setattr(pipeline_wan_vace, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    model.pipeline.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {"latents": noise.transpose(0, 1)[None]}
+    if how != "surface":
+        # diffusers lets a reference's own latents be guessed from noise; what they are is known
+        shown = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
+        clean = model.encode(shown)
+        own = torch.randn(clean.shape, generator=torch.Generator().manual_seed(request.sampling.seed + 7919))
+        model.pipeline.scheduler.set_timesteps(3)
+        times = [*(model.pipeline.scheduler.timesteps / 1000).tolist(), 0.0]
+        rows = [((1 - time) * clean + time * own).transpose(0, 1)[None] for time in times]
+        options["latents"] = torch.cat([rows[0], options["latents"]], 2)
+        options["reference_images"] = [picture]
+        options["callback_on_step_end"] = lambda pipeline, step, time, given: {
+            "latents": torch.cat([rows[step + 1], given["latents"][:, :, 1:]], 2)
+        }
+    theirs = model.pipeline(
+        request.text.prompt,
+        negative_prompt="",
+        video=video[None],
+        mask=made.expand(-1, 3, -1, -1)[None],
+        height=SIDE,
+        width=SIDE,
+        num_frames=whole,
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        output_type="latent",
+        **options,
+    ).frames
+    # references come first, and stay among latents
+    theirs = spread_rows(theirs[0, :, -len(noise) :].transpose(0, 1), count, 4)
+    # a picture of 8 bits is not quite the view
+    assert _difference(ours, theirs) < max(0.05 * _difference(theirs, plain), 1e-4) and _difference(theirs, plain) > 0.01
+
+
+def test_a_kept_look_is_shown_as_is_asked(model, look, monkeypatch):
+    """Each way changes the clip; without a look, or with none of it to be shown, nothing does. Stopped shots go on to the same
+    bits, in windows, and with strengths of each frame's own."""
+
+    def make(how: str, context: RunContext | None = None, **more: Any) -> torch.Tensor:
+        request = _show(_request(14, seed=9), how)
+        if more.pop("varying", False):
+            request = with_schedule(request, make_schedule([], [1.0] * 13 + [0.2]))
+        options = dict(look=look, same_settings=False) | more
+        return ShotPipeline(model, request, PASSES, context or RunContext(), **options).latents()
+
+    found = {how: make(how) for how in ("nothing", "view", "surface", "both")}
+    for (one, a), (other, b) in itertools.combinations(found.items(), 2):
+        assert _difference(a, b) > 0.01, (one, other)
+    plain = [make(how, look=None) for how in ("nothing", "both")]
+    assert torch.equal(plain[0], plain[1]) and torch.equal(plain[0], found["nothing"])
+    monkeypatch.setattr("latentman.backend.models.wan_vace.TRAINED_FRAMES", 9)
+    kept: list[Checkpoint] = []
+    whole = make("both", RunContext(save=kept.append), varying=True)
+    assert torch.equal(whole, make("both", RunContext(resume=lambda: kept[1]), varying=True))
+    assert _difference(whole, make("both")) > 0.01
+
+
+def test_a_look_of_another_size_gives_a_view(model, look):
+    """The character fills the view, on white; where the look's first frame shows none, there is no view."""
+    for size in ((48, 32), (32, 64)):
+        view = draw_view(look, size, CPU)
+        assert view is not None and view.shape == (3, *size)
+        edge = torch.cat([view[:, 0], view[:, -1], view[:, :, 0], view[:, :, -1]], 1)
+        assert bool((edge == 1).all(0).float().mean() > 0.5)
+        covered = (view != 1).any(0)
+        rows, columns = (torch.nonzero(covered.any(axis)).flatten() for axis in (1, 0))
+        filled = max((rows[-1] - rows[0] + 1) / size[0], (columns[-1] - columns[0] + 1) / size[1])
+        assert 0.75 < float(filled) <= 1
+    passes = look.anchor.passes
+    empty = replace(look, anchor=replace(look.anchor, passes=replace(passes, mask=np.zeros_like(passes.mask))))
+    assert draw_view(empty, (SIDE, SIDE), CPU) is None
+    assert _make(model, _request(2), look=empty, same_settings=False).std() > 5
 
 
 def test_a_clip_can_be_cancelled(model):
