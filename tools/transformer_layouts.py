@@ -13,7 +13,7 @@ State = dict[str, torch.Tensor]
 
 def to_original(family: str, state: Mapping[str, torch.Tensor]) -> State:
     """A transformer's weights under its authors' names. Qwen-Image's are diffusers'."""
-    writers = {"z_image": _write_z_image, "flux": _write_flux, "sd3": _write_sd3}
+    writers = {"z_image": _write_z_image, "flux": _write_flux, "sd3": _write_sd3, "wan_vace": _write_wan}
     return writers[family](state) if family in writers else dict(state)
 
 
@@ -146,6 +146,44 @@ def _write_sd3(state: Mapping[str, torch.Tensor]) -> State:
                 found[f"{to}.x_block.attn2.qkv.{end}"] = _join(state, stem, _QKV2, end)
         last = f"joint_blocks.{blocks - 1}.context_block.adaLN_modulation.1.{end}"
         found[last] = _swap(found[last])
+    return found
+
+
+#: (diffusers' parts of names, the authors'), of which the first that is in a name counts
+_WAN = (
+    ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+    ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
+    ("condition_embedder.time_proj", "time_projection.1"),
+    ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
+    ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+    ("blocks.*.attn1.to_out.0", "self_attn.o"),
+    ("blocks.*.attn2.to_out.0", "cross_attn.o"),
+    ("blocks.*.attn1.to_", "self_attn."),
+    ("blocks.*.attn2.to_", "cross_attn."),
+    ("blocks.*.attn1.", "self_attn."),
+    ("blocks.*.attn2.", "cross_attn."),
+    ("blocks.*.norm2", "norm3"),
+    ("blocks.*.ffn.net.0.proj", "ffn.0"),
+    ("blocks.*.ffn.net.2", "ffn.2"),
+    ("blocks.*.scale_shift_table", "modulation"),
+    ("blocks.*.proj_in", "before_proj"),
+    ("blocks.*.proj_out", "after_proj"),
+    ("scale_shift_table", "head.modulation"),
+    ("proj_out", "head.head"),
+)
+
+
+def _write_wan(state: Mapping[str, torch.Tensor]) -> State:
+    found: State = {}
+    for name, value in state.items():
+        for ours, theirs in _WAN:
+            # what stands before a block's own name stays
+            pattern = r"^((?:vace_)?blocks\.\d+\.)" + re.escape(ours[9:]) if ours.startswith("blocks.") else "^()" + re.escape(ours)
+            changed = re.sub(pattern, lambda match, theirs=theirs: match[1] + theirs, name)
+            if changed != name:
+                name = changed
+                break
+        found[name] = value
     return found
 
 

@@ -42,14 +42,14 @@ _VARIANT_SENTENCES = {
     "depth": "a model with a depth channel of its own, whose UNet takes 5 channels; choose a plain one and a depth ControlNet",
     "unclip": "a model for variations of pictures, which takes a picture's embedding; choose a plain one",
 }
-#: what is chosen as a folder instead
-WAN_VACE = "the transformer of Wan VACE alone"
+#: half of a transformer
+VACE_PART = "the part of Wan VACE that sees the depth, without the rest of its transformer"
 #: marks of what is no model of these families, whatever else is in the file: part of a tensor's name -> what it is
 _STRANGE = (
     (r"^controlnet_blocks\.0\.|^controlnet_x_embedder\.", "a ControlNet for a transformer such as Flux or Stable Diffusion 3"),
     (r"(^|\.)(double_blocks|single_transformer_blocks)\.0\.", "a Flux-like transformer"),
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
-    (r"(^|\.)vace_blocks\.0\.", WAN_VACE),
+    (r"(^|\.)vace_blocks\.0\.", VACE_PART),
     (r"(^|\.)blocks\.0\.(self_attn\.norm_q|attn1\.norm_q)\.", "a transformer of Wan, which takes no depth"),
     (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff in a single file, or a network with one"),
     (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
@@ -195,8 +195,8 @@ def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], 
             if "motion module" in title:
                 problem = f"It is {title}; choose the module's diffusers folder, and name it as in sd15|motion=FOLDER."
                 return _make(file, "other", method=title, problem=problem)
-            if title == WAN_VACE:
-                return _make(file, "other", method=title, problem=f"It is {title}; choose Wan VACE's diffusers folder.")
+            if title == VACE_PART:
+                return _make(file, "other", method=title, problem=f"It is {title}; choose a file with all of it.")
             what = next((kind for mark, kind in _INSTEAD if mark in title), "file")
             problem = f"It is {title}, which is not supported; choose a {what} for Stable Diffusion or SDXL."
             return _make(file, "other", method=title, problem=problem)
@@ -244,6 +244,10 @@ def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes
         elif variant:
             problem, guess = explain_seen(name)
             notes.guesses += [guess] if guess else []
+    if layout.name == "wan_vace":
+        variant = "depth"
+        if re.search(r"(high|low)[ _.-]?noise", name, re.IGNORECASE):
+            problem = "By its name it is one of Wan 2.2's two transformers, which take turns; choose Wan 2.1 VACE."
     if parts:
         notes.warnings.append(f"Its {' and '.join(parts)} are not read; those of a folder are taken.")
     return _make(

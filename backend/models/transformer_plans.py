@@ -29,6 +29,8 @@ _TRANSFORMERS = (
     ("flux", "diffusers", ("x_embedder.weight", "single_transformer_blocks.0.proj_mlp.weight")),
     ("sd3", "original", ("pos_embed", "x_embedder.proj.weight", "joint_blocks.0.x_block.attn.qkv.weight")),
     ("sd3", "diffusers", ("pos_embed.proj.weight", "transformer_blocks.0.ff_context.net.0.proj.weight")),
+    ("wan_vace", "original", ("vace_blocks.0.before_proj.weight", "patch_embedding.weight", "blocks.0.self_attn.q.weight")),
+    ("wan_vace", "diffusers", ("vace_blocks.0.proj_in.weight", "patch_embedding.weight", "blocks.0.attn1.to_q.weight")),
 )
 #: the same of ControlNets
 _CONTROLS = (
@@ -173,7 +175,39 @@ _SD3 = _Names(
         "transformer_blocks": ("transformer_blocks", _SD3_CONTROL_BLOCK),
     },
 )
-_NAMES: dict[str, _Names] = {"z_image": _Z_IMAGE, "qwen_image": _Names(), "flux": _FLUX, "sd3": _SD3}
+_WAN_BLOCK: dict[str, _Target] = {
+    "self_attn.q": "attn1.to_q",
+    "self_attn.k": "attn1.to_k",
+    "self_attn.v": "attn1.to_v",
+    "self_attn.o": "attn1.to_out.0",
+    "self_attn.norm_q": "attn1.norm_q",
+    "self_attn.norm_k": "attn1.norm_k",
+    "cross_attn.q": "attn2.to_q",
+    "cross_attn.k": "attn2.to_k",
+    "cross_attn.v": "attn2.to_v",
+    "cross_attn.o": "attn2.to_out.0",
+    "cross_attn.norm_q": "attn2.norm_q",
+    "cross_attn.norm_k": "attn2.norm_k",
+    "norm3": "norm2",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+    "modulation": "scale_shift_table",
+    "before_proj": "proj_in",
+    "after_proj": "proj_out",
+}
+_WAN = _Names(
+    {
+        "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+        "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+        "time_projection.1": "condition_embedder.time_proj",
+        "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+        "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+        "head.modulation": "scale_shift_table",
+        "head.head": "proj_out",
+    },
+    {name: (name, _WAN_BLOCK) for name in ("blocks", "vace_blocks")},
+)
+_NAMES: dict[str, _Names] = {"z_image": _Z_IMAGE, "qwen_image": _Names(), "flux": _FLUX, "sd3": _SD3, "wan_vace": _WAN}
 
 
 @dataclass(frozen=True)
@@ -210,7 +244,8 @@ def _find(
 def plan_transformer(found: FoundTransformer, config: Mapping[str, Any]) -> NetworkPlan:
     """The transformer in a file. ``config`` is diffusers' of the same family, for what shapes do not tell. Raises ``ShotError``."""
     sources = _list_sources(found)
-    return _plan(found, config, sources, _TRANSFORMER_CONFIGS[found.layout.name])
+    plan = _plan(found, config, sources, _TRANSFORMER_CONFIGS[found.layout.name])
+    return replace(plan, config=_fit_vace(plan.config)) if found.layout.name == "wan_vace" else plan
 
 
 def plan_transformer_control(found: FoundTransformer, base: Mapping[str, Any], *, refines: bool | None = None) -> NetworkPlan:
@@ -441,11 +476,41 @@ def _describe_z_control(found: FoundTransformer, base: Mapping[str, Any], refine
     }
 
 
+def _describe_wan_vace(shapes: Shapes) -> dict[str, Any]:
+    patches, seen = shapes["patch_embedding.weight"], shapes["vace_patch_embedding.weight"]
+    return {
+        "inner_dim": patches[0],
+        "in_channels": patches[1],
+        "patch_size": tuple(patches[2:]),
+        "out_channels": shapes["proj_out.weight"][0] // prod(patches[2:]),
+        "vace_in_channels": seen[1],
+        "text_dim": shapes["condition_embedder.text_embedder.linear_1.weight"][1],
+        "freq_dim": shapes["condition_embedder.time_embedder.linear_1.weight"][1],
+        "ffn_dim": shapes["blocks.0.ffn.net.0.proj.weight"][0],
+        "num_layers": _count(shapes, "blocks"),
+        "vace_count": _count(shapes, "vace_blocks"),
+    }
+
+
+def _fit_vace(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of Wan VACE: heads of as many numbers as the folder's, and layers that see the depth where its are, or,
+    where the folder's model has others, spread evenly, as in the published ones."""
+    found = dict(config)
+    width, count, layers = found.pop("inner_dim"), found.pop("vace_count"), found["num_layers"]
+    head, own = int(found.get("attention_head_dim", 128)), list(found.get("vace_layers") or ())
+    if not count or width % head:
+        raise ShotError("model", "The weights of Wan VACE in the file are not those of any known size; choose another file.")
+    if len(own) != count or max(own) >= layers:
+        own = [n * layers // count for n in range(count)]
+    return found | {"num_attention_heads": width // head, "attention_head_dim": head, "vace_layers": own}
+
+
 _TRANSFORMER_CONFIGS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "z_image": _describe_z_image,
     "qwen_image": _describe_qwen_image,
     "flux": _describe_flux_transformer,
     "sd3": _describe_sd3,
+    "wan_vace": _describe_wan_vace,
 }
 _CONTROL_CONFIGS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "qwen_image": _describe_qwen_control,

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
-from diffusers import SD3ControlNetModel, ZImageControlNetModel
+from diffusers import SD3ControlNetModel, WanVACETransformer3DModel, ZImageControlNetModel
 from diffusers.loaders import single_file_utils
 from safetensors.torch import load_file, save_file
 
@@ -70,6 +70,10 @@ class Place:
     def control(self) -> Path:
         return self.root / "control"
 
+    def name(self, base: Path) -> str:
+        """The name of a model with a base, and with its ControlNet where it takes one."""
+        return f"{base}|depth={self.control}" if self.control_state else str(base)
+
     def write(self, name: str, state: State) -> Path:
         """A file, alone in its folder."""
         for old in self.files.iterdir():
@@ -90,10 +94,11 @@ def make_place(root: Path, family: str, **options: Any) -> Place:
     (root / "base").rename(root / "models" / "diffusers" / "base")
     weights = "diffusion_pytorch_model.safetensors"
     state = load_file(root / "models" / "diffusers" / "base" / "transformer" / weights)
-    return Place(root, family, state, load_file(root / "control" / weights))
+    control = root / "control" / weights
+    return Place(root, family, state, load_file(control) if control.exists() else {})
 
 
-@pytest.fixture(scope="module", params=[layout.name for layout in LAYOUTS if layout.control])
+@pytest.fixture(scope="module", params=[layout.name for layout in LAYOUTS])
 def place(request, tmp_path_factory) -> Place:
     return make_place(tmp_path_factory.mktemp(request.param), request.param)
 
@@ -125,13 +130,14 @@ def assert_same_frame(*models: ImageModel) -> None:
 # the files are those of others
 
 
-@pytest.mark.parametrize("family", ["z_image", "sd3"])
+@pytest.mark.parametrize("family", ["z_image", "sd3", "wan_vace"])
 def test_files_are_written_as_diffusers_reads_them(family, tmp_path):
     """Its own converters give the weights back."""
     place = make_place(tmp_path, family)
     convert = {
         "z_image": single_file_utils.convert_z_image_transformer_checkpoint_to_diffusers,
         "sd3": single_file_utils.convert_sd3_transformer_checkpoint_to_diffusers,
+        "wan_vace": single_file_utils.convert_wan_transformer_to_diffusers,
     }[family]
     found = convert(dict(transformer_layouts.to_original(family, place.state)))
     assert found.keys() == place.state.keys()
@@ -174,12 +180,12 @@ def test_a_transformer_alone_is_loaded(place, names, prefix):
 def test_all_else_is_from_a_folder(place):
     """The one that web interfaces keep such folders in; frames are those of that folder's own transformer."""
     path = place.write("model.safetensors", transformer_layouts.to_original(place.family, place.state))
-    name = f"{path}|depth={place.control}"
+    name = place.name(path)
     check_model(name, 64, 64, Sampling(steps=2))
     model = load(name, CPU)
     assert model.family is family_of_layout(next(one for one in LAYOUTS if one.name == place.family))
     assert any(str(place.base.resolve()) in sentence for sentence in model.warnings)
-    assert_same_frame(model, load(f"{place.base}|depth={place.control}", CPU))
+    assert_same_frame(model, load(place.name(place.base), CPU))
 
 
 def test_the_folder_needs_no_transformer_of_its_own(flux, tmp_path):
@@ -278,11 +284,11 @@ def test_files_of_gguf_are_recognised(place, capsys):
     assert f"the transformer alone of {layout.title}" in said and "file: gguf" in said and "weights of 8 bits" not in said
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transformer_files, "find_spec", lambda name: object())
-        check_model(f"{path}|depth={place.control}", 64, 64)
+        check_model(place.name(path), 64, 64)
         patch.setattr(transformer_files, "find_spec", lambda name: None)
         for ask in (check_model, lambda name, *_: load(name, CPU)):
             with pytest.raises(ShotError, match="the package gguf is needed, which is not installed"):
-                ask(f"{path}|depth={place.control}", 64, 64)
+                ask(place.name(path), 64, 64)
         assert main(["models", "inspect", str(path)]) == 0
         assert "the package gguf is needed" in capsys.readouterr().out
     with pytest.raises(ShotError, match="held in fewer bits already"):
@@ -310,7 +316,7 @@ def test_files_of_gguf_are_loaded(place):
     if place.family == "flux":
         pytest.skip("diffusers knows FLUX.1's own width alone")
     path = write_gguf(place.files / "a.gguf", transformer_layouts.to_original(place.family, place.state))
-    model, whole = load(f"{path}|depth={place.control}", CPU), load(f"{place.base}|depth={place.control}", CPU)
+    model, whole = load(place.name(path), CPU), load(place.name(place.base), CPU)
     assert any(type(weights).__name__ == "GGUFParameter" for weights in model.denoiser.parameters())
     request = samples.request(1, preset="per_frame", steps=2, guidance_scale=1.0)
     one, other = (ShotPipeline(each, request, PASSES, RunContext()).latents() for each in (model, whole))
@@ -325,11 +331,11 @@ def test_it_is_recognised(place, capsys):
     assert main(["models", "inspect", str(path), "--memory", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     assert f"the transformer alone of {layout.title}" in said and str(place.base.resolve()) in said and "memory:" in said
-    profile = find_profile(f"{path}|depth={place.control}")
-    assert (profile.family, profile.prediction, profile.scheduler) == (layout.name, "flow", "euler")
+    profile = find_profile(place.name(path))
+    assert (profile.family, profile.prediction, profile.scheduler) == (layout.name, "flow", layout.solver)
     assert (profile.steps, profile.guidance_scale) == layout.usual
     turbo = path.rename(path.with_name("plain-turbo-8step.safetensors"))
-    profile = find_profile(f"{turbo}|depth={place.control}")
+    profile = find_profile(place.name(turbo))
     assert (profile.distilled, profile.steps) == ("turbo", 8)
     assert "to denoise" in describe_plan(str(turbo), LoadOptions(device="cpu"), (64, 64))[0]
 
@@ -378,6 +384,39 @@ def test_schnell_in_a_file_takes_its_own_steps(flux, tmp_path):
     assert not model.distilled and model.pipeline.scheduler.config.use_dynamic_shifting
 
 
+def test_wan_vace_of_another_size_takes_the_folder_of_a_smaller_one(tmp_path):
+    """Layers that see the depth are spread evenly, as in the published sizes; heads are as wide as the folder's."""
+    place = make_place(tmp_path, "wan_vace")
+    config = json.loads((place.base / "transformer" / "config.json").read_text(encoding="utf-8"))
+    large = WanVACETransformer3DModel.from_config(config | {"num_layers": 8, "vace_layers": [0, 2, 4, 6], "num_attention_heads": 4})
+    path = place.write("wan2.1_vace_large.safetensors", transformer_layouts.to_original("wan_vace", large.state_dict()))
+    check_model(str(path), 64, 64, Sampling(steps=2))
+    network, _, warnings = load_transformer_file(path, place.base, torch.float32)
+    assert_same(network, large.state_dict())
+    assert (network.config.vace_layers, network.config.num_attention_heads) == ([0, 2, 4, 6], 4)
+    assert not any("no place" in sentence for sentence in warnings)
+
+
+@pytest.mark.parametrize("names", ["original", "diffusers"])
+def test_halves_of_wan_are_refused(tmp_path, names):
+    """One of Wan 2.2's two by its name; what sees the depth without the rest, and the rest without it."""
+    place = make_place(tmp_path, "wan_vace")
+    state = transformer_layouts.to_original("wan_vace", place.state) if names == "original" else dict(place.state)
+    parts = {True: {}, False: {}}
+    for name, value in state.items():
+        parts["vace" in name][name] = value
+    for file, tensors, said in (
+        ("Wan2.2-VACE-Fun-A14B-high-noise.safetensors", state, "one of Wan 2.2's two transformers"),
+        ("wan2.2_vace_fun_LowNoise_fp16.safetensors", state, "one of Wan 2.2's two transformers"),
+        ("vace_module.safetensors", parts[True], "sees the depth, without the rest of its transformer; choose a file with all"),
+        ("wan2.1_t2v.safetensors", parts[False], "a transformer of Wan, which takes no depth"),
+    ):
+        path = place.write(file, tensors)
+        assert said in inspect_model_file(path).problem
+        with pytest.raises(ShotError, match=said):
+            check_model(str(path), 64, 64)
+
+
 # what is missing
 
 
@@ -401,7 +440,7 @@ def test_of_several_folders_one_is_to_be_named(flux, tmp_path):
     (place.root / "models" / "diffusers" / "other").symlink_to(flux.base)
     path = place.write("a.safetensors", place.state)
     with pytest.raises(ShotError, match=r"Several folders near a.safetensors hold FLUX.1.*name one with parts=FOLDER"):
-        find_model(f"{path}|depth={place.control}")
+        find_model(place.name(path))
     assert find_model(f"{path}|depth={place.control}|parts={place.base}").parts == str(place.base)
 
 
@@ -421,6 +460,8 @@ def test_parts_of_another_kind_are_refused(flux, tmp_path):
 
 def test_a_controlnet_in_a_file_is_loaded(place):
     """For the base in a folder, with what its layers are made for."""
+    if not place.control_state:
+        pytest.skip("it takes none")
     path = place.write("my-controlnet-union.safetensors", place.control_state)
     name = f"{place.base}|depth={path}"
     check_model(name, 64, 64)
@@ -434,7 +475,7 @@ def test_a_controlnet_in_a_file_is_loaded(place):
     assert not any("it is used for" in sentence for sentence in model.warnings)
     assert main(["models", "inspect", str(path)]) == 0
     if not odd:
-        assert_same_frame(model, load(f"{place.base}|depth={place.control}", CPU))
+        assert_same_frame(model, load(place.name(place.base), CPU))
 
 
 @pytest.mark.parametrize("version", ["1", "2.0", "2.1"])
@@ -530,7 +571,7 @@ def test_the_library_offers_them(place):
     path.rename(away)
     assert "parts=" in look(away).problem
     away.unlink()
-    for control in (place.write("my-union.safetensors", place.control_state), place.control):
+    for control in (place.write("my-union.safetensors", place.control_state), place.control) if place.control_state else ():
         found = look(control)
         assert (found.kind, found.family, found.control, found.problem) == ("controlnet", place.family, "depth", "")
     config = json.loads((place.control / "config.json").read_text(encoding="utf-8"))

@@ -21,7 +21,6 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.pipelines.wan import pipeline_wan_vace
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from scipy.ndimage import distance_transform_edt
 
 from latentman.backend.__main__ import main
@@ -147,27 +146,6 @@ def test_inspect_says_what_it_is(name, capsys):
     assert main(["models", "inspect", name]) == 0
     said = capsys.readouterr().out
     assert "a diffusers folder of Wan VACE (WanVACEPipeline" in said and "sees the picture for depth itself" in said
-
-
-def test_files_of_wan_are_named(root, tmp_path):
-    """In both layouts of names, with and without what sees the depth."""
-    weights = load_file(next((root / "base" / "transformer").glob("*.safetensors")))
-    changes = (("attn1.to_", "self_attn."), ("attn1.", "self_attn."), ("proj_in", "before_proj"), ("proj_out", "after_proj"))
-    original = {}
-    for name, tensor in weights.items():
-        for one, other in changes:
-            name = name.replace(one, other)
-        original[f"model.diffusion_model.{name}"] = tensor
-    for n, tensors in enumerate((weights, original)):
-        plain = {name: tensor for name, tensor in tensors.items() if "vace" not in name}
-        for found, said in (
-            (tensors, "the transformer of Wan VACE alone; choose Wan VACE's diffusers folder"),
-            (plain, "of Wan, which"),
-        ):
-            path = tmp_path / f"{n}.safetensors"
-            save_file(found, path)
-            with pytest.raises(ShotError, match=said):
-                check_model(str(path), SIDE, SIDE)
 
 
 def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
