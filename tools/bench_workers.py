@@ -32,7 +32,7 @@ from .waiting_maker import SIDE, WaitingMaker
 #: seconds that a stand-in takes for a frame
 WAIT = 0.25
 WAITING_COUNTS = (1, 4, 16, 64)
-#: frames of a stand-in's shot: a key frame, and four whole batches for each of the most workers. Batches are the same for any number
+#: frames of a shot of theirs: a key frame, and four whole batches for each of the most workers. Batches are the same for any number
 #: of workers, so that frames are; where they are no multiple of it, some workers have nothing to do at the end
 WAITING_FRAMES = 1 + 4 * 64 * 8
 
