@@ -31,6 +31,7 @@ _KIND_ICONS: dict[str, IconItems] = {
     "embedding": "FONT_DATA",
     "ip_adapter": "USER",
     "picture_encoder": "HIDE_OFF",
+    "motion_module": "SEQUENCE",
     "motion": "ARMATURE_DATA",
     "text_encoder": "TEXT",
     "other": "ERROR",

@@ -9,6 +9,7 @@ from pathlib import Path
 #: bytes of a header that are read; those of large models have less than one million
 MAX_HEADER = 16 << 20
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("motion_module", re.compile(r"^(module\.)?down_blocks\.0\.motion_modules\.0\.((?!lora).)*$")),
     ("lora", re.compile(r"^lora_|\.lora_|\.lora\.|lora_[AB]\b|\.hada_w|\.lokr_|\.oft_|\.ia3_|\.dora_scale")),
     ("controlnet", re.compile(r"^control_model\.|input_hint_block|controlnet_cond_embedding|controlnet_(down|mid)_block")),
     # for transformers, and these alone

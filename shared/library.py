@@ -21,12 +21,20 @@ KINDS = {
     "embedding": "Textual inversion",
     "ip_adapter": "IP-Adapter",
     "picture_encoder": "Picture encoder",
+    "motion_module": "Motion module",
     "motion": "Motion model",
     "text_encoder": "Text encoder",
     "other": "Not usable",
 }
 #: kind -> what stands before its path in a model's name; the base has nothing
-PARTS = {"lora": "lora", "vae": "vae", "embedding": "embedding", "ip_adapter": "ip", "picture_encoder": "encoder"}
+PARTS = {
+    "lora": "lora",
+    "vae": "vae",
+    "embedding": "embedding",
+    "ip_adapter": "ip",
+    "picture_encoder": "encoder",
+    "motion_module": "motion",
+}
 #: where an entry is: it comes with the extension, was got by the library, lies in a folder of the user's or in the hub's cache, or
 #: can be got
 PLACES = ("bundled", "library", "folder", "hub", "catalogue")

@@ -178,8 +178,8 @@ def _write_wan(state: Mapping[str, torch.Tensor]) -> State:
     for name, value in state.items():
         for ours, theirs in _WAN:
             # what stands before a block's own name stays
-            pattern = r"^((?:vace_)?blocks\.\d+\.)" + re.escape(ours[9:]) if ours.startswith("blocks.") else "^()" + re.escape(ours)
-            changed = re.sub(pattern, lambda match, theirs=theirs: match[1] + theirs, name)
+            start, end = (r"((?:vace_)?blocks\.\d+\.)", ours[9:]) if ours.startswith("blocks.") else ("()", ours)
+            changed = re.sub(rf"^{start}{re.escape(end)}", rf"\g<1>{theirs}", name)
             if changed != name:
                 name = changed
                 break

@@ -22,10 +22,10 @@ FAMILIES = {
 
 class ModelFile(msgspec.Struct, frozen=True):
     """What a file is. ``kind`` is checkpoint, unet, transformer, vae, text_encoder, controlnet, lora, embedding, ip_adapter,
-    picture_encoder, other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named. ``parts`` are the
-    networks in a checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction`` epsilon, v_prediction,
-    flow or empty; it is from the ``prediction_origin`` file, name or family's usual. ``guesses`` are sentences about what the file
-    itself does not say, ``problem`` why it cannot be used, empty when it can."""
+    picture_encoder, motion_module, other or unknown; ``family`` a key of ``FAMILIES``; ``layout`` how its tensors are named.
+    ``parts`` are the networks in a checkpoint or what a LoRA changes; ``control`` what a ControlNet is for; ``prediction``
+    epsilon, v_prediction, flow or empty; it is from the ``prediction_origin`` file, name or family's usual. ``guesses`` are
+    sentences about what the file itself does not say, ``problem`` why it cannot be used, empty when it can."""
 
     file: str
     size: int
@@ -78,6 +78,8 @@ def describe(found: ModelFile) -> str:
     elif found.kind == "ip_adapter":
         variant = {"plain": "", "faceid": " of the FaceID kind"}.get(found.variant, f" ({found.variant})")
         what = f"an IP-Adapter{variant} for {family}"
+    elif found.kind == "motion_module":
+        what = f"a motion module of AnimateDiff for {family}"
     elif found.kind == "picture_encoder":
         what = f"a picture encoder for IP-Adapters, {found.method}"
     elif found.kind == "controlnet":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from ...shared.files import read_file
 from ...shared.npy import shorten
 from ...shared.shot import ShotError
 from .folder_loading import load_network_folder
+from .motion_files import list_places, plan_motion_module
 from .motion_kinds import CLASS, explain_module
+from .network_loading import load_network, name_left_over
+from .networks import NetworkPlan
+from .plans import list_shapes, open_model_file
+from .weight_files import WeightFile
 
 #: bytes of a motion module's configuration
 MAX_CONFIG = 1 << 20
@@ -30,13 +36,16 @@ _STRANGE = ("addition_embed_type", "class_embed_type", "dual_cross_attention", "
 def _refuse(path: Path, why: str) -> ShotError:
     return ShotError(
         "motion_module",
-        f"{path} is no motion module that can be used ({why}); give a diffusers folder of one, with config.json and safetensors.",
+        f"{path} is no motion module that can be used ({why}); give a file of one, or a diffusers folder with config.json and "
+        "safetensors.",
     )
 
 
 def check_motion_module(path: Path) -> dict[str, Any]:
-    """The configuration of the motion module in a folder, without loading it. Raises ``ShotError`` for what cannot be one. Pickled
-    weights are not read."""
+    """The configuration of the motion module in a folder or a file, without loading it. Raises ``ShotError`` for what cannot be
+    one. Pickled weights in folders are not read."""
+    if path.is_file():
+        return dict(_plan_file(path)[1].config)
     config = path / "config.json"
     if not config.is_file():
         raise _refuse(path, "there is no config.json")
@@ -49,6 +58,12 @@ def check_motion_module(path: Path) -> dict[str, Any]:
         raise _refuse(path, "it holds no safetensors")
     check_motion_config(path, found)
     return dict(found)
+
+
+def _plan_file(path: Path) -> tuple[WeightFile, NetworkPlan]:
+    """A file with a motion module that can be used. Raises ``ShotError``."""
+    file, _ = open_model_file(path, "motion_module")
+    return file, plan_motion_module(list_shapes(file))
 
 
 def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -80,9 +95,14 @@ def _explain_other_base(name: str) -> ShotError:
 
 
 def load_motion_module(path: Path, dtype: torch.dtype, unet: Mapping[str, Any], name: str) -> tuple[MotionAdapter, tuple[str, ...]]:
-    """A motion module from its folder, on the CPU, and sentences about what was left out. Raises ``ShotError``, also where it is
-    not for the base model called ``name``, whose UNet has the configuration ``unet``."""
+    """A motion module from its folder or file, on the CPU, and sentences about what was left out. Raises ``ShotError``, also where
+    it is not for the base model called ``name``, whose UNet has the configuration ``unet``."""
     check_motion_fit(path, check_motion_module(path), unet, name)
+    if path.is_file():
+        file, plan = _plan_file(path)
+        config = {option: value for option, value in plan.config.items() if option != "_class_name"}
+        network, used = load_network(MotionAdapter, replace(plan, config=config), file, "motion module", dtype)
+        return network, name_left_over(file, used | set(list_places(file.tensors)))
     return load_network_folder(path, MotionAdapter, "motion module", dtype)
 
 
@@ -102,7 +122,7 @@ def plan_motion_unet(unet: Any, config: Mapping[str, Any]) -> UNetMotionModel:
 
 
 def add_motion(pipeline: DiffusionPipeline, path: Path, dtype: torch.dtype, name: str) -> tuple[DiffusionPipeline, tuple[str, ...]]:
-    """A pipeline for clips of the parts of one for pictures and the motion module from a folder, and sentences about what was left
+    """A pipeline for clips of the parts of one for pictures and the motion module from a path, and sentences about what was left
     out. ``name`` is what the model is called. Raises ``ShotError`` where they do not fit."""
     if not isinstance(pipeline, StableDiffusionControlNetPipeline):
         raise _explain_other_base(name)

@@ -17,7 +17,7 @@ from .folder_loading import find_class, find_vae_class
 from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
 from .hub_cache import NETWORKS
 from .ip_adapters import make_encoder
-from .motion_adapters import plan_motion_unet
+from .motion_adapters import check_motion_module, plan_motion_unet
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .registry import ModelSource, is_weight_file
 from .single_files import CLASSES
@@ -63,7 +63,7 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
         folder = find_vae_folder(Path(source.vae))
         found["vae"] = _make_from_folder(find_vae_class(folder), folder)
     if source.motion:
-        unet, module = found["unet"], read_config(Path(source.motion), "motion module")
+        unet, module = found["unet"], check_motion_module(Path(source.motion))
         found["unet"] = lambda: plan_motion_unet(unet(), module)
     if source.reference is not None:
         found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))

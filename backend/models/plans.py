@@ -28,7 +28,7 @@ def open_model_file(path: Path, *kinds: str) -> tuple[WeightFile, ModelFile]:
     found = recognise(file)
     if found.kind not in kinds:
         titles = {"controlnet": "ControlNet", "vae": "auto-encoder", "embedding": "textual inversion", "lora": "LoRA"}
-        titles |= {"ip_adapter": "IP-Adapter", "picture_encoder": "picture encoder"}
+        titles |= {"ip_adapter": "IP-Adapter", "picture_encoder": "picture encoder", "motion_module": "motion module"}
         title = titles.get(kinds[0], kinds[0])
         instead = "" if found.problem else f" Choose a {title}'s file."
         raise ShotError("model", f"The file is no {title}. {found.sentence}{instead}")

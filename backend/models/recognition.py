@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
+from ...shared.shot import ShotError
 from .family_layouts import explain_editing, explain_seen
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .model_file import ModelFile, describe
+from .motion_files import is_motion_module, plan_motion_module
+from .motion_kinds import explain_module
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps, is_undistilled
 from .recommendation import Recommendation, recommend, recommend_transformer
 from .transformer_plans import SCALED, SCALES, find_transformer, find_transformer_control
@@ -51,7 +54,7 @@ _STRANGE = (
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
     (r"(^|\.)vace_blocks\.0\.", VACE_PART),
     (r"(^|\.)blocks\.0\.(self_attn\.norm_q|attn1\.norm_q)\.", "a transformer of Wan, which takes no depth"),
-    (r"(^|\.)motion_modules\.0\.", "a motion module of AnimateDiff in a single file, or a network with one"),
+    (r"(^|\.)motion_modules\.0\.", "a whole network with a motion module in it, or a LoRA for one"),
     (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
     (r"^spatial_feat_mapping\.|^transformer_layes\.", "a T2I-Adapter"),
 )
@@ -166,6 +169,8 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
     transformer = _find_transformer(file, shapes, name, notes)
     if transformer is not None:
         return transformer
+    if is_motion_module(shapes):
+        return _describe_motion_module(file, shapes, name, notes)
     strange = _find_other(file, shapes, _STRANGE)
     if strange is not None:
         return strange
@@ -193,7 +198,7 @@ def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], 
     for mark, title in marks:
         if any(re.search(mark, tensor) for tensor in shapes):
             if "motion module" in title:
-                problem = f"It is {title}; choose the module's diffusers folder, and name it as in sd15|motion=FOLDER."
+                problem = f"It is {title}; choose the module alone, and name it as in sd15|motion=FILE."
                 return _make(file, "other", method=title, problem=problem)
             if title == VACE_PART:
                 return _make(file, "other", method=title, problem=f"It is {title}; choose a file with all of it.")
@@ -445,6 +450,20 @@ def _find_ip_adapter(file: WeightFile, shapes: Shapes, name: str, notes: _Notes)
     if kind is None:
         return None
     return _make(file, "ip_adapter", family=kind.family, layout="original", variant=kind.variant, problem=kind.problem)
+
+
+def _describe_motion_module(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile:
+    distilled = find_distillation(name)
+    if distilled:
+        notes.guesses.append(f"That it is a {distilled.capitalize()} module is taken from its name.")
+    try:
+        why = explain_module(plan_motion_module(shapes).config)
+        problem = f"It cannot be used ({why}); choose a motion module for Stable Diffusion 1.x." if why else ""
+    except ShotError as error:
+        problem = str(error)
+    layout = "original" if any(".temporal_transformer." in tensor for tensor in shapes) else "diffusers"
+    advice = recommend("sd1", "", False, distilled, find_steps(name), 0) if distilled else Recommendation()
+    return _make(file, "motion_module", family="sd1", layout=layout, distilled=distilled, recommended=advice, problem=problem)
 
 
 def _find_picture_encoder(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:

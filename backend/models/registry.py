@@ -5,8 +5,8 @@ weights, which may stand alone. A part is ``depth=``, ``normal=`` or another of 
 for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual inversion, ``vae=PATH`` for another auto-encoder,
 ``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found. Behind a
 file with a transformer alone, ``parts=FOLDER`` is the diffusers folder with all else of such a model, where none lies near.
-``motion=FOLDER`` is a motion module of AnimateDiff, a diffusers folder or a hub id: with it a Stable Diffusion 1.x is a model of
-clips.
+``motion=PATH`` is a motion module of AnimateDiff, a file, a diffusers folder or a hub id: with it a Stable Diffusion 1.x is a model
+of clips.
 Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
 works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path.
 Behind the hub id of a base, a ControlNet, a LoRA, a textual inversion or a motion module, ``@COMMIT`` names the revision that is

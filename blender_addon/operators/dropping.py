@@ -121,6 +121,7 @@ _USES = (
     ("CHECKPOINT", "Use as Model", "Make it the model; its LoRAs and ControlNets stay"),
     ("LORA", "Add as LoRA", "Add it to the model, with a strength in the box Models"),
     ("VAE", "Use as Decoder (VAE)", "Have the model's pictures decoded by it"),
+    ("MOTION_MODULE", "Add as Motion Module", "Have the frames of a Stable Diffusion 1.x see each other, by AnimateDiff"),
     ("EMBEDDING", "Add as Textual Inversion", "Add its words to those that the prompt can use"),
 )
 

@@ -4,6 +4,7 @@ the whole method. ``docs/models.md`` has a table of what is asserted here."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ pytest.importorskip("torch")
 
 import msgspec
 import torch
+from diffusers import MotionAdapter
+from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 from huggingface_hub import constants
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from latentman.backend.__main__ import main
 from latentman.backend.jobs.look_making import make_look
@@ -26,6 +29,8 @@ from latentman.backend.jobs.store import JobStore
 from latentman.backend.models.families import FAMILIES, AnimateDiff, StableDiffusion
 from latentman.backend.models.identity import identify
 from latentman.backend.models.image_model import ImageModel
+from latentman.backend.models.library.inspection import inspect_candidate
+from latentman.backend.models.library.scanning import Candidate
 from latentman.backend.models.loading import load
 from latentman.backend.models.memory_figures import MemoryNeed
 from latentman.backend.models.memory_need import estimate_need
@@ -44,6 +49,7 @@ from latentman.backend.video.techniques import Technique
 from latentman.backend.workers.maker import UnitMaker
 from latentman.backend.workers.port import UnitPort
 from latentman.backend.workers.units import KeyUnit, ShotWork, UnitFailed
+from latentman.blender_addon.model_file_kind import guess_kind
 from latentman.shared.manifest import PassesHeader
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
@@ -112,15 +118,13 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
         (made / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
         return made
 
-    file = tmp_path / "mm_sd_v15.safetensors"
-    shutil.copy(next(module.glob("*.safetensors")), file)
     for base, motion, said in (
         ("starter", module, "is for Stable Diffusion 1.x, and the model 'starter.* is another kind"),
         (sdxl, module, "is for Stable Diffusion 1.x, and the model .* is another kind"),
         (tiny, write("wide", block_out_channels=[16, 64]), r"its block_out_channels are \[16, 64\], the model's \[16, 32\]"),
         (tiny, write("pia", conv_in_channels=9), "it is one for animating pictures"),
         (tiny, write("unet", _class_name="UNet2DConditionModel"), "it is a UNet2DConditionModel"),
-        (tiny, file, "there is no config.json"),
+        (tiny, Path(find_model(tiny).base) / "model_index.json", "model_index.json"),
         (tiny, tmp_path / "nowhere", "nowhere"),
         (tiny, f"{module}|motion={module}", "several motion modules"),
     ):
@@ -130,16 +134,96 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
 
 
 def test_inspect_says_what_it_is(module, tmp_path, capsys):
-    """The folder of a module, one that cannot be used, and a module in a single file."""
+    """The folder of a module, and one that cannot be used."""
     assert main(["models", "inspect", str(module)]) == 0
     said = capsys.readouterr().out
     assert "a motion module of AnimateDiff (MotionAdapter)" in said and "sd15|motion=module" in said
     write_motion_module(tmp_path / "pia", conv_in_channels=9)
-    file = tmp_path / "mm_sd_v15.safetensors"
-    shutil.copy(next(module.glob("*.safetensors")), file)
-    for path, why in ((tmp_path / "pia", "one for animating pictures"), (file, "choose the module's diffusers folder")):
-        assert main(["models", "inspect", str(path)]) == 1
-        assert why in capsys.readouterr().out
+    assert main(["models", "inspect", str(tmp_path / "pia")]) == 1
+    assert "one for animating pictures" in capsys.readouterr().out
+
+
+def _name_as_authors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a module under the names of AnimateDiff's authors."""
+    found = {}
+    for name, value in state.items():
+        name = re.sub(r"(motion_modules\.\d+)\.", r"\1.temporal_transformer.", name)
+        name = re.sub(r"\.attn([12])\.", lambda match: f".attention_blocks.{int(match[1]) - 1}.", name)
+        name = re.sub(r"\.norm([12])\.", lambda match: f".norms.{int(match[1]) - 1}.", name)
+        name = name.replace(".norm3.", ".ff_norm.")
+        # each of the two attentions has the places of its own
+        places = name.endswith("pos_embed.pe")
+        for one in [name.replace("pos_embed", f"attention_blocks.{n}.pos_encoder") for n in (0, 1)] if places else [name]:
+            found[one] = value.clone()
+    return found
+
+
+@pytest.mark.parametrize("middle", [True, False])
+def test_files_are_written_as_diffusers_reads_them(middle, tmp_path):
+    """Its own converter gives the weights back."""
+    write_motion_module(tmp_path / "module", use_motion_mid_block=middle)
+    state = load_file(next((tmp_path / "module").glob("*.safetensors")))
+    found = convert_animatediff_checkpoint_to_diffusers(_name_as_authors(state))
+    assert found.keys() == {name for name in state if not name.endswith("pos_embed.pe")}
+    assert all(torch.equal(value, state[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("middle", [True, False])
+def test_modules_in_files_make_the_frames_of_their_folders(tiny, middle, tmp_path, capsys):
+    """Under both kinds of names, pickled by a trainer or not, of the first version, which has 24 places and nothing in the middle,
+    and of the later ones."""
+    folder = tmp_path / "module"
+    # what the published ones are, which no file says
+    write_motion_module(folder, frames=32 if middle else 24, motion_num_attention_heads=8, use_motion_mid_block=middle)
+    state = load_file(next(folder.glob("*.safetensors")))
+    whole = load(f"{tiny}|motion={folder}", CPU)
+    request, passes = _request(8, preset="per_frame", steps=2), PASSES.select(range(8))
+    wanted = ShotPipeline(whole, request, passes, RunContext()).latents()
+    original, few = _name_as_authors(state), tmp_path / "animatediff_lightning_4step_comfyui.safetensors"
+    save_file(original, few)
+    pickled, plain = tmp_path / "mm_sd_v15.ckpt", tmp_path / "diffusers.safetensors"
+    torch.save({"state_dict": {f"module.{name}": value for name, value in original.items()}, "epoch": 3}, pickled)
+    save_file({name: value for name, value in state.items() if not name.endswith("pos_embed.pe")}, plain)
+    for path in (pickled, plain, few):
+        name = f"{tiny}|motion={path}"
+        check_model(name, 64, 64, Sampling(steps=2))
+        assert main(["models", "inspect", str(path)]) == 0
+        assert "a motion module of AnimateDiff for Stable Diffusion 1.x" in capsys.readouterr().out
+        model = load(name, CPU)
+        window = 32 if path == plain else model.denoiser.config.motion_max_seq_length
+        assert window == (32 if middle or path == plain else 24) and model.denoiser.config.use_motion_mid_block is middle
+        assert not any("no place" in sentence for sentence in model.warnings)
+        # the last one takes other steps, as its name says
+        assert path == few or torch.equal(ShotPipeline(model, request, passes, RunContext()).latents(), wanted)
+        assert estimate_need(list_networks(find_model(name)), 64, 64, torch.float32).together == 16
+    assert (find_profile(name).distilled, find_profile(name).steps) == ("lightning", 4)
+    candidates = [(few, False), (folder, True)]
+    found = [inspect_candidate(Candidate(path, 0, "", is_folder)) for path, is_folder in candidates]
+    assert [(one.kind, one.family, one.problem) for one in found] == [("motion_module", "sd1", "")] * 2
+    assert guess_kind(few) == "motion_module" and guess_kind(plain) == "motion_module"
+
+
+def test_files_that_are_no_whole_module_are_refused(tiny, tmp_path):
+    """One that was cut, one for SDXL, one for pictures, a whole network, and a LoRA of movements."""
+    write_motion_module(tmp_path / "module")
+    state = load_file(next((tmp_path / "module").glob("*.safetensors")))
+    original = _name_as_authors(state)
+    first = "down_blocks.0.motion_modules.0"
+    wide = MotionAdapter(block_out_channels=(320, 640, 1280), motion_layers_per_block=1, use_motion_mid_block=False)
+    for n, (tensors, said) in enumerate(
+        (
+            (dict(list(original.items())[:-3]), "lacks 1 of the .* weights of its motion module"),
+            ({name: value for name, value in original.items() if "down_blocks.1" not in name}, "other model|block_out_channels"),
+            ({name: value.half() for name, value in wide.state_dict().items()}, "it is for SDXL"),
+            (original | {"conv_in.weight": torch.ones(16, 9, 3, 3)}, "it is one for animating pictures"),
+            (state | {"down_blocks.0.resnets.0.norm1.weight": torch.ones(16)}, "a whole network with a motion module"),
+            ({f"{first}.transformer_blocks.0.attn1.to_q.lora_A.weight": torch.ones(4, 16)}, "LoRA"),
+            ({"conv_in.weight": torch.ones(3)}, "is no motion module"),
+        )
+    ):
+        save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / f"{n}.safetensors")
+        with pytest.raises(ShotError, match=said):
+            load(f"{tiny}|motion={tmp_path / f'{n}.safetensors'}", CPU)
 
 
 def _request(count: int = 8, **changes: Any) -> ShotRequest:

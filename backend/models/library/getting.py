@@ -46,6 +46,7 @@ KIND_FOLDERS = {
     "embedding": "embeddings",
     "ip_adapter": "ipadapter",
     "picture_encoder": "clip_vision",
+    "motion_module": "animatediff_models",
     "motion": "motion",
     "text_encoder": "text_encoders",
 }

@@ -15,6 +15,8 @@ from ....shared.folders import data_folder
 from ....shared.shot import ShotError
 from ....shared.version import VERSION
 from ..family_layouts import BY_NAME, find_layout_of_control
+from ..motion_kinds import CLASS as MOTION_MODULE
+from ..motion_kinds import explain_module
 from ..names import find_control_kind
 from ..recognition import inspect_model_file
 from ..transformer_parts import find_parts
@@ -26,7 +28,7 @@ MAX_INDEX, MAX_CONFIGURATION, MAX_KEPT = 64 << 20, 1 << 20, 50_000
 #: width of the text in a ControlNet's configuration -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 #: kinds that stay what they are in the library; others are not usable
-_KINDS = ("checkpoint", "controlnet", "lora", "vae", "embedding", "ip_adapter", "picture_encoder")
+_KINDS = ("checkpoint", "controlnet", "lora", "vae", "embedding", "ip_adapter", "picture_encoder", "motion_module")
 
 
 class Inspected(msgspec.Struct, frozen=True):
@@ -168,6 +170,10 @@ def inspect_configuration(config: dict[str, Any], name: str) -> Inspected:
         control = "union" if "Union" in told else find_control_kind(name)
         problem = "" if family != "other" else "It is a ControlNet for a kind of model that is not supported."
         return Inspected("controlnet", family, control, problem=problem, sentence=f"{name} is a ControlNet.")
+    if told == MOTION_MODULE:
+        why = explain_module(config)
+        problem = f"It cannot be used ({why}); choose a motion module for Stable Diffusion 1.x." if why else ""
+        return Inspected("motion_module", "sd1", problem=problem, sentence=f"{name} is a motion module of AnimateDiff.")
     if told in ("AutoencoderKL", "AutoencoderTiny"):
         what = "an auto-encoder (VAE)" if told == "AutoencoderKL" else "a small auto-encoder"
         return Inspected("vae", "sdxl" if "xl" in name.lower() else "", sentence=f"{name} is {what}.")
