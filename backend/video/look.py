@@ -6,6 +6,7 @@ With it frames can be made one by one, later, and by others, and still belong to
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -45,6 +46,14 @@ class Anchor:
     prompt: str = ""
     control_scale: float | None = None
     camera: Camera | None = None
+
+    def renumber(self, numbers: Mapping[int, int]) -> Anchor:
+        """The anchor with its objects (old -> new number) as in another shot, which does not show the others."""
+        own = self.passes.surface_index
+        found = np.zeros(own.shape, np.uint16)
+        for old, new in numbers.items():
+            found[own == old] = new
+        return self if np.array_equal(found, own) else replace(self, passes=replace(self.passes, object_index=found))
 
 
 @dataclass(frozen=True)
@@ -131,12 +140,13 @@ class Look:
     def renumber(self, surfaces: dict[int, str]) -> Look:
         """The look with its objects numbered as in another shot, whose objects are (number -> name) ``surfaces``."""
         numbers = {name: index for index, name in surfaces.items()}
-        texture, filled = self.texture, self.filled
+        texture, filled, anchor = self.texture, self.filled, self.anchor
         if numbers and self.surfaces:
             fresh = {old: numbers[name] for old, name in self.surfaces.items() if name in numbers}
-            texture, filled = texture.renumber(fresh), filled and filled.renumber(fresh)
+            texture, filled, anchor = texture.renumber(fresh), filled and filled.renumber(fresh), anchor.renumber(fresh)
         others = {prompt: other.renumber(surfaces) for prompt, other in self.others.items()}
-        return replace(self, texture=texture, filled=filled, surfaces=surfaces or self.surfaces, others=others)
+        surfaces = surfaces or self.surfaces
+        return replace(self, texture=texture, anchor=anchor, filled=filled, surfaces=surfaces, others=others)
 
     def encode(self) -> bytes:
         """As an ``npz`` file without pickles."""

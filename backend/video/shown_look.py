@@ -10,12 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...shared.passes import FramePasses
 from ..models.adapter import KnownSurface
 from .edges import weigh_inside
 from .lattice import SurfaceLattice
 from .light import Light, apply_gain
 from .look import Look
 from .propagation import init_from_texture
+from .selection import select_frames
 from .techniques import ClipContext
 from .techniques.fusion import TextureFusion
 
@@ -65,21 +67,38 @@ def make_shown_look(look: Look | None, context: ClipContext, fusion: TextureFusi
     if look is None or fusion is None or not context.model.family.takes_looks:
         return None
     shown = fusion.settings.show_look
-    view = draw_view(look, (context.request.height, context.request.width), context.device) if shown in ("view", "both") else None
+    size = (context.request.height, context.request.width)
+    view = draw_view(look, size, context.device, context.own_passes) if shown in ("view", "both") else None
     surface = KnownSurfaceOfClip(look, context, fusion) if shown in ("surface", "both") else None
     return None if view is None and surface is None else ShownLook(None if view is None else view[None], surface)
 
 
-def draw_view(look: Look, size: tuple[int, int], device: torch.device) -> torch.Tensor | None:
+def draw_view(look: Look, size: tuple[int, int], device: torch.device, shot: FramePasses | None = None) -> torch.Tensor | None:
     """(3, H, W) float32 in [-1, 1]: a look's character as its first key frame shows it, on white, as large as a ``size`` (H, W)
-    allows; None where that frame shows none."""
-    passes = look.anchor.passes
-    surface = passes.surface_index[0] > 0
-    if not surface.any():
+    allows. Where that frame shows none, as with a look that was made of a costume, it is the frame of the ``shot`` that shows most
+    of it; None where there is none either."""
+    view = _draw_frame(look, look.anchor.passes, size, device)
+    if view is None and shot is not None:
+        seen = ((shot.mask > 0) & (shot.surface_index > 0)).sum((1, 2))
+        view = _draw_frame(look, select_frames(shot, [int(seen.argmax())]), size, device)
+    return view
+
+
+def _draw_frame(look: Look, passes: FramePasses, size: tuple[int, int], device: torch.device) -> torch.Tensor | None:
+    """What a look knows of the surfaces in a frame; None where that is nothing."""
+    shown = passes.surface_index[0]
+    if not (shown > 0).any():
         return None
     lattice = SurfaceLattice(passes, device, look.texture.side, blends=False)
+    white = [np.full((*shown.shape, 3), 255, np.uint8)]
+    _, known = lattice.paint(lattice.read_textures(look.worn_texture, look.filled), 0, torch.ones((3, *shown.shape), device=device))
+    # surfaces of which it knows nothing, such as other characters, are no part of it
+    surface = (shown > 0) & np.isin(shown, shown[known.cpu().numpy()])
+    if not surface.any():
+        return None
     gain = (look.light or Light.even()).compute_gain(passes, 0, device)
-    picture = init_from_texture(look, lattice, [np.full((*surface.shape, 3), 255, np.uint8)], [gain])[0].clamp(-1, 1)
+    picture = init_from_texture(look, lattice, white, [gain])[0].clamp(-1, 1)
+    picture = torch.where(torch.from_numpy(surface).to(device), picture, torch.ones_like(picture))
     return fit_on_white(picture[(slice(None), *_find_window(surface))], size)
 
 

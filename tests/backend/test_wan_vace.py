@@ -45,6 +45,7 @@ from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
 from latentman.backend.video.shown_look import draw_view
+from latentman.shared.passes import FramePasses
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Fusion, Sampling, ShotError, ShotRequest, with_schedule
 from tests import samples
@@ -451,6 +452,38 @@ def test_a_look_of_another_size_gives_a_view(model, look):
     empty = replace(look, anchor=replace(look.anchor, passes=replace(passes, mask=np.zeros_like(passes.mask))))
     assert draw_view(empty, (SIDE, SIDE), CPU) is None
     assert _make(model, _request(2), look=empty, same_settings=False).std() > 5
+
+
+def test_a_view_shows_what_the_shot_calls_its_own(model, look):
+    """Whatever number the character has in the shot, and nothing of others with its number."""
+    shown = look.anchor.passes
+    numbered = replace(look, surfaces={1: "Hero"}, anchor=replace(look.anchor, passes=replace(shown, object_index=None)))
+    view = draw_view(numbered, (SIDE, SIDE), CPU)
+    assert view is not None and bool((view != 1).any())
+    renumbered = numbered.renumber({2: "Hero", 1: "Other"})
+    same = draw_view(renumbered, (SIDE, SIDE), CPU)
+    assert same is not None and torch.equal(same, view)
+    away = numbered.renumber({1: "Other"})
+    assert draw_view(away, (SIDE, SIDE), CPU) is None
+
+
+def test_a_costume_is_viewed_as_the_shot_shows_it(model, look):
+    """It has no key frames: the frame is taken that shows most of the character, and without what the costume does not know."""
+    pixel = {name: np.zeros((1, 1, 1, *array.shape[3:]), array.dtype) for name, array in PASSES.arrays().items()}
+    worn = replace(look, anchor=replace(look.anchor, passes=FramePasses(**pixel)), filled=None, surroundings=None, keyframes=())
+    assert draw_view(worn, (SIDE, SIDE), CPU) is None
+    there = np.arange(6)[:, None, None] > 2
+    late = replace(PASSES.select(range(6)), mask=PASSES.mask[:6] * there, object_index=(PASSES.mask[:6] * there).astype(np.uint16))
+    view = draw_view(worn, (SIDE, SIDE), CPU, late)
+    assert view is not None and 0.1 < float((view != 1).any(0).float().mean()) < 1
+    beside = late.object_index.copy()
+    beside[:, :4, :4] = 9
+    assert torch.equal(draw_view(worn, (SIDE, SIDE), CPU, replace(late, object_index=beside)), view)
+    made = {
+        how: ShotPipeline(model, _show(_request(6, seed=9), how), late, RunContext(), look=worn, same_settings=False).latents()
+        for how in ("nothing", "view")
+    }
+    assert _difference(made["nothing"], made["view"]) > 0.01
 
 
 def test_a_clip_can_be_cancelled(model):
