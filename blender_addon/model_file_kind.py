@@ -9,13 +9,13 @@ from pathlib import Path
 #: bytes of a header that are read; those of large models have less than one million
 MAX_HEADER = 16 << 20
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("motion_module", re.compile(r"^(module\.)?down_blocks\.0\.motion_modules\.0\.((?!lora).)*$")),
+    ("motion_module", re.compile(r"^([\w.]*\.)?down_blocks\.0\.motion_modules\.0\.((?!lora).)*$")),
     ("lora", re.compile(r"^lora_|\.lora_|\.lora\.|lora_[AB]\b|\.hada_w|\.lokr_|\.oft_|\.ia3_|\.dora_scale")),
     ("controlnet", re.compile(r"^control_model\.|input_hint_block|controlnet_cond_embedding|controlnet_(down|mid)_block")),
     # for transformers, and these alone
     ("controlnet", re.compile(r"^controlnet_(single_)?blocks\.|^control_layers\.")),
     ("checkpoint", re.compile(r"^model\.diffusion_model\.|^first_stage_model\.|^cond_stage_model\.|^conditioner\.embedders")),
-    ("checkpoint", re.compile(r"^(double|joint|(single_)?transformer)_blocks\.0\.|^x_pad_token$")),
+    ("checkpoint", re.compile(r"^(double|joint|(single_)?transformer|vace)_blocks\.0\.|^x_pad_token$")),
     ("embedding", re.compile(r"^emb_params$|^string_to_param|^clip_[lg]$")),
     ("ip_adapter", re.compile(r"^ip_adapter\.|^image_proj\.")),
     ("vae", re.compile(r"^(encoder|decoder)\.(conv_in|layers|1)\b|^(encoder|decoder)\.(down|up)_?")),

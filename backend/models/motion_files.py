@@ -25,23 +25,26 @@ _RENAMED = (
 _HEADS, _GROUPS = 8, 32
 #: places of the clip in time, which are waves and nothing learned, so that the network has them already
 _PLACES = re.compile(r"\.(pos_encoder|pos_embed)\.pe$")
+_FIRST = re.compile(r"((?:.*\.)?)down_blocks\.0\.motion_modules\.0\.(?:temporal_transformer\.)?norm\.weight$")
 _BLOCK = re.compile(r"(down_blocks|up_blocks|mid_block)\.(?:(\d+)\.)?motion_modules\.(\d+)\.(?:transformer_blocks\.(\d+)\.)?")
 
 
 def is_motion_module(shapes: Shapes) -> bool:
     """Whether the tensors of a file are a motion module, and no whole network with one."""
-    named = any(re.match(r"down_blocks\.0\.motion_modules\.0\.(temporal_transformer\.)?norm\.weight$", name) for name in shapes)
-    return named and not any(".resnets." in name or "lora" in name for name in shapes)
+    return _find_prefix(shapes) is not None and not any(".resnets." in name or "lora" in name for name in shapes)
 
 
 def plan_motion_module(shapes: Shapes) -> NetworkPlan:
     """The motion module in a file. Raises ``ShotError`` for one that is not complete."""
     sources, sizes, places = dict[str, TensorSource](), dict[str, tuple[int, ...]](), 0
+    prefix = _find_prefix(shapes) or ""
     for own, shape in shapes.items():
         if _PLACES.search(own):
-            places = max(places, shape[-2] if len(shape) > 1 else 0)
+            places = max(places, shape[-2] if len(shape) > 1 and shape[-1] else 0)
             continue
-        name = own
+        if not own.startswith(prefix):
+            continue
+        name = own[len(prefix) :]
         for theirs, ours in _RENAMED:
             name = name.replace(theirs, ours)
         sources[name], sizes[name] = TensorSource(own), shape
@@ -62,9 +65,14 @@ def plan_motion_module(shapes: Shapes) -> NetworkPlan:
         "motion_num_attention_heads": _HEADS,
         "motion_norm_num_groups": gcd(_GROUPS, *channels),
         "motion_max_seq_length": places or 32,
-        "conv_in_channels": None if picture is None else picture[1],
+        "conv_in_channels": picture[1] if picture is not None and len(picture) > 1 else None,
     }
     return NetworkPlan({"_class_name": CLASS} | config, sources)
+
+
+def _find_prefix(shapes: Shapes) -> str | None:
+    """What stands before the names of a module, such as that of the network it was in; None where there is none."""
+    return next((found[1] for found in map(_FIRST.match, shapes) if found is not None), None)
 
 
 def list_places(names: Iterable[str]) -> list[str]:
@@ -73,5 +81,5 @@ def list_places(names: Iterable[str]) -> list[str]:
 
 
 def _count(blocks: list[re.Match[str]], kind: str, group: int) -> int:
-    """How many of something there are in blocks of a kind, by the number in a group of their names."""
-    return max((int(found[group]) + 1 for found in blocks if found[1] == kind and found[group]), default=0)
+    """How many of something there are in blocks of a kind, by the different numbers in a group of their names."""
+    return len({found[group] for found in blocks if found[1] == kind and found[group]})

@@ -19,7 +19,7 @@ from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .model_file import ModelFile, describe
 from .motion_files import is_motion_module, plan_motion_module
-from .motion_kinds import explain_module
+from .motion_kinds import explain_module, find_module_family
 from .names import find_control_kind, find_distillation, find_family_in_metadata, find_prediction, find_steps, is_undistilled
 from .recommendation import Recommendation, recommend, recommend_transformer
 from .transformer_plans import SCALED, SCALES, find_transformer, find_transformer_control
@@ -47,6 +47,7 @@ _VARIANT_SENTENCES = {
 }
 #: half of a transformer
 VACE_PART = "the part of Wan VACE that sees the depth, without the rest of its transformer"
+HOTSHOT = "a motion module of Hotshot-XL, for SDXL"
 #: marks of what is no model of these families, whatever else is in the file: part of a tensor's name -> what it is
 _STRANGE = (
     (r"^controlnet_blocks\.0\.|^controlnet_x_embedder\.", "a ControlNet for a transformer such as Flux or Stable Diffusion 3"),
@@ -54,6 +55,7 @@ _STRANGE = (
     (r"(^|\.)(joint_blocks|transformer_blocks)\.\d+\.(context_block|x_block|norm1_context)", "a Stable Diffusion 3"),
     (r"(^|\.)vace_blocks\.0\.", VACE_PART),
     (r"(^|\.)blocks\.0\.(self_attn\.norm_q|attn1\.norm_q)\.", "a transformer of Wan, which takes no depth"),
+    (r"(^|\.)temporal_attentions\.0\.", HOTSHOT),
     (r"(^|\.)motion_modules\.0\.", "a whole network with a motion module in it, or a LoRA for one"),
     (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
     (r"^spatial_feat_mapping\.|^transformer_layes\.", "a T2I-Adapter"),
@@ -197,6 +199,9 @@ def _recognise_kind(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) 
 def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], ...]) -> ModelFile | None:
     for mark, title in marks:
         if any(re.search(mark, tensor) for tensor in shapes):
+            if title == HOTSHOT:
+                problem = f"It is {title}; choose a motion module for Stable Diffusion 1.x."
+                return _make(file, "other", method=title, problem=problem)
             if "motion module" in title:
                 problem = f"It is {title}; choose the module alone, and name it as in sd15|motion=FILE."
                 return _make(file, "other", method=title, problem=problem)
@@ -251,7 +256,7 @@ def _find_transformer(file: WeightFile, shapes: Shapes, name: str, notes: _Notes
             notes.guesses += [guess] if guess else []
     if layout.name == "wan_vace":
         variant = "depth"
-        if re.search(r"(high|low)[ _.-]?noise", name, re.IGNORECASE):
+        if re.search(r"(high|low)[ _.-]?noise|wan[ _.-]?2[ _.-]2", name, re.IGNORECASE):
             problem = "By its name it is one of Wan 2.2's two transformers, which take turns; choose Wan 2.1 VACE."
     if parts:
         notes.warnings.append(f"Its {' and '.join(parts)} are not read; those of a folder are taken.")
@@ -456,14 +461,16 @@ def _describe_motion_module(file: WeightFile, shapes: Shapes, name: str, notes: 
     distilled = find_distillation(name)
     if distilled:
         notes.guesses.append(f"That it is a {distilled.capitalize()} module is taken from its name.")
+    family = "sd1"
     try:
-        why = explain_module(plan_motion_module(shapes).config)
-        problem = f"It cannot be used ({why}); choose a motion module for Stable Diffusion 1.x." if why else ""
+        config = plan_motion_module(shapes).config
+        family, why = find_module_family(config), explain_module(config)
+        problem = f"It is of another kind ({why}); choose a motion module for Stable Diffusion 1.x." if why else ""
     except ShotError as error:
         problem = str(error)
     layout = "original" if any(".temporal_transformer." in tensor for tensor in shapes) else "diffusers"
     advice = recommend("sd1", "", False, distilled, find_steps(name), 0) if distilled else Recommendation()
-    return _make(file, "motion_module", family="sd1", layout=layout, distilled=distilled, recommended=advice, problem=problem)
+    return _make(file, "motion_module", family=family, layout=layout, distilled=distilled, recommended=advice, problem=problem)
 
 
 def _find_picture_encoder(file: WeightFile, shapes: Shapes, name: str, notes: _Notes) -> ModelFile | None:
@@ -484,6 +491,8 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
     if distilled:
         notes.guesses.append(f"That it makes a {distilled.capitalize()} model is taken from its name.")
     problem = "It is a LoRA for another kind of model than Stable Diffusion or SDXL." if family == "other" else ""
+    if problem and any("motion_modules." in tensor for tensor in file.tensors):
+        family, problem = "sd1", "It is for AnimateDiff's motion modules, whose LoRAs are not supported; leave it out."
     if not problem and lora.method not in USABLE:
         problem = f"Its method, {lora.method}, cannot be used; choose one of {', '.join(USABLE)}."
     steps = find_steps(name)

@@ -195,6 +195,10 @@ def add_parts(source: ModelSource, named: str = "") -> ModelSource:
     layout = find_layout_of_file(Path(source.base)) if is_weight_file(source.base) else None
     if layout is None:
         if named and (not is_weight_file(source.base) or Path(source.base).exists()):
+            # what is wrong with the file itself comes first
+            found = inspect_model_file(Path(source.base)) if is_weight_file(source.base) else None
+            if found is not None and found.problem:
+                raise ShotError("model", f"The file {found.file} cannot be used. {found.problem}")
             raise ShotError("model", "Only a file with a transformer alone takes parts=; leave it out of the model's name.")
         return source
     return replace(source, parts=named or str(find_parts(Path(source.base), layout)), are_parts_found=not named)

@@ -245,7 +245,7 @@ def plan_transformer(found: FoundTransformer, config: Mapping[str, Any]) -> Netw
     """The transformer in a file. ``config`` is diffusers' of the same family, for what shapes do not tell. Raises ``ShotError``."""
     sources = _list_sources(found)
     plan = _plan(found, config, sources, _TRANSFORMER_CONFIGS[found.layout.name])
-    return replace(plan, config=_fit_vace(plan.config)) if found.layout.name == "wan_vace" else plan
+    return replace(plan, config=_fit_vace(plan.config, config)) if found.layout.name == "wan_vace" else plan
 
 
 def plan_transformer_control(found: FoundTransformer, base: Mapping[str, Any], *, refines: bool | None = None) -> NetworkPlan:
@@ -344,9 +344,8 @@ def find_deciding(found: FoundTransformer) -> str:
 
 
 def _count(shapes: Shapes, block: str) -> int:
-    """The blocks of a name."""
-    numbers = [int(name.split(".", 2)[1]) for name in shapes if re.match(rf"{block}\.\d+\.", name)]
-    return max(numbers, default=-1) + 1
+    """The blocks of a name, never more than there are, whatever numbers they have."""
+    return len({name.split(".", 2)[1] for name in shapes if re.match(rf"{block}\.\d+\.", name)})
 
 
 def _count_heads(shapes: Shapes, block: str, width: int) -> dict[str, Any]:
@@ -492,14 +491,17 @@ def _describe_wan_vace(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _fit_vace(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of Wan VACE: heads of as many numbers as the folder's, and layers that see the depth where its are, or,
-    where the folder's model has others, spread evenly, as in the published ones."""
+def _fit_vace(config: Mapping[str, Any], folder: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of Wan VACE: heads of as many numbers as the ``folder``'s, and layers that see the depth where its are, or,
+    where the folder's model has others, spread evenly, as in the published ones. Raises ``ShotError`` where some were lost."""
     found = dict(config)
     width, count, layers = found.pop("inner_dim"), found.pop("vace_count"), found["num_layers"]
     head, own = int(found.get("attention_head_dim", 128)), list(found.get("vace_layers") or ())
-    if not count or width % head:
+    if not count or not width or width % head:
         raise ShotError("model", "The weights of Wan VACE in the file are not those of any known size; choose another file.")
+    # a model as long as the folder's has as many of them
+    if own and len(own) != count and folder.get("num_layers") == layers:
+        raise ShotError("model", "The weights of Wan VACE in the file are not complete (vace_blocks); download it again.")
     if len(own) != count or max(own) >= layers:
         own = [n * layers // count for n in range(count)]
     return found | {"num_attention_heads": width // head, "attention_head_dim": head, "vace_layers": own}

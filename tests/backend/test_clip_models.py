@@ -38,6 +38,7 @@ from latentman.backend.models.memory_plan import plan_memory
 from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
+from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.registry import find_model, fingerprint
 from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video import clips, denoising
@@ -217,13 +218,37 @@ def test_files_that_are_no_whole_module_are_refused(tiny, tmp_path):
             ({name: value.half() for name, value in wide.state_dict().items()}, "it is for SDXL"),
             (original | {"conv_in.weight": torch.ones(16, 9, 3, 3)}, "it is one for animating pictures"),
             (state | {"down_blocks.0.resnets.0.norm1.weight": torch.ones(16)}, "a whole network with a motion module"),
-            ({f"{first}.transformer_blocks.0.attn1.to_q.lora_A.weight": torch.ones(4, 16)}, "LoRA"),
+            ({f"{first}.transformer_blocks.0.attn1.to_q.lora_A.weight": torch.ones(4, 16)}, "for AnimateDiff's motion modules"),
+            ({name.replace("motion_modules", "temporal_attentions"): value for name, value in state.items()}, "of Hotshot-XL"),
+            # numbers of layers that nothing holds, and shapes that nothing has
+            (original | {"down_blocks.0.motion_modules.99999999.norm.weight": torch.ones(2)}, "lacks .* of its motion module"),
+            (original | {"mid_block.motion_modules.99999999.norm.weight": torch.ones(2)}, "lacks .* of its motion module"),
+            (original | {f"{first}.temporal_transformer.norm.weight": torch.tensor(1.0)}, "is not complete"),
             ({"conv_in.weight": torch.ones(3)}, "is no motion module"),
         )
     ):
         save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / f"{n}.safetensors")
         with pytest.raises(ShotError, match=said):
             load(f"{tiny}|motion={tmp_path / f'{n}.safetensors'}", CPU)
+
+
+def test_modules_say_which_models_they_are_for(tiny, tmp_path):
+    """One for SDXL is not called one for Stable Diffusion 1.x, and what else is in a file, or before its names, does not count."""
+    wide = MotionAdapter(block_out_channels=(320, 640, 1280), motion_layers_per_block=1, use_motion_mid_block=False)
+    path = tmp_path / "mm_sdxl_v10_beta.safetensors"
+    save_file({name: value.half() for name, value in wide.state_dict().items()}, path)
+    found = inspect_model_file(path)
+    assert found.family == "sdxl" and "for SDXL" in found.sentence and "of AnimateDiff for Stable Diffusion" not in found.sentence
+    write_motion_module(tmp_path / "module", motion_num_attention_heads=8)
+    state = load_file(next((tmp_path / "module").glob("*.safetensors")))
+    path = tmp_path / "module.safetensors"
+    more = {"conv_in.weight": torch.ones(3)}
+    save_file({f"unet.{name}": value for name, value in (_name_as_authors(state) | more).items()}, path)
+    assert guess_kind(path) == "motion_module" and not inspect_model_file(path).problem
+    model = load(f"{tiny}|motion={path}", CPU)
+    name = "down_blocks.0.motion_modules.0.proj_out.weight"
+    assert torch.equal(model.denoiser.state_dict()[name], state[name])
+    assert any("1 of the weights" in sentence for sentence in model.warnings)
 
 
 def _request(count: int = 8, **changes: Any) -> ShotRequest:

@@ -38,6 +38,7 @@ from latentman.backend.models.registry import find_model, fingerprint
 from latentman.backend.models.transformer_files import load_transformer_file
 from latentman.backend.models.transformer_plans import find_transformer, plan_transformer
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
+from latentman.blender_addon.model_file_kind import guess_kind
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import Sampling, ShotError
 from tests import samples
@@ -397,6 +398,24 @@ def test_wan_vace_of_another_size_takes_the_folder_of_a_smaller_one(tmp_path):
     assert not any("no place" in sentence for sentence in warnings)
 
 
+def test_files_of_wan_vace_that_lost_some_are_refused(tmp_path):
+    """Of a model as long as the folder's, fewer layers that see the depth are not spread over it; numbers of layers that nothing
+    holds and weights without numbers are said."""
+    place = make_place(tmp_path, "wan_vace")
+    state = transformer_layouts.to_original("wan_vace", place.state)
+    fewer = {name: value for name, value in state.items() if not name.startswith("vace_blocks.1.")}
+    for n, (tensors, said) in enumerate(
+        (
+            (fewer, r"are not complete \(vace_blocks\)"),
+            (state | {"vace_blocks.99999999.before_proj.weight": torch.ones(2)}, r"are not complete \(vace_blocks\)"),
+            (state | {"blocks.99999999.self_attn.q.weight": torch.ones(2)}, "lacks .* of its transformer"),
+            (state | {"patch_embedding.weight": torch.ones(0, 16, 1, 2, 2)}, "not those of any known size"),
+        )
+    ):
+        with pytest.raises(ShotError, match=said):
+            load(str(place.write(f"{n}.safetensors", tensors)), CPU)
+
+
 @pytest.mark.parametrize("names", ["original", "diffusers"])
 def test_halves_of_wan_are_refused(tmp_path, names):
     """One of Wan 2.2's two by its name; what sees the depth without the rest, and the rest without it."""
@@ -408,13 +427,16 @@ def test_halves_of_wan_are_refused(tmp_path, names):
     for file, tensors, said in (
         ("Wan2.2-VACE-Fun-A14B-high-noise.safetensors", state, "one of Wan 2.2's two transformers"),
         ("wan2.2_vace_fun_LowNoise_fp16.safetensors", state, "one of Wan 2.2's two transformers"),
+        ("Wan2_2_Fun_VACE_A14B_HIGH_bf16.safetensors", state, "one of Wan 2.2's two transformers"),
         ("vace_module.safetensors", parts[True], "sees the depth, without the rest of its transformer; choose a file with all"),
         ("wan2.1_t2v.safetensors", parts[False], "a transformer of Wan, which takes no depth"),
     ):
         path = place.write(file, tensors)
         assert said in inspect_model_file(path).problem
-        with pytest.raises(ShotError, match=said):
-            check_model(str(path), 64, 64)
+        for name in (str(path), f"{path}|parts={place.base}"):
+            with pytest.raises(ShotError, match=said):
+                check_model(name, 64, 64)
+    assert guess_kind(place.write("whole.safetensors", state)) == "checkpoint"
 
 
 # what is missing

@@ -16,7 +16,7 @@ from ....shared.shot import ShotError
 from ....shared.version import VERSION
 from ..family_layouts import BY_NAME, find_layout_of_control
 from ..motion_kinds import CLASS as MOTION_MODULE
-from ..motion_kinds import explain_module
+from ..motion_kinds import explain_module, find_module_family
 from ..names import find_control_kind
 from ..recognition import inspect_model_file
 from ..transformer_parts import find_parts
@@ -172,8 +172,10 @@ def inspect_configuration(config: dict[str, Any], name: str) -> Inspected:
         return Inspected("controlnet", family, control, problem=problem, sentence=f"{name} is a ControlNet.")
     if told == MOTION_MODULE:
         why = explain_module(config)
-        problem = f"It cannot be used ({why}); choose a motion module for Stable Diffusion 1.x." if why else ""
-        return Inspected("motion_module", "sd1", problem=problem, sentence=f"{name} is a motion module of AnimateDiff.")
+        problem = f"It is of another kind ({why}); choose a motion module for Stable Diffusion 1.x." if why else ""
+        return Inspected(
+            "motion_module", find_module_family(config), problem=problem, sentence=f"{name} is a motion module of AnimateDiff."
+        )
     if told in ("AutoencoderKL", "AutoencoderTiny"):
         what = "an auto-encoder (VAE)" if told == "AutoencoderKL" else "a small auto-encoder"
         return Inspected("vae", "sdxl" if "xl" in name.lower() else "", sentence=f"{name} is {what}.")
