@@ -30,6 +30,7 @@ from latentman.backend.models.families import FAMILIES, AnimateDiff, StableDiffu
 from latentman.backend.models.identity import identify
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.library.inspection import inspect_candidate
+from latentman.backend.models.library.layouts import list_places
 from latentman.backend.models.library.scanning import Candidate
 from latentman.backend.models.loading import load
 from latentman.backend.models.memory_figures import MemoryNeed
@@ -249,6 +250,13 @@ def test_modules_say_which_models_they_are_for(tiny, tmp_path):
     name = "down_blocks.0.motion_modules.0.proj_out.weight"
     assert torch.equal(model.denoiser.state_dict()[name], state[name])
     assert any("1 of the weights" in sentence for sentence in model.warnings)
+
+
+def test_the_library_looks_where_other_programs_keep_modules(tmp_path):
+    """ComfyUI and AUTOMATIC1111's web interface."""
+    for layout, place in (("comfyui", "models/animatediff_models"), ("a1111", "extensions/sd-webui-animatediff/model")):
+        (tmp_path / layout / place).mkdir(parents=True)
+        assert list_places(tmp_path / layout, layout)[0] == [tmp_path / layout / place]
 
 
 def _request(count: int = 8, **changes: Any) -> ShotRequest:

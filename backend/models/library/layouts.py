@@ -12,11 +12,11 @@ from .yaml_subset import YamlError, read_sections
 #: the name of a folder in lower case -> what lies in it, of ComfyUI, and of AUTOMATIC1111's web interface and Forge
 COMFYUI = (
     *("checkpoints", "loras", "controlnet", "vae", "vae_approx", "embeddings", "diffusers", "unet", "diffusion_models"),
-    *("ipadapter", "clip_vision", "clip", "text_encoders", "style_models"),
+    *("ipadapter", "clip_vision", "clip", "text_encoders", "style_models", "animatediff_models", "animatediff_motion_lora"),
 )
 A1111 = ("stable-diffusion", "lora", "lycoris", "controlnet", "vae", "vae-approx", "embeddings", "ipadapter", "text_encoder")
-#: places of ControlNets and textual inversions beside ``models``
-A1111_BESIDE = ("embeddings", "extensions/sd-webui-controlnet/models")
+#: places of ControlNets, textual inversions and motion modules beside ``models``
+A1111_BESIDE = ("embeddings", "extensions/sd-webui-controlnet/models", "extensions/sd-webui-animatediff/model")
 EXTRA_PATHS = "extra_model_paths.yaml"
 MAX_EXTRA = 256 << 10
 #: at most so many folders are named by an ``extra_model_paths.yaml``
