@@ -76,7 +76,8 @@ def _choose_variants(names: list[str], motion_module: Path | None) -> dict[str, 
     if ANIMATEDIFF in names and motion_module is None:
         raise ShotError(
             "motion_module",
-            "The variant 'animatediff' needs a motion module; give its file or diffusers folder with --motion-module, or leave it out.",
+            "The variant 'animatediff' needs a motion module; give its file or diffusers folder with --motion-module, or leave it "
+            "out.",
         )
     if motion_module is not None:
         if ANIMATEDIFF not in names:
