@@ -76,7 +76,8 @@ def _choose_variants(names: list[str], motion_module: Path | None) -> dict[str, 
     if ANIMATEDIFF in names and motion_module is None:
         raise ShotError(
             "motion_module",
-            "The variant 'animatediff' needs a motion module; give its diffusers folder with --motion-module, or leave it out.",
+            "The variant 'animatediff' needs a motion module; give its file or diffusers folder with --motion-module, or leave it "
+            "out.",
         )
     if motion_module is not None:
         if ANIMATEDIFF not in names:
@@ -302,8 +303,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--motion-module",
         type=read_path,
-        metavar="FOLDER",
-        help="AnimateDiff's motion module as a diffusers folder, for the variant animatediff",
+        metavar="PATH",
+        help="AnimateDiff's motion module, a file or a diffusers folder, for the variant animatediff",
     )
     command.add_argument("--quick", action="store_true", help="one shot, two prompts, 12 frames, the five main presets")
     command.add_argument("--variants", help="names separated by commas instead of the suite's; other packages' methods too")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from diffusers import (  # noqa: E402
 )
 from diffusers.models import UNetMotionModel  # noqa: E402
 from PIL import Image  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from latentman.backend.__main__ import main  # noqa: E402
 from latentman.backend.metrics.rivals.img2img import render_grey  # noqa: E402
@@ -280,6 +282,12 @@ def test_what_is_no_motion_module_is_a_sentence(model, passes, motion_module, tm
         != describe_rival(AnimateDiff(str(damaged)))
     )
     assert describe_rival(TextToVideoZero()) != describe_rival(TextToVideoZero((0.0, 0.0)))
+    files = [Path(shutil.copy(next(motion_module.glob("*.safetensors")), tmp_path / f"{n}.safetensors")) for n in range(3)]
+    weights = load_file(files[2])
+    save_file({name: value + 1 for name, value in weights.items()}, files[2])
+    found = [describe_rival(AnimateDiff(str(file))) for file in files]
+    assert found[0] == found[1] != found[2]
+    assert _make(AnimateDiff(str(files[0])), model, passes, 2).std() > 1
 
 
 def test_rivals_stand_in_the_same_table(tiny, passes, tmp_path, monkeypatch):

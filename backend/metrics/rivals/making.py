@@ -60,4 +60,6 @@ def describe_rival(rival: Rival) -> str:
 
 
 def _hash_weights(path: Path) -> list[str]:
+    if path.is_file():
+        return [hash_file(path)]
     return [hash_file(file) for file in sorted(path.glob("*")) if file.suffix in (".json", ".safetensors")]

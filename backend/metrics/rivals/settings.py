@@ -31,7 +31,7 @@ class FixedSeedImg2Img(msgspec.Struct, frozen=True, tag=True):
 
 class AnimateDiff(msgspec.Struct, frozen=True, tag=True):
     """AnimateDiff (arXiv 2307.04725) with ControlNets, as diffusers' ``AnimateDiffControlNetPipeline``: ``motion_module`` is the
-    diffusers folder of the motion module. ``beta_schedule`` is the one that motion modules were trained with."""
+    motion module's file or diffusers folder. ``beta_schedule`` is the one that motion modules were trained with."""
 
     motion_module: str
     beta_schedule: str = "linear"
