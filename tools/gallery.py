@@ -17,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from latentman.backend.metrics.making import describe_making
 from latentman.blender_addon.passes.ring import TURNS
 from latentman.shared.version import VERSION
 
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         save_moving(lay_out(rows), IMAGES / f"{shot}.webp")
     if "dressed" in args.only:
         save_moving(lay_out([[dress(WORK / "dressed" / "views")]]), IMAGES / "dressed.webp")
-    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS}
+    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, **describe_making()}
     (IMAGES / "made_of.json").write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -1,4 +1,4 @@
-"""Writes the tables and figures of README and ``docs/results/README.md`` from the runs in ``docs/results/*/results.csv``:
+"""Writes the tables and figures of README, gallery and ``docs/results/README.md`` from the runs in ``docs/results/*/results.csv``:
 ``python -m tools.write_results_pages``; ``--check`` only compares.
 
 What is made stands between ``<!-- KIND ... -->`` and ``<!-- / -->``, so that the text around it is written by hand:
@@ -7,7 +7,7 @@ What is made stands between ``<!-- KIND ... -->`` and ``<!-- / -->``, so that th
 - ``ratio SUITE VARIANT/BASELINE FIGURE`` is the geometric mean of the ratios of pairs with its 95 % interval and their number;
 - ``table SUITE FIGURE FIGURE=HEADING FIGURE/BASELINE ...`` with a line ``VARIANT: label`` for each row is a table of means, or of
   means over the baseline's;
-- ``age SUITE`` says what has changed since the suite was run.
+- ``age SUITE`` says what has changed since the suite was run, or since what lies in another folder beside the suites' was made.
 
 ``shot=NAME`` after a mean or a ratio takes the runs of that shot only.
 """
@@ -30,7 +30,7 @@ from latentman.backend.metrics.statistics import Run, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", RESULTS / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "gallery.md", RESULTS / "README.md")
 MARK = re.compile(r"<!-- (mean|ratio|table|age) ([^>]*?)-->(.*?)<!-- / -->", re.DOTALL)
 START = re.compile(r"<!-- (mean|ratio|table|age) ")
 #: what a suite was made of, beside its runs

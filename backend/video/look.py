@@ -48,12 +48,15 @@ class Anchor:
     camera: Camera | None = None
 
     def renumber(self, numbers: Mapping[int, int]) -> Anchor:
-        """The anchor with its objects (old -> new number) as in another shot, which does not show the others."""
+        """The anchor with its objects (old -> new number) as in another shot, which does not show the others; as it is where
+        their numbers are the same."""
+        if all(old == new for old, new in numbers.items()):
+            return self
         own = self.passes.surface_index
         found = np.zeros(own.shape, np.uint16)
         for old, new in numbers.items():
             found[own == old] = new
-        return self if np.array_equal(found, own) else replace(self, passes=replace(self.passes, object_index=found))
+        return replace(self, passes=replace(self.passes, object_index=found))
 
 
 @dataclass(frozen=True)
