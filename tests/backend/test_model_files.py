@@ -372,7 +372,10 @@ def test_textual_inversions(tmp_path):
     [
         ({"double_blocks.0.img_attn.qkv.weight": (9216, 3072)}, "Flux"),
         ({"model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": (1, 1)}, "Diffusion 3"),
-        ({"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": (320,)}, "AnimateDiff"),
+        (
+            {"down_blocks.0.motion_modules.0.norm.weight": (320,), "down_blocks.0.resnets.0.norm1.weight": (320,)},
+            "a whole network with a motion module",
+        ),
         ({"ip_adapter.1.to_k_ip.weight": (320, 768), "image_proj.norm.bias": (768,)}, "IP-Adapter"),
         ({"text_model.encoder.layers.0.self_attn.q_proj.weight": (768, 768)}, "text encoder"),
         ({"something.weight": (3, 3), "else.bias": (3,)}, "no known kind"),
