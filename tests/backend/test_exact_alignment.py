@@ -25,7 +25,7 @@ from latentman.backend.video.correspondence import (  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.sampling import Sampler  # noqa: E402
 from latentman.backend.video.techniques import Technique  # noqa: E402
-from latentman.backend.video.techniques.alignment import ChainedPictures, LatentAlignment, MatchedCopy  # noqa: E402
+from latentman.backend.video.techniques.alignment import ChainedPictures, LatentAlignment, MatchedCopy, choose_steps  # noqa: E402
 from latentman.blender_addon.reference_shots.views import render_passes  # noqa: E402
 from latentman.shared.shot import METHODS, Alignment, Method, ShotError, check_request  # noqa: E402
 from tests import samples  # noqa: E402
@@ -231,6 +231,34 @@ def test_it_works_on_its_steps_alone(model):
     found = _watch(model, half)
     moved = [not torch.equal(after, before) for after, before in zip(found.clean, found.predicted, strict=True)]
     assert moved == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"),
+    [(0, []), (1, [0]), (8, list(range(8))), (9, list(range(1, 9))), (40, [4, 9, 14, 19, 24, 29, 34, 39])],
+)
+def test_many_steps_are_not_all_aligned(count, chosen):
+    """What the auto-encoder adds each time would add up."""
+    assert choose_steps(range(count)) == chosen
+
+
+def test_a_hundred_steps_move_latents_as_often_as_twenty(model):
+    """The paper's own copying goes on in all of its steps, the first of which begins with one noise for all frames."""
+    for reference, wanted in (("chain", 8), ("prev", 19)):
+        method = msgspec.structs.replace(CHAINED, alignment=Alignment(reference=reference))
+        moves = []
+        for kind in ("move_clean", "before_step"):
+            original = getattr(LatentAlignment, kind)
+
+            def note(self, latents, step, original=original, moves=moves):
+                made = original(self, latents, step)
+                moves.extend([step] if not torch.equal(made, latents) else [])
+                return made
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(LatentAlignment, kind, note)
+                list(ShotPipeline(model, samples.request(3, steps=50, method=method), samples.passes(3), RunContext()).frames())
+        assert len(moves) == wanted and max(moves) == 19
 
 
 def test_chains_need_exact_matches():
