@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     FluxControlNetModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    LTX2InContextPipeline,
+    LTX2VideoTransformer3DModel,
     QwenImageControlNetModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
@@ -27,11 +31,16 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GemmaTokenizer,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -279,3 +288,95 @@ def write_wan_vace(root: Path, *, solver: bool = True) -> None:
         transformer=transformer,
         scheduler=scheduler if solver else FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(root / "base")
+
+
+def make_gemma_tokenizer() -> GemmaTokenizer:
+    """A tokenizer of Gemma's class whose words are single letters."""
+    marks = ["<pad>", "<eos>", "<bos>", "<unk>", "\u2581"]
+    letters = [*marks, *(chr(n) for n in range(33, 127) if chr(n) not in marks)]
+    return GemmaTokenizer(vocab={letter: n for n, letter in enumerate(letters)}, merges=[])
+
+
+def write_ltx2(root: Path, *, downscale: int = 1) -> None:
+    """An LTX-2 (``base``) and an in-context LoRA for it (``depth.safetensors``), which wants its clip smaller by a factor; 32-pixel
+    multiples, eight frames in a row of latents."""
+    torch.manual_seed(0)
+    tokenizer = make_gemma_tokenizer()
+    words = Gemma3Config(
+        text_config=dict(
+            vocab_size=len(tokenizer),
+            hidden_size=8,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=4,
+            max_position_embeddings=1024,
+        ),
+        vision_config=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14),
+        mm_tokens_per_image=4,
+    )
+    transformer = LTX2VideoTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        audio_in_channels=8,
+        audio_out_channels=8,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=8,
+        audio_cross_attention_dim=16,
+        num_layers=2,
+        caption_channels=8,
+        rope_double_precision=False,
+    )
+    _stir(transformer, *ATTENTION)
+    vae = AutoencoderKLLTX2Video(
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(4, 8, 16),
+        upsample_residual=(False, False, False),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1),
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
+    )
+    vae.latents_mean.normal_(std=0.1)
+    vae.latents_std.uniform_(0.5, 1.5)
+    connectors = LTX2TextConnectors(
+        caption_channels=8,
+        text_proj_in_factor=3,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=4,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=32,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=4,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=32,
+        connector_rope_base_seq_len=32,
+        rope_double_precision=False,
+    )
+    LTX2InContextPipeline(
+        vae=vae,
+        audio_vae=AutoencoderKLLTX2Audio(base_channels=8, ch_mult=(1,), num_res_blocks=1, latent_channels=2, mel_bins=16),
+        vocoder=LTX2Vocoder(in_channels=32, hidden_channels=8, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2],
+                            resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]]),
+        text_encoder=Gemma3ForConditionalGeneration(words),
+        tokenizer=tokenizer,
+        connectors=connectors,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096, shift_terminal=0.1
+        ),
+    ).save_pretrained(root / "base")
+    save_file(_make_context_lora(transformer), root / "depth.safetensors", {"reference_downscale_factor": str(downscale)})
+
+
+def _make_context_lora(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A LoRA under its authors' names for attention and for the layers that meet the latents."""
+    found = {}
+    for name, module in transformer.named_modules():
+        if isinstance(module, torch.nn.Linear) and (".attn1." in name or name == "proj_in"):
+            theirs = name.replace("proj_in", "patchify_proj")
+            found[f"diffusion_model.{theirs}.lora_A.weight"] = torch.randn(4, module.in_features) * 0.1
+            found[f"diffusion_model.{theirs}.lora_B.weight"] = torch.randn(module.out_features, 4) * 0.1
+    return found

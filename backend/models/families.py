@@ -17,6 +17,7 @@ from .adapter import TextConditions as TextConditions
 from .animate_diff import AnimateDiff as AnimateDiff
 from .family_layouts import FamilyLayout, join_titles
 from .flux import Flux as Flux
+from .ltx2 import Ltx2 as Ltx2
 from .qwen_image import QwenImage as QwenImage
 from .sd3 import StableDiffusion3 as StableDiffusion3
 from .stable_diffusion import StableDiffusion as StableDiffusion
@@ -35,6 +36,7 @@ FAMILIES: list[Family] = [
     StableDiffusion3(),
     AnimateDiff(),
     WanVace(),
+    Ltx2(),
 ]
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _UNETS = "Stable Diffusion or SDXL"
 #: the part that denoises in a folder of a layout
 TRANSFORMER = "transformer"
+#: the class of small auto-encoders, which stand in for those of any family with latents of pictures
+TINY = "AutoencoderTiny"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ class FamilyLayout:
     further: tuple[tuple[str, tuple[int, float]], ...] = ()
     #: how its steps are taken, a name of ``Sampling.scheduler``
     solver: str = "euler"
+    #: whether its denoiser's ``in_channels`` are those of latents, of which there may be others than published
+    tells_channels: bool = False
+    #: whether its denoiser learns what depth is from a LoRA, which is named as a ControlNet is
+    is_taught: bool = False
+
+    def read_channels(self, denoiser: Mapping[str, Any]) -> int:
+        """The channels of latents, by the configuration of the denoiser."""
+        return int(denoiser.get("in_channels", self.channels)) if self.tells_channels else self.channels
 
     def get_usual(self, distilled: str = "") -> tuple[int, float]:
         """(steps, guidance) that suit a model that was ``distilled``, a key of ``names.DISTILLED``, or was not."""
@@ -64,7 +74,7 @@ LAYOUTS = (
         "Z-Image",
         "ZImageTransformer2DModel",
         "ZImageControlNetModel",
-        ("AutoencoderKL",),
+        ("AutoencoderKL", TINY),
         16,
         ("text_encoder",),
         ("tokenizer",),
@@ -72,6 +82,7 @@ LAYOUTS = (
         (50, 5.0),
         (8, 1.0),
         repository="Tongyi-MAI/Z-Image-Turbo",
+        tells_channels=True,
     ),
     FamilyLayout(
         "qwen_image",
@@ -93,7 +104,7 @@ LAYOUTS = (
         "FLUX.1",
         "FluxTransformer2DModel",
         "FluxControlNetModel",
-        ("AutoencoderKL",),
+        ("AutoencoderKL", TINY),
         16,
         ("text_encoder", "text_encoder_2"),
         ("tokenizer", "tokenizer_2"),
@@ -109,7 +120,7 @@ LAYOUTS = (
         "Stable Diffusion 3",
         "SD3Transformer2DModel",
         "SD3ControlNetModel",
-        ("AutoencoderKL",),
+        ("AutoencoderKL", TINY),
         16,
         ("text_encoder", "text_encoder_2"),
         ("tokenizer", "tokenizer_2"),
@@ -117,6 +128,7 @@ LAYOUTS = (
         (28, 4.5),
         (4, 1.0),
         repository="stabilityai/stable-diffusion-3.5-large",
+        tells_channels=True,
     ),
     FamilyLayout(
         "wan_vace",
@@ -134,6 +146,23 @@ LAYOUTS = (
         640,
         repository="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         solver="unipc",
+    ),
+    FamilyLayout(
+        "ltx2",
+        "LTX-2",
+        "LTX2VideoTransformer3DModel",
+        "",
+        ("AutoencoderKLLTX2Video",),
+        128,
+        ("text_encoder", "connectors"),
+        ("tokenizer",),
+        ("depth",),
+        (30, 3.0),
+        (8, 1.0),
+        # 768x512 is about as much
+        640,
+        repository="Lightricks/LTX-2",
+        is_taught=True,
     ),
 )
 
@@ -200,7 +229,7 @@ def join_titles(titles: Sequence[str]) -> str:
 def check_same_kind(base: FamilyLayout | None, controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """``ShotError`` for a ControlNet of another kind of model than the base, by each one's kind of picture and configuration."""
     title = _UNETS if base is None else base.title
-    if controls and base is not None and not base.control:
+    if controls and base is not None and not base.control and not base.is_taught:
         raise ShotError("model", f"{title} sees the depth itself; leave the ControlNet out of its name.")
     for kind, config in controls:
         other = find_layout_of_control(config)
@@ -226,11 +255,17 @@ def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
     named = next((what for what, given in extras.items() if given), "")
     if named:
         raise ShotError("model", f"{base.title} takes no {named.split(' ', 1)[1]} here yet; leave {named} out of the model's name.")
-    if source.controls and not base.control:
+    if base.is_taught and not source.controls:
+        raise ShotError(
+            "model",
+            f"{base.title} learns what depth is from its in-context LoRA; download that, and name it as well: {source.base}|depth=FILE.",
+        )
+    if source.controls and not base.control and not base.is_taught:
         raise ShotError("model", f"{base.title} sees the depth itself; leave the ControlNet out of its name.")
     kinds = [kind for kind, _ in source.controls]
     unknown = next((kind for kind in kinds if kind not in base.kinds), "")
     if unknown:
-        raise ShotError("model", f"The ControlNets of {base.title} know no {unknown}; use {' or '.join(base.kinds)}.")
+        what = "in-context LoRAs" if base.is_taught else "ControlNets"
+        raise ShotError("model", f"The {what} of {base.title} know no {unknown}; use {' or '.join(base.kinds)}.")
     if len(kinds) > 1:
         raise ShotError("model", f"{base.title} takes one ControlNet at a time; leave one of {', '.join(kinds)}.")

@@ -57,7 +57,7 @@ class FlowFamily(Family):
 
     def get_latent_channels(self, model: ImageModel) -> int:
         """See ``Family``."""
-        return self.layout.channels
+        return self.layout.read_channels(model.denoiser.config)
 
     def read_patch(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
@@ -66,7 +66,8 @@ class FlowFamily(Family):
     def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """See ``Family``."""
         vae = model.pipeline.vae
-        latents = vae.encode(pictures.to(vae.dtype)).latent_dist.mode()
+        found = vae.encode(pictures.to(vae.dtype))
+        latents = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
         return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
     def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
@@ -136,7 +137,8 @@ class FlowFamily(Family):
         """See ``Family``."""
         transformer, vae = networks[self.denoiser], networks["vae"]
         factor = self.read_vae_factor(vae.config)
-        shape = (self.count_latents(networks), self.layout.channels, height // factor, width // factor)
+        channels = self.layout.read_channels(transformer.config)
+        shape = (self.count_latents(networks), channels, height // factor, width // factor)
         latents = torch.empty(shape, dtype=dtype, device=META)
         controls = [network for name, network in networks.items() if name.startswith("controlnet")]
         return lambda: self.run_empty(transformer, controls, latents), lambda: self.decode_empty(vae, latents)

@@ -20,7 +20,9 @@ from .quantization import Quantization, is_quantized_part
 from .tokenizers import END, make_clip_tokenizer
 
 #: parts that nothing here uses, and that many leave out
-_UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+_UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "audio_vae", "vocoder", "processor", "prompt_enhancer")
+#: those that are not loaded even where they are there
+_NEVER = ("safety_checker", "audio_vae", "vocoder", "processor", "prompt_enhancer")
 
 
 def prefers_half(dtype: torch.dtype) -> bool:
@@ -33,7 +35,9 @@ def find_class(entry: Any, folder: Path) -> Any:
     library, name = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
     if not isinstance(name, str):
         return None
-    found = getattr({"diffusers": diffusers, "transformers": transformers}.get(str(library)), name, None)
+    # some parts' classes are known in the modules of their pipelines alone
+    modules = {"diffusers": diffusers, "transformers": transformers, "ltx2": diffusers.pipelines.ltx2}
+    found = getattr(modules.get(str(library)), name, None)
     kinds = (diffusers.ModelMixin, transformers.PreTrainedModel)
     if not (isinstance(found, type) and issubclass(found, kinds)):
         raise ShotError("model", f"The model's part {folder.name} is a {shorten(name)}, which is not known; choose another model.")
@@ -110,7 +114,7 @@ def load_pipeline_folder(
             parts[name], said = load_network_folder(folder / name, kind, TITLES.get(name, "ControlNet"), dtype, held)
             warnings += said
     for name in _UNUSED:
-        if name in index and (name == "safety_checker" or not (folder / name).is_dir()):
+        if name in index and (name in _NEVER or not (folder / name).is_dir()):
             parts[name] = None
     # language models have tokenizers of their own
     for name in ("tokenizer", "tokenizer_2") if find_layout(index) is None else ():

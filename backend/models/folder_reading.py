@@ -40,6 +40,7 @@ TITLES = {
     "text_encoder": "text encoder",
     "text_encoder_2": "second text encoder",
     "text_encoder_3": "third text encoder",
+    "connectors": "text connectors",
 }
 INDEX = "model_index.json"
 #: files either of which a tokenizer's folder has
@@ -260,17 +261,20 @@ def find_vae_folder(folder: Path) -> Path:
     return folder if (folder / "config.json").exists() or not (folder / "vae" / "config.json").exists() else folder / "vae"
 
 
-def check_vae_config(config: Mapping[str, Any], folder: Path, layout: FamilyLayout | None = None) -> str:
+def check_vae_config(
+    config: Mapping[str, Any], folder: Path, layout: FamilyLayout | None = None, denoiser: Mapping[str, Any] | None = None
+) -> str:
     """The class of an auto-encoder by its configuration. Raises ``ShotError`` for one with other latents than those of the
-    ``layout``, or without one of Stable Diffusion and SDXL."""
+    ``layout``, and of the ``denoiser`` with a configuration, or without a layout of Stable Diffusion and SDXL."""
     kind = str(config.get("_class_name", VAES[0]))
     if layout is not None:
         channels = config.get("latent_channels", config.get("z_dim", LATENT_CHANNELS))
-        if kind not in layout.vaes or channels != layout.channels:
+        wanted = layout.read_channels(denoiser or {})
+        if kind not in layout.vaes or channels != wanted:
             raise ShotError(
                 "model",
                 f"The auto-encoder in {folder} is a {shorten(kind)} with latents of {channels} channels, and {layout.title}'s is a "
-                f"{layout.vaes[0]} with {layout.channels}; download the model again.",
+                f"{layout.vaes[0]} with {wanted}; download the model again.",
             )
         return kind
     channels = config.get("latent_channels", LATENT_CHANNELS)
@@ -309,7 +313,9 @@ def check_pipeline_folder(
         if part == "unet":
             check_base_config(config, folder.name)
         elif part == "vae":
-            check_vae_config(config, folder / part, layout)
+            tells = layout is not None and layout.tells_channels
+            denoiser = read_config(folder / TRANSFORMER, "transformer") if tells else None
+            check_vae_config(config, folder / part, layout, denoiser)
         elif part == TRANSFORMER and layout is not None:
             said += doubt_transformer(layout, config, index, folder)
         check_weights(folder / part, title, half=half)

@@ -13,7 +13,7 @@ from ...shared.shot import ShotError
 from .weight_forms import choose_form
 
 #: folders of a pipeline whose weights are needed
-NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "controlnet")
+NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "connectors", "controlnet")
 #: those of which a model has one, which predicts
 DENOISERS = ("unet", "transformer")
 #: ends of names of the small files that go with them

@@ -11,7 +11,9 @@ import torch
 from diffusers import DiffusionPipeline
 
 from ...shared.load_options import LoadOptions
+from ...shared.control_uses import ControlUse
 from ...shared.shot import ShotError
+from .context_loras import teach
 from .devices import choose_device, choose_dtype, choose_family_dtype
 from .embeddings import EmbeddingWord, add_embeddings
 from .families import Family, StableDiffusionXL, family_of_controlnet, family_of_layout, family_of_pipeline
@@ -193,6 +195,10 @@ def _load_pipeline(
 ) -> _Loaded:
     if layout is not None and is_weight_file(source.base):
         return _load_transformer(source, layout, dtype, quantization)
+    if layout is not None and layout.is_taught:
+        pipeline, said = load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}, quantization)
+        (_, lora), (use, *_) = source.controls[0], source.control_uses or (ControlUse(),)
+        return _Loaded(pipeline, said + teach(pipeline.transformer, lora, use.strength, layout.title))
     if not source.controls:
         return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}, quantization))
     checkpoint = None

@@ -7,7 +7,7 @@ difference. Each tensor of a file is used, or named in a warning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ...shared.torch_files import RawTensor
 from .added_files import find_added_files
 from .hub import Report
 from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
-from .lora_layout import Change, ModuleNames, Target, sort_tensors
+from .lora_layout import Change, Layout, ModuleNames, Target, sort_tensors
 from .model_file import FAMILIES
 from .network_loading import make_tensor
 from .networks import TensorSource
@@ -60,13 +60,13 @@ class _Scaling:
 
 
 @dataclass(frozen=True)
-class _Addition:
+class Addition:
     """A change of a module by a file at a strength."""
 
     file: WeightFile
     change: Change
     strength: float
-    scaling: _Scaling
+    scaling: _Scaling = _Scaling()
 
 
 @torch.no_grad()
@@ -76,19 +76,19 @@ def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]], report: Report 
     Raises ``ShotError`` for one of another method or for another kind of model; ``OSError`` and ``ValueError`` come from the hub.
     """
     networks = {name: pipeline.components[name] for name in NETWORKS if pipeline.components.get(name) is not None}
-    modules = {name: _list_modules(network) for name, network in networks.items()}
+    modules = {name: list_modules(network) for name, network in networks.items()}
     names = ModuleNames(modules)
-    additions: dict[Target, list[_Addition]] = {}
+    additions: dict[Target, list[Addition]] = {}
     warnings: list[str] = []
     for source, strength in loras:
         for found in _read_lora(pipeline, _find_file(source, report), strength, names, warnings):
             additions.setdefault(found.change.target, []).append(found)
     for target, together in additions.items():
-        _add_to_module(pipeline, modules[target.network][target.module], together)
+        add_to_module(modules[target.network][target.module], together, _name_family(pipeline))
     return tuple(dict.fromkeys(warnings))
 
 
-def _list_modules(network: Any) -> dict[str, Any]:
+def list_modules(network: Any) -> dict[str, Any]:
     """The modules of a network that have weights."""
     return {
         name: module for name, module in network.named_modules() if isinstance(getattr(module, "weight", None), torch.nn.Parameter)
@@ -115,15 +115,22 @@ def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
     return file
 
 
-def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[_Addition]:
+def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[Addition]:
     file = open_lora(path, pipeline.unet.config)
-    layout = sort_tensors(file.tensors, names)
+    changes = list_changes(path, sort_tensors(file.tensors, names), file.tensors, _name_family(pipeline), warnings)
+    scaling = _read_scaling(file)
+    return [Addition(file, change, strength, scaling.get(change.target.network, _Scaling())) for change in changes]
+
+
+def list_changes(path: Path, layout: Layout, tensors: Collection[str], family: str, warnings: list[str]) -> list[Change]:
+    """The changes of a LoRA's file with ``tensors``, which were sorted, for a model of a ``family``; what has no place in it becomes
+    warnings. Raises ``ShotError`` for one that fits nowhere, or is not whole."""
     if not layout.changes:
-        title = next(iter(layout.placeless), next(iter(file.tensors), ""))
+        title = next(iter(layout.placeless), next(iter(tensors), ""))
         raise ShotError(
             "model",
             f"The LoRA {path.name} does not fit this model: none of the layers that it changes is in it, such as "
-            f"'{shorten(title)}'; choose one for {_name_family(pipeline)}.",
+            f"'{shorten(title)}'; choose one for {family}.",
         )
     idle = [name for change in layout.changes if is_idle(change.tensors) for name in change.tensors.values()]
     changes = [change for change in layout.changes if not is_idle(change.tensors)]
@@ -143,8 +150,7 @@ def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, w
         warnings.append(
             f"{len(left)} of the tensors in {path.name} belong to no known method and are not used, such as '{shorten(left[0])}'."
         )
-    scaling = _read_scaling(file)
-    return [_Addition(file, change, strength, scaling.get(change.target.network, _Scaling())) for change in changes]
+    return changes
 
 
 def _name_family(pipeline: Any) -> str:
@@ -190,7 +196,7 @@ def _make_scaling(values: Mapping[str, Any]) -> _Scaling:
     return _Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
 
 
-def _add_to_module(pipeline: Any, module: Any, additions: Sequence[_Addition]) -> None:
+def add_to_module(module: Any, additions: Sequence[Addition], family: str) -> None:
     """Add all differences to a module's weights at once: they are rounded only then."""
     own = module.weight.float()
     weight, bias = torch.zeros_like(own), None
@@ -203,8 +209,7 @@ def _add_to_module(pipeline: Any, module: Any, additions: Sequence[_Addition]) -
         except MisfitError as error:
             raise ShotError(
                 "model",
-                f"The LoRA {path.name} does not fit this model: at '{shorten(change.title)}' {error}; choose one for "
-                f"{_name_family(pipeline)}.",
+                f"The LoRA {path.name} does not fit this model: at '{shorten(change.title)}' {error}; choose one for {family}.",
             ) from error
         if found.weight is not None:
             weight += addition.strength * found.weight

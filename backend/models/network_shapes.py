@@ -11,6 +11,7 @@ import diffusers
 from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
+from .context_loras import add_downscale
 from .families import family_of_controlnet
 from .family_layouts import TRANSFORMER
 from .folder_loading import find_class, find_vae_class
@@ -44,6 +45,10 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
     else:
         found |= _list_in_folder(Path(source.base), has_other_control=bool(source.controls))
         base = {} if layout is None else read_transformer_config(Path(source.base))
+    if layout is not None and layout.is_taught:
+        # its LoRA is added to its weights
+        config = add_downscale(base, source.controls[0][1], layout.title)
+        return {**found, TRANSFORMER: partial(getattr(diffusers, layout.denoiser).from_config, config)}
     for n, (_, control, *_) in enumerate(source.controls):
         if is_weight_file(control) and layout is not None:
             *_, plan = plan_control_file(Path(control), layout, base)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...shared.shot import Sampling, ShotError
+from .context_loras import add_downscale
 from .families import Family, family_of_controlnet, family_of_layout, find_motion_family
 from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout
 from .fitting import explain_unloadable
@@ -57,10 +58,14 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
         layout = base.layout
         if layout is None:
             check_base_config(base.denoiser, Path(source.base).name)
-        controls = [(kind, _read_control(control, layout, base.denoiser)) for kind, control in source.controls]
+        controls, denoiser = [], base.denoiser
+        if layout is not None and layout.is_taught:
+            denoiser = add_downscale(denoiser, source.controls[0][1], layout.title)
+        else:
+            controls = [(kind, _read_control(control, layout, denoiser)) for kind, control in source.controls]
     except (OSError, ValueError) as error:
         raise explain_unloadable(name, source, error) from error
-    unet, vae = base.denoiser, base.vae
+    unet, vae = denoiser, base.vae
     check_same_kind(layout, controls)
     family = family_of_layout(layout)
     family.check_fit(unet, controls)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 #: embeddings, and the first and last layers of the networks, are left to AdamW
-_TABLES = ("embedding", "conv_in", "conv_out")
+_TABLES = ("embed", "conv_in", "conv_out", "final_layer")
 
 
 def _is_matrix(name: str, parameter: torch.nn.Parameter) -> bool:

@@ -8,6 +8,7 @@ The queries are thrown away afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,10 +56,20 @@ def sample_sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.n
     return texts, colours, places
 
 
+def read_last_states(encoder: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """The states (N, T, D) of texts (N, T) behind the last layer."""
+    return encoder(ids).last_hidden_state
+
+
 def pretrain_text_encoder(
-    encoder: torch.nn.Module, tokenize: Callable[[list[str]], torch.Tensor], device: str, steps: int, seed: int
+    encoder: torch.nn.Module,
+    tokenize: Callable[[list[str]], torch.Tensor],
+    device: str,
+    steps: int,
+    seed: int,
+    read: Callable[[Any, torch.Tensor], torch.Tensor] = read_last_states,
 ) -> float:
-    """Train ``encoder`` in place; returns the mean absolute error of the colours at the end."""
+    """Train ``encoder`` in place, whose states the denoiser will ``read``; returns the mean absolute error of the colours at the end."""
     texts, colours, places = sample_sentences(SENTENCES, seed)
     ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
     reader = TextProbe().to(device)
@@ -69,7 +80,7 @@ def pretrain_text_encoder(
     for step in progress:
         optimiser.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * (1 - step / steps))
         rows = torch.randint(0, len(ids), (64,))
-        said, where = reader(encoder(ids[rows].to(device)).last_hidden_state)
+        said, where = reader(read(encoder, ids[rows].to(device)))
         off = F.l1_loss(said, truth[rows].to(device))
         loss = off + 0.1 * F.cross_entropy(where, place[rows].to(device))
         optimiser.zero_grad(set_to_none=True)
