@@ -313,7 +313,9 @@ def write_ltx2(root: Path, *, downscale: int = 1) -> None:
             head_dim=4,
             max_position_embeddings=1024,
         ),
-        vision_config=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14),
+        vision_config=dict(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+        ),
         mm_tokens_per_image=4,
     )
     transformer = LTX2VideoTransformer3DModel(
@@ -358,14 +360,25 @@ def write_ltx2(root: Path, *, downscale: int = 1) -> None:
     LTX2InContextPipeline(
         vae=vae,
         audio_vae=AutoencoderKLLTX2Audio(base_channels=8, ch_mult=(1,), num_res_blocks=1, latent_channels=2, mel_bins=16),
-        vocoder=LTX2Vocoder(in_channels=32, hidden_channels=8, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2],
-                            resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]]),
+        vocoder=LTX2Vocoder(
+            in_channels=32,
+            hidden_channels=8,
+            upsample_kernel_sizes=[4, 4],
+            upsample_factors=[2, 2],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3, 5]],
+        ),
         text_encoder=Gemma3ForConditionalGeneration(words),
         tokenizer=tokenizer,
         connectors=connectors,
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096, shift_terminal=0.1
+            use_dynamic_shifting=True,
+            base_shift=0.95,
+            max_shift=2.05,
+            base_image_seq_len=1024,
+            max_image_seq_len=4096,
+            shift_terminal=0.1,
         ),
     ).save_pretrained(root / "base")
     save_file(_make_context_lora(transformer), root / "depth.safetensors", {"reference_downscale_factor": str(downscale)})

@@ -13,17 +13,22 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLLTX2Video,
     AutoencoderKLWan,
     ControlNetModel,
+    LTX2VideoTransformer3DModel,
     UNet2DConditionModel,
     WanVACETransformer3DModel,
     ZImageControlNetModel,
     ZImageTransformer2DModel,
 )
+from diffusers.pipelines.ltx2 import LTX2TextConnectors
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     Qwen3Config,
     Qwen3Model,
     UMT5Config,
@@ -70,6 +75,8 @@ FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
         {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "vace_layers": list(range(0, 30, 2))},
         {},
     ),
+    # the transformer's own default is what was published; its LoRA is added to its weights
+    "ltx2": (640, {}, {}),
 }
 
 
@@ -123,6 +130,26 @@ def list_networks(family: str) -> Mapping[str, Callable[[], Any]]:
             "transformer": lambda: WanVACETransformer3DModel(**shape),
             "vae": AutoencoderKLWan,
             "text_encoder": lambda: UMT5EncoderModel(text),
+        }
+    if family == "ltx2":
+        layers = dict(
+            hidden_size=3840,
+            intermediate_size=15360,
+            num_hidden_layers=48,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=256,
+            vocab_size=262208,
+        )
+        seen = dict(
+            hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, image_size=896, patch_size=14
+        )
+        gemma = Gemma3Config(text_config=layers, vision_config=seen)
+        return {
+            "transformer": LTX2VideoTransformer3DModel,
+            "vae": lambda: AutoencoderKLLTX2Video(spatial_compression_ratio=32, temporal_compression_ratio=8),
+            "text_encoder": lambda: Gemma3ForConditionalGeneration(gemma),
+            "connectors": LTX2TextConnectors,
         }
     networks: dict[str, Callable[[], Any]] = {
         "unet": lambda: UNet2DConditionModel(**shape, **own),

@@ -62,7 +62,8 @@ def read_context_lora(path: Path, title: str) -> tuple[WeightFile, int]:
         downscale = 0.0
     if downscale not in range(1, _MOST_DOWNSCALE + 1):
         raise ShotError(
-            "model", f"The LoRA {path.name} wants a clip of depth that is smaller by '{text[:20]}', which is no whole number up to "
+            "model",
+            f"The LoRA {path.name} wants a clip of depth that is smaller by '{text[:20]}', which is no whole number up to "
             f"{_MOST_DOWNSCALE}; download it again.",
         )
     return file, int(downscale)
@@ -70,8 +71,8 @@ def read_context_lora(path: Path, title: str) -> tuple[WeightFile, int]:
 
 @torch.no_grad()
 def teach(transformer: Any, source: str, strength: float, title: str) -> tuple[str, ...]:
-    """Add a LoRA at a strength to a transformer of a model called ``title``, whose configuration says from now on how large a clip of
-    depth it sees; sentences about what has no place in it. Raises ``ShotError``."""
+    """Add a LoRA at a strength to a transformer of a model called ``title``, whose configuration says from now on how large a clip
+    of depth it sees; sentences about what has no place in it. Raises ``ShotError``."""
     path, warnings = find_context_lora(source), list[str]()
     file, downscale = read_context_lora(path, title)
     modules = list_modules(transformer)

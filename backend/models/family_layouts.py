@@ -253,19 +253,23 @@ def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
         "a motion module": source.motion,
     }
     named = next((what for what, given in extras.items() if given), "")
+    if named and base.is_taught and source.loras:
+        raise ShotError(
+            "model", f"{base.title} takes its in-context LoRA behind depth= and no other here; name it so, or leave it out."
+        )
     if named:
         raise ShotError("model", f"{base.title} takes no {named.split(' ', 1)[1]} here yet; leave {named} out of the model's name.")
     if base.is_taught and not source.controls:
         raise ShotError(
             "model",
-            f"{base.title} learns what depth is from its in-context LoRA; download that, and name it as well: {source.base}|depth=FILE.",
+            f"{base.title} learns what depth is from its in-context LoRA; download that, and name it as well: "
+            f"{source.base}|depth=FILE.",
         )
     if source.controls and not base.control and not base.is_taught:
         raise ShotError("model", f"{base.title} sees the depth itself; leave the ControlNet out of its name.")
     kinds = [kind for kind, _ in source.controls]
     unknown = next((kind for kind in kinds if kind not in base.kinds), "")
     if unknown:
-        what = "in-context LoRAs" if base.is_taught else "ControlNets"
-        raise ShotError("model", f"The {what} of {base.title} know no {unknown}; use {' or '.join(base.kinds)}.")
+        raise ShotError("model", f"The ControlNets of {base.title} know no {unknown}; use {' or '.join(base.kinds)}.")
     if len(kinds) > 1:
         raise ShotError("model", f"{base.title} takes one ControlNet at a time; leave one of {', '.join(kinds)}.")

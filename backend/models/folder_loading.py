@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,4 +131,20 @@ def load_pipeline_folder(
         raise ShotError("model", f"The model's scheduler is a {shorten(str(scheduler))}, which is not known; choose another model.")
     if "requires_safety_checker" in index:
         parts["requires_safety_checker"] = False
-    return pipeline_class.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **parts), warnings
+    with _without_doubts():
+        return pipeline_class.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **parts), warnings
+
+
+@contextmanager
+def _without_doubts() -> Iterator[None]:
+    """diffusers prints all layers of a part whose class it knows in a pipeline's module alone, which was checked here."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("You have passed a non-standard module")
+
+    logger = logging.getLogger("diffusers.pipelines.pipeline_loading_utils")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

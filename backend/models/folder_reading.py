@@ -379,7 +379,9 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     sentence = f"{folder.name} is {what} ({shorten(kind)}{', with ' + ', '.join(parts) if parts else ''})."
     if is_motion and not problem:
         sentence += f" It makes a model of clips of a Stable Diffusion 1.x, as in sd15|motion={folder.name}."
-    if whole and not problem and layout is not None and sees_picture(layout, read_transformer_config(folder)):
+    if whole and not problem and layout is not None and layout.is_taught:
+        sentence += f" It learns what depth is from its in-context LoRA: {folder.name}|depth=FILE."
+    elif whole and not problem and layout is not None and sees_picture(layout, read_transformer_config(folder)):
         sentence += " It sees the picture for depth itself, and takes no ControlNet."
     elif layout is not None and whole and "controlnet" not in parts:
         sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {folder.name}|depth=CONTROLNET."

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from ...shared.load_options import LoadOptions
 from ...shared.control_uses import ControlUse
+from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
 from .context_loras import teach
 from .devices import choose_device, choose_dtype, choose_family_dtype

@@ -26,8 +26,10 @@ _STARTS = ("lora_", "lycoris_", "unet.", "text_encoder", "diffusion_model.", "ba
 #: what there is in the names of a text encoder's modules, and of those of Stable Diffusion's UNets
 _TEXT = re.compile(r"^lora_te|^lycoris_te|text_encoder|text_model|^clip_[lgh]\.|^te\d?\.|^bundle_emb\.")
 _BLOCKS = re.compile(
-    r"(down|up|input|output)_blocks[._]\d|mid_block|middle_block|conv_(in|out|norm_out)|time_embed|(label|add)_emb|[._]out[._]\d"
+    r"(down|up|input|output)_blocks[._]\d|mid_block|middle_block|conv_(in|out|norm_out)|time_embed|(label|add)_emb|(?<!to)[._]out[._]\d"
 )
+#: what the attention of LTX's transformers is called, whose blocks lie in no other
+_LTX = re.compile(r"^(diffusion_model\.|transformer\.|base_model\.model\.)*transformer_blocks\.\d+\.(audio_)?attn[12]\.")
 #: width of what the text gives the UNet -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 
@@ -102,6 +104,8 @@ def _find_parts(shapes: Shapes) -> tuple[str, ...]:
 
 def _find_family(shapes: Shapes) -> str:
     names = list(shapes)
+    if any(_LTX.match(name) for name in names):
+        return "ltx2"
     starts = ("transformer.", "lora_transformer", "lora_prior_", "lora_unet_double_blocks", "lora_unet_joint_blocks")
     if any(name.startswith(starts) or "motion_modules" in name for name in names):
         return "other"

@@ -20,6 +20,7 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from ...shared.torch_files import RawTensor
 from .added_files import find_added_files
+from .family_layouts import BY_NAME
 from .hub import Report
 from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
 from .lora_layout import Change, Layout, ModuleNames, Target, sort_tensors
@@ -107,6 +108,10 @@ def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
     """A file of a LoRA for a model whose UNet has a configuration. Raises ``ShotError`` for another kind of file or method, and for
     one that says that it is for another kind of model."""
     file, found = open_model_file(path, "lora")
+    if found.family in BY_NAME:
+        raise ShotError(
+            "model", f"The LoRA {path.name} is for {BY_NAME[found.family].title}, and the model is none; choose one for it."
+        )
     is_told = found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2")
     is_sdxl = unet.get("addition_embed_type") == "text_time"
     context = unet.get("cross_attention_dim")
@@ -123,8 +128,8 @@ def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, w
 
 
 def list_changes(path: Path, layout: Layout, tensors: Collection[str], family: str, warnings: list[str]) -> list[Change]:
-    """The changes of a LoRA's file with ``tensors``, which were sorted, for a model of a ``family``; what has no place in it becomes
-    warnings. Raises ``ShotError`` for one that fits nowhere, or is not whole."""
+    """The changes of a LoRA's file with ``tensors``, which were sorted, for a model of a ``family``; what has no place in it
+    becomes warnings. Raises ``ShotError`` for one that fits nowhere, or is not whole."""
     if not layout.changes:
         title = next(iter(layout.placeless), next(iter(tensors), ""))
         raise ShotError(

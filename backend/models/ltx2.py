@@ -1,5 +1,5 @@
-"""LTX-2: a transformer that denoises clips and their sound, and is taught by a LoRA to follow a clip of depth in front of its eyes; its
-auto-encoder puts eight frames into one row of latents."""
+"""LTX-2: a transformer that denoises clips and their sound, and is taught by a LoRA to follow a clip of depth that it sees beside
+its own; its auto-encoder puts eight frames into one row of latents."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _USUAL_HALVINGS = ("spatial", "temporal", "spatiotemporal", "spatiotemporal")
 
 
 class Ltx2(FlowFamily):
-    """LTX-2. All of a clip's frames see each other, and the rows of a clip of depth behind them, which are free of noise and lie at the
-    same places. Sound is neither heard nor made: the network's two halves do not see each other."""
+    """LTX-2. All of a clip's frames see each other, and the rows of a clip of depth behind them, which are free of noise and lie at
+    the same places. Sound is neither heard nor made: the network's two halves do not see each other."""
 
     layout = BY_NAME["ltx2"]
     title = layout.title
@@ -141,7 +141,7 @@ class Ltx2(FlowFamily):
         is_shifted = config.get("use_dynamic_shifting") or config.get("shift", 1.0) != 1.0
         own = steps == len(DISTILLED_SIGMA_VALUES) and not is_shifted
         sigmas = DISTILLED_SIGMA_VALUES if own else self.list_sigmas(steps)
-        return make_flow_scheduler(_USUAL_SHIFT | config, class_name, name, spacing, _SHIFTED_FOR, sigmas, device, self.title)
+        return make_flow_scheduler({**_USUAL_SHIFT, **config}, class_name, name, spacing, _SHIFTED_FOR, sigmas, device, self.title)
 
     def prepare_control(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
         """Latents of the clip, as small as the LoRA wants it."""

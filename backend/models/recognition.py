@@ -495,6 +495,10 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
         family, problem = "sd1", "It is for AnimateDiff's motion modules, whose LoRAs are not supported; leave it out."
     if not problem and lora.method not in USABLE:
         problem = f"Its method, {lora.method}, cannot be used; choose one of {', '.join(USABLE)}."
+    if family == "ltx2":
+        notes.guesses.append("LoRAs for LTX-2 and for the LTX-Video before it have the same names; it is taken to be for LTX-2.")
+        if find_control_kind(name) not in ("", "depth"):
+            problem = f"By its name it is for {find_control_kind(name)}; LTX-2 takes its in-context LoRA for depth."
     steps = find_steps(name)
     words = file.metadata.get("modelspec.trigger_phrase", "").strip()
     return _make(

@@ -49,6 +49,14 @@ def _alone(write: Callable[[Path], None]) -> Callable[[Path], str]:
     return write_base
 
 
+def _taught(write: Callable[[Path], None]) -> Callable[[Path], str]:
+    def write_both(root: Path) -> str:
+        write(root)
+        return f"{root / 'base'}|depth={root / 'depth.safetensors'}"
+
+    return write_both
+
+
 #: what it is called -> what writes it into a folder and gives its name for ``load``
 FAMILIES: dict[str, Callable[[Path], str]] = {
     "SDXL": _write_sdxl,
@@ -58,6 +66,7 @@ FAMILIES: dict[str, Callable[[Path], str]] = {
     "Stable Diffusion 3": _controlled(tiny_transformers.write_sd3),
     "AnimateDiff": _write_animate_diff,
     "Wan VACE": _alone(tiny_transformers.write_wan_vace),
+    "LTX-2": _taught(tiny_transformers.write_ltx2),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ CARD = Path(__file__).resolve().parent / "flow_card.md"
 def load_networks(folder: Path) -> torch.nn.ModuleDict:
     """The networks of an exported folder in float32, as ``flow_training.train_flow`` takes them."""
     picture = networks.PictureNetworks()
-    picture.transformer.load_state_dict(ZImageTransformer2DModel.from_pretrained(folder, subfolder="transformer").state_dict())
+    transformer: Any = ZImageTransformer2DModel.from_pretrained(folder, subfolder="transformer")
+    picture.transformer.load_state_dict(transformer.state_dict())
     control = ZImageControlNetModel.from_pretrained(folder, subfolder="controlnet").state_dict()
     picture.control.load_state_dict(control, strict=False)
     text = Qwen3Model.from_pretrained(folder, subfolder="text_encoder").float()
@@ -34,13 +36,13 @@ def load_networks(folder: Path) -> torch.nn.ModuleDict:
 def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: Qwen2Tokenizer, out: Path, work: Path) -> None:
     """Save float16 safetensors and the model card to ``out``; ``samples.png`` goes to ``work``."""
     control = networks.make_controlnet()
-    own = set(control.state_dict())
-    control.load_state_dict({name: value for name, value in models["picture"].control.state_dict().items() if name in own})
+    own, picture = set(control.state_dict()), cast(networks.PictureNetworks, models["picture"])
+    control.load_state_dict({name: value for name, value in picture.control.state_dict().items() if name in own})
     pipeline = ZImageControlNetPipeline(
         vae=vae,
         text_encoder=models["text"],
         tokenizer=tokenizer,
-        transformer=models["picture"].transformer,
+        transformer=picture.transformer,
         controlnet=control,
         scheduler=networks.make_scheduler(),
     )

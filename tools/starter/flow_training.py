@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def sample_noise_parts(chance: torch.Tensor, which: torch.Tensor, noisiest: floa
 
 
 def compute_error(
-    picture: networks.PictureNetworks,
+    picture: Any,
     states: torch.Tensor,
     lengths: list[int],
     clean: torch.Tensor,
@@ -91,9 +92,9 @@ def compute_error(
     noise: torch.Tensor,
     part: torch.Tensor,
 ) -> torch.Tensor:
-    """(N, 4, h, w) float32 difference of what the networks predict and the way from the noise to the picture, for ``states`` (N, T, D) of
-    texts of which the first ``lengths`` count, latents of pictures, depth and noise (N, 4, h, w), and the part of noise (N,). They
-    compute in the type that they are in."""
+    """(N, 4, h, w) float32 difference of what the networks predict and the way from the noise to the picture, for ``states``
+    (N, T, D) of texts of which the first ``lengths`` count, latents of pictures, depth and noise (N, 4, h, w), and the part of
+    noise (N,). They compute in the type that they are in."""
     kind = next(picture.parameters()).dtype
     texts = [row[:length] for row, length in zip(states.to(kind), lengths, strict=True)]
     along = part[:, None, None, None]
@@ -104,8 +105,8 @@ def compute_error(
 class LowerPrecision:
     """A copy of networks in another type, which computes in their place: gradients that reach it are given to them."""
 
-    def __init__(self, networks: torch.nn.Module, kind: torch.dtype) -> None:
-        self.copy = copy.deepcopy(networks).to(kind)
+    def __init__(self, networks: Any, kind: torch.dtype) -> None:
+        self.copy: Any = copy.deepcopy(networks).to(kind)
         self._own, self._copied = list(networks.parameters()), list(self.copy.parameters())
         for own, copied in zip(self._own, self._copied, strict=True):
             copied.register_post_accumulate_grad_hook(partial(_hand_over, own))
@@ -113,7 +114,8 @@ class LowerPrecision:
     def update(self) -> None:
         """Take over the networks' parameters."""
         with torch.no_grad():
-            torch._foreach_copy_(self._copied, self._own)
+            for own, copied in zip(self._own, self._copied, strict=True):
+                copied.copy_(own)
 
 
 def _hand_over(own: torch.nn.Parameter, copied: torch.Tensor) -> None:

@@ -69,7 +69,8 @@ def pretrain_text_encoder(
     seed: int,
     read: Callable[[Any, torch.Tensor], torch.Tensor] = read_last_states,
 ) -> float:
-    """Train ``encoder`` in place, whose states the denoiser will ``read``; returns the mean absolute error of the colours at the end."""
+    """Train ``encoder`` in place, whose states the denoiser will ``read``; returns the mean absolute error of the colours at the
+    end."""
     texts, colours, places = sample_sentences(SENTENCES, seed)
     ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
     reader = TextProbe().to(device)
