@@ -112,8 +112,11 @@ def test_a_folder_is_a_model_of_clips(name, model, halved):
     assert model.pipeline.vocoder is None and model.pipeline.audio_vae is None
 
 
-def test_inspect_says_what_it_is(name, root, capsys):
-    assert main(["models", "inspect", str(root / "base"), str(root / "depth.safetensors")]) == 0
+def test_inspect_says_what_it_is(root, tmp_path, capsys):
+    lora = tmp_path / "ic-lora.safetensors"
+    start = "diffusion_model.transformer_blocks.0.attn1.to_out.0"
+    save_file({f"{start}.lora_A.weight": torch.zeros(2, 4096), f"{start}.lora_B.weight": torch.zeros(4096, 2)}, lora)
+    assert main(["models", "inspect", str(root / "base"), str(lora)]) == 0
     said = capsys.readouterr().out
     assert (
         "a diffusers folder of LTX-2 (LTX2InContextPipeline" in said and "It learns what depth is from its in-context LoRA" in said
@@ -313,7 +316,7 @@ def test_loras_of_transformers_are_none_of_a_unets(tmp_path):
     for module, family in (
         ("transformer_blocks.0.attn.to_out.0", "other"),
         ("transformer_blocks.0.img_mlp.net.2", "other"),
-        ("diffusion_model.transformer_blocks.3.attn1.to_out.0", "ltx2"),
+        ("diffusion_model.transformer_blocks.3.attn1.to_out.0", "other"),
         ("transformer.transformer_blocks.0.audio_attn1.to_q", "ltx2"),
         ("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_out.0", ""),
     ):
