@@ -55,7 +55,8 @@ def main() -> None:
     models = flow_training.train_flow(renders, encoded, tokenizer, args.work, config, initial)
     unseen = _prepare(args.work / "held_out", HELD_OUT_COUNT, HELD_OUT, args.workers, vae, args.device)
     print(flow_training.measure_error(models, *unseen, tokenizer, args.device))
-    flow_export.export_pipeline(vae, models, tokenizer, args.out, args.work)
+    flow_export.export_pipeline(vae, models, tokenizer, args.out)
+    flow_export.write_samples(args.out, args.work / "samples.png")
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

@@ -20,6 +20,8 @@ from .export import SAMPLE_SEEDS
 
 FLOW_STARTER = Path(__file__).resolve().parents[2] / "backend" / "models" / "flow_starter"
 CARD = Path(__file__).resolve().parent / "flow_card.md"
+#: how it likes to be run, which no configuration says
+_SETTINGS = {"width": 256, "height": 256, "steps": 20, "guidance_scale": networks.GUIDANCE}
 
 
 def load_networks(folder: Path) -> torch.nn.ModuleDict:
@@ -33,8 +35,8 @@ def load_networks(folder: Path) -> torch.nn.ModuleDict:
     return torch.nn.ModuleDict({"text": text, "picture": picture})
 
 
-def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: Qwen2Tokenizer, out: Path, work: Path) -> None:
-    """Save float16 safetensors and the model card to ``out``; ``samples.png`` goes to ``work``."""
+def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: Qwen2Tokenizer, out: Path) -> None:
+    """Save float16 safetensors, settings and the model card to ``out``."""
     control = networks.make_controlnet()
     own, picture = set(control.state_dict()), cast(networks.PictureNetworks, models["picture"])
     control.load_state_dict({name: value for name, value in picture.control.state_dict().items() if name in own})
@@ -46,7 +48,6 @@ def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer
         controlnet=control,
         scheduler=networks.make_scheduler(),
     )
-    _write_samples(pipeline, work / "samples.png")
     for name in ("vae", "text_encoder", "transformer"):
         getattr(pipeline, name).to(torch.float16)
     # diffusers has the pipeline lend its transformer's layers to the ControlNet, which are not the ControlNet's to save
@@ -61,13 +62,14 @@ def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer
             values["dtype"] = "float32"
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2) + "\n")
+    (out / "latentman.json").write_text(json.dumps(_SETTINGS, indent=1) + "\n")
     (out / "README.md").write_text(CARD.read_text())
 
 
 @torch.no_grad()
-def _write_samples(pipeline: ZImageControlNetPipeline, path: Path) -> None:
-    """Write renders, their depth and the model's pictures for outfits that it has not seen."""
-    body, columns = load(MANNEQUIN), []
+def write_samples(folder: Path, path: Path) -> None:
+    """Write renders, their depth and the pictures of the model in a folder for outfits that it has not seen."""
+    body, columns, pipeline = load(MANNEQUIN), [], ZImageControlNetPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     for seed in SAMPLE_SEEDS:
         example = render(body, seed)
