@@ -22,7 +22,7 @@ from .family_layouts import (
     list_supported,
     sees_picture,
 )
-from .hub_cache import DENOISERS, NETWORKS
+from .hub_cache import DENOISERS, NETWORKS, list_parts
 from .model_file import FAMILIES, ModelFile
 from .motion_kinds import CLASS as MOTION
 from .motion_kinds import explain_module
@@ -41,6 +41,7 @@ TITLES = {
     "text_encoder_2": "second text encoder",
     "text_encoder_3": "third text encoder",
     "connectors": "text connectors",
+    "image_encoder": "picture encoder",
 }
 INDEX = "model_index.json"
 #: files either of which a tokenizer's folder has
@@ -49,7 +50,17 @@ _UNET = "UNet2DConditionModel"
 #: classes of auto-encoders whose latents these families have
 VAES = ("AutoencoderKL", "AutoencoderTiny")
 #: entries of an index that are known, used or not
-_KNOWN = (*NETWORKS, "tokenizer", "tokenizer_2", "tokenizer_3", "scheduler", "safety_checker", "feature_extractor", "image_encoder")
+_KNOWN = (
+    *NETWORKS,
+    "tokenizer",
+    "tokenizer_2",
+    "tokenizer_3",
+    "scheduler",
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+    "image_processor",
+)
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:
@@ -299,7 +310,7 @@ def check_pipeline_folder(
     layout = find_layout(index)
     listed = {part for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
     said = tuple[str, ...]()
-    for part in NETWORKS:
+    for part in list_parts(index):
         if part not in listed or (part == "controlnet" and has_other_control) or (part == "vae" and has_other_vae):
             continue
         if part == "controlnet" and not (folder / part / "config.json").exists() and any((folder / part).glob("*/config.json")):
@@ -358,7 +369,7 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     config = index or read_config(folder, "network")
     kind = str(config.get("_class_name", "network"))
     layout = find_layout(index) or find_layout_of_control(config)
-    parts = tuple(part for part in NETWORKS if (folder / part).is_dir())
+    parts = tuple(part for part in list_parts(index) if (folder / part).is_dir())
     problem, warnings = "", tuple[str, ...]()
     try:
         if whole:
@@ -382,7 +393,7 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     if whole and not problem and layout is not None and layout.is_taught:
         sentence += f" It learns what depth is from its in-context LoRA: {folder.name}|depth=FILE."
     elif whole and not problem and layout is not None and sees_picture(layout, read_transformer_config(folder)):
-        sentence += " It sees the picture for depth itself, and takes no ControlNet."
+        sentence += f" It sees the picture for {layout.kinds[0]} itself, and takes no ControlNet."
     elif layout is not None and whole and "controlnet" not in parts:
         sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {folder.name}|depth=CONTROLNET."
     return ModelFile(

@@ -101,7 +101,7 @@ def load(
         pipeline,
         device,
         dtype,
-        tuple(kind for kind, _ in source.controls) or ("depth",),
+        tuple(kind for kind, _ in source.controls) or (layout.kinds[:1] if layout is not None else ("depth",)),
         source,
         warnings,
         words,

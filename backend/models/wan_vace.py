@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, WanVACEPipeline
 from ...shared.shot import ShotError
 from .adapter import KnownSurface, NetworkInput
 from .clip_rows import count_rows, join_frames, spread_rows
-from .family_layouts import BY_NAME
+from .family_layouts import BY_NAME, explain_own_sight
 from .flow_family import META, FlowFamily, read_statistics
 from .flow_schedules import make_shifted_scheduler
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: frames of the clips that it was trained with
 TRAINED_FRAMES = 81
 #: tokens that the text encoder gives; shorter texts are filled up with zeros, which the transformer sees
-_MOST_TOKENS = 512
+MOST_TOKENS = 512
 #: what diffusers takes where a configuration leaves it out
 _USUAL: Mapping[str, Any] = {
     "temperal_downsample": (False, True, True),
@@ -71,7 +71,7 @@ class WanVace(FlowFamily):
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
         if controls:
-            raise ShotError("model", f"{self.title} sees the depth itself; leave the ControlNet out of its name.")
+            raise explain_own_sight(self.layout)
         own, channels, wanted = _read(base, "in_channels"), _read(base, "vace_in_channels"), 2 * self.layout.channels + 64
         if own != self.layout.channels or channels != wanted:
             raise ShotError(
@@ -121,7 +121,7 @@ class WanVace(FlowFamily):
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
-        return _MOST_TOKENS
+        return MOST_TOKENS
 
     def count_tokens(self, model: ImageModel, text: str) -> int:
         """See ``FlowFamily``."""
@@ -133,7 +133,7 @@ class WanVace(FlowFamily):
         found = pipeline.tokenizer(
             clean_text(text),
             padding="max_length",
-            max_length=_MOST_TOKENS,
+            max_length=MOST_TOKENS,
             truncation=True,
             return_attention_mask=True,
             return_tensors="pt",
@@ -238,7 +238,7 @@ class WanVace(FlowFamily):
         transformer(
             hidden_states=clip,
             timestep=torch.zeros(1, dtype=torch.long, device=META),
-            encoder_hidden_states=clip.new_empty(1, _MOST_TOKENS, transformer.config.text_dim),
+            encoder_hidden_states=clip.new_empty(1, MOST_TOKENS, transformer.config.text_dim),
             control_hidden_states=clip.new_empty(1, transformer.config.vace_in_channels, *clip.shape[2:]),
             control_hidden_states_scale=clip.new_ones(len(transformer.config.vace_layers)),
             return_dict=False,

@@ -71,7 +71,11 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
         decode_reference(reference)
         check_reference_use(request.sampling.model)
     name = name_model(request.sampling.model, request.text)
-    check_request(*check_model(name, request.width, request.height, request.sampling), request)
+    family, row_frames = check_model(name, request.width, request.height, request.sampling)
+    check_request(family, row_frames, request)
+    fusion = request.get_method().fusion
+    if family.needs_view and (fusion is None or fusion.show_look not in ("view", "both") or request.sampling.control_scale == 0):
+        raise family.explain_no_view()
 
 
 def check_part(request: ShotRequest, look_file: LookFile) -> None:
