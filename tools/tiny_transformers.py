@@ -267,12 +267,7 @@ def write_sd3(root: Path) -> None:
     ).save_pretrained(root / "base")
 
 
-def write_wan_vace(root: Path, *, solver: bool = True) -> None:
-    """A Wan VACE (``base``), which sees the depth itself, with the multistep solver that it is published with, or Euler's steps;
-    16-pixel multiples, four frames in a row of latents."""
-    torch.manual_seed(0)
-    tokenizer = make_t5_tokenizer()
-    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+def _make_wan_vace() -> WanVACETransformer3DModel:
     transformer = WanVACETransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,
@@ -285,12 +280,25 @@ def write_wan_vace(root: Path, *, solver: bool = True) -> None:
     )
     _stir(transformer, "proj_in", *ATTENTION)
     _stir(transformer.vace_blocks, "proj_out")
+    return transformer
+
+
+def write_wan_vace(root: Path, *, solver: bool = True, boundary: float | None = None) -> None:
+    """A Wan VACE (``base``), which sees the depth itself, with the multistep solver that it is published with, or Euler's steps;
+    16-pixel multiples, four frames in a row of latents. With a ``boundary`` it has two transformers, the second of which works
+    below it."""
+    torch.manual_seed(0)
+    tokenizer = make_t5_tokenizer()
+    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    first, second = _make_wan_vace(), None if boundary is None else _make_wan_vace()
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     WanVACEPipeline(
         vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         text_encoder=UMT5EncoderModel(words),
         tokenizer=tokenizer,
-        transformer=transformer,
+        transformer=first,
+        transformer_2=second,
+        boundary_ratio=boundary,
         scheduler=scheduler if solver else FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(root / "base")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _UNETS = "Stable Diffusion or SDXL"
 #: the part that denoises in a folder of a layout
 TRANSFORMER = "transformer"
+#: in an index of a model with two transformers, the part of all noise below which the second is at work
+BOUNDARY = "boundary_ratio"
 #: the class of small auto-encoders, which stand in for those of any family with latents of pictures
 TINY = "AutoencoderTiny"
 
@@ -57,6 +59,8 @@ class FamilyLayout:
     tells_channels: bool = False
     #: whether its denoiser learns what depth is from a LoRA, which is named as a ControlNet is
     is_taught: bool = False
+    #: whether there are models with a second denoiser, which takes over where little noise is left
+    has_pairs: bool = False
 
     def read_channels(self, denoiser: Mapping[str, Any]) -> int:
         """The channels of latents, by the configuration of the denoiser."""
@@ -146,6 +150,7 @@ LAYOUTS = (
         640,
         repository="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         solver="unipc",
+        has_pairs=True,
     ),
     FamilyLayout(
         "wan_animate",

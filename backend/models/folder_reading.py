@@ -13,6 +13,7 @@ from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import (
+    BOUNDARY,
     TRANSFORMER,
     FamilyLayout,
     explain_editing,
@@ -22,7 +23,7 @@ from .family_layouts import (
     list_supported,
     sees_picture,
 )
-from .hub_cache import DENOISERS, NETWORKS, list_parts
+from .hub_cache import DENOISERS, NETWORKS, SECOND, list_parts
 from .model_file import FAMILIES, ModelFile
 from .motion_kinds import CLASS as MOTION
 from .motion_kinds import explain_module
@@ -36,6 +37,7 @@ _MOST_INDEX, _MOST_CONFIGURATION, _MOST_SHARDS = 2**20, 4 << 20, 16 << 20
 TITLES = {
     "unet": "UNet",
     "transformer": "transformer",
+    "transformer_2": "second transformer",
     "vae": "auto-encoder",
     "text_encoder": "text encoder",
     "text_encoder_2": "second text encoder",
@@ -197,10 +199,6 @@ def _check_shards(folder: Path, form: WeightForm, names: Collection[str], title:
             )
 
 
-#: the part that takes over where little noise is left, in folders that have two
-SECOND = "transformer_2"
-
-
 def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = False) -> None:
     """Raise ``ShotError`` for a pipeline of a kind that is not known, by its list of parts. ``name`` is what it is called."""
     kind = shorten(str(index.get("_class_name", "")))
@@ -208,7 +206,7 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
     what = f"The model {name} is a {kind}" if kind else f"The model {name} is of a kind"
     layout = find_layout(index)
     if layout is not None:
-        _check_layout(layout, parts, what, has_other_vae=has_other_vae)
+        _check_layout(layout, parts, what, index.get(BOUNDARY), has_other_vae=has_other_vae)
         return
     if "unet" not in parts or ("vae" not in parts and not has_other_vae):
         raise ShotError("model", f"{what}, which is not supported; use one of {list_supported()}.")
@@ -228,9 +226,11 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
             )
 
 
-def _check_layout(layout: FamilyLayout, parts: Mapping[str, Any], what: str, *, has_other_vae: bool) -> None:
-    """``ShotError`` for a model of a family's denoiser whose other parts are not that family's."""
-    if SECOND in parts:
+def _check_layout(layout: FamilyLayout, parts: Mapping[str, Any], what: str, boundary: Any, *, has_other_vae: bool) -> None:
+    """``ShotError`` for a model of a family's denoiser whose other parts are not that family's. ``boundary`` is what its index says
+    of where a second denoiser takes over."""
+    is_told = isinstance(boundary, (int, float)) and not isinstance(boundary, bool) and 0 <= boundary <= 1
+    if SECOND in parts and (not layout.has_pairs or not is_told or parts[SECOND] != layout.denoiser):
         raise ShotError(
             "model", f"{what} of two transformers that take turns, which is not supported; choose a {layout.title} with one."
         )
@@ -308,6 +308,10 @@ def check_pipeline_folder(
     index = read_index(folder)
     check_index(index, folder.name, has_other_vae=has_other_vae)
     layout = find_layout(index)
+    if has_other_denoiser and (index.get(SECOND) or [None])[0]:
+        raise ShotError(
+            "model", f"The folder {folder.name} has two transformers, and the file is one; name a folder with one behind parts=."
+        )
     listed = {part for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
     said = tuple[str, ...]()
     for part in list_parts(index):

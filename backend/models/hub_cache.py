@@ -16,6 +16,8 @@ from .weight_forms import choose_form
 NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "connectors", "controlnet")
 #: the part of a transformer's folder that looks at pictures; beside a UNet it is an IP-Adapter's, which is loaded by itself
 PICTURE_ENCODER = "image_encoder"
+#: a second transformer of some of them
+SECOND = "transformer_2"
 #: those of which a model has one, which predicts
 DENOISERS = ("unet", "transformer")
 #: ends of names of the small files that go with them
@@ -24,7 +26,7 @@ TEXTS = (".json", ".txt", ".model", ".jinja")
 
 def list_parts(parts: Collection[str]) -> tuple[str, ...]:
     """The networks that a pipeline with some ``parts`` may have."""
-    return (*NETWORKS, PICTURE_ENCODER) if DENOISERS[1] in parts else NETWORKS
+    return (*NETWORKS, SECOND, PICTURE_ENCODER) if DENOISERS[1] in parts else NETWORKS
 
 
 def find_cached_file(name: str, revision: str | None, file: str) -> Path | None:

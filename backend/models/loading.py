@@ -23,6 +23,7 @@ from .flow_profiles import fit_schedule
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
 from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
 from .hub import Report, fetch_repository
+from .hub_cache import SECOND
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
 from .loras import add_loras
@@ -113,6 +114,9 @@ def load(
     )
     fitted = [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=not sees_controls)]
     model.family.check_fit(model.denoiser.config, fitted)
+    second = getattr(pipeline, SECOND, None)
+    if second is not None:
+        model.family.check_fit(second.config, fitted)
     is_sdxl = isinstance(model.family, StableDiffusionXL)
     torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl=is_sdxl))
     place(pipeline, device, plan, options)
@@ -125,6 +129,8 @@ def load(
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
         model.denoiser.compile()
+        if second is not None:
+            second.compile()
         for network in model.controlnets:
             network.compile()
     return model

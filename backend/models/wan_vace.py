@@ -15,9 +15,10 @@ from diffusers import DiffusionPipeline, WanVACEPipeline
 from ...shared.shot import ShotError
 from .adapter import KnownSurface, NetworkInput
 from .clip_rows import count_rows, join_frames, spread_rows
-from .family_layouts import BY_NAME, explain_own_sight
+from .family_layouts import BOUNDARY, BY_NAME, explain_own_sight
 from .flow_family import META, FlowFamily, read_statistics
 from .flow_schedules import make_shifted_scheduler
+from .hub_cache import SECOND
 
 if TYPE_CHECKING:
     from .image_model import ImageModel
@@ -189,7 +190,7 @@ class WanVace(FlowFamily):
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. One run after the other, which takes half of the memory."""
-        network, factor = model.denoiser, model.row_frames
+        network, factor = self.choose_network(model, given.timestep), model.row_frames
         runs = given.latents.unflatten(0, (given.groups, -1))
         texts = given.embeddings.unflatten(0, (given.groups, -1))[:, 0]
         count, layers = runs.shape[1], len(network.config.vace_layers)
@@ -223,6 +224,14 @@ class WanVace(FlowFamily):
             )[0]
             out.append(spread_rows(made[0].transpose(0, 1)[len(views) :], count, factor))
         return torch.cat(out)
+
+    def choose_network(self, model: ImageModel, time: torch.Tensor) -> Any:
+        """The transformer at work at a time: of two the second below the boundary."""
+        second = getattr(model.pipeline, SECOND, None)
+        if second is None:
+            return model.denoiser
+        boundary = model.pipeline.config[BOUNDARY] * model.pipeline.scheduler.config.num_train_timesteps
+        return model.denoiser if float(time) >= boundary else second
 
     def _add_view_noise(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """(R, C, h, w) the latents of reference views under the noise of the timestep; none without them."""
