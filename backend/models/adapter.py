@@ -252,7 +252,7 @@ class Family:
         return ShotError(
             "look",
             f"{self.title} moves a character that it is shown: make a look with another model or with Dress, keep it, and use a "
-            "preset that begins with surface, with Show Look at View or Both and Control above 0.",
+            "preset that begins with surface, with Show Look at View or Both and Control above 0 at all steps.",
         )
 
     def guide(self, unconditional: torch.Tensor, wanted: torch.Tensor, scale: float) -> torch.Tensor:

@@ -139,6 +139,8 @@ def test_what_does_not_go_together_is_refused(name, model, root, tmp_path, look)
     for request in (
         _request(model=name, preset="per_frame"),
         _request(model=name, control_scale=0.0),
+        _request(model=name, control_end=0.6),
+        _request(model=name, control_start=0.2),
         _show(_request(model=name), "nothing"),
         _show(_request(model=name), "surface"),
     ):
@@ -221,6 +223,11 @@ def _draw_known(model: ImageModel, request: ShotRequest, look: Look, count: int)
         )
         _make_latents(model, request, look)
     return found[0]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_frame_alone_is_a_clip(model, look, count):
+    assert _make(model, _request(count), look=look, same_settings=False).std() > 3
 
 
 def test_looks_are_kept_and_shots_resumed(model, look):
