@@ -109,7 +109,7 @@ def load(
         words,
         plan,
         file_distilled=loaded.distilled,
-        uses=source.control_uses,
+        uses=_list_uses(source, layout),
         profile=profile,
         adapter=adapter,
     )
@@ -130,6 +130,13 @@ def load(
         for network in model.controlnets:
             network.compile()
     return model
+
+
+def _list_uses(source: ModelSource, layout: FamilyLayout | None) -> tuple[ControlUse, ...]:
+    """How the ControlNets of a source are used; a strength that a LoRA has been added with is spent."""
+    if layout is None or not layout.is_taught:
+        return source.control_uses
+    return tuple(replace(use, strength=float(use.strength > 0)) for use in source.control_uses)
 
 
 def is_path(part: str) -> bool:

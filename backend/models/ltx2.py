@@ -121,7 +121,8 @@ class Ltx2(FlowFamily):
         states, mask, *_ = pipeline.encode_prompt(
             text, do_classifier_free_guidance=False, device=model.device, max_sequence_length=_MOST_TOKENS
         )
-        found, _, counts = pipeline.connectors(states, mask, padding_side=pipeline.tokenizer_padding_side)
+        # the side that it was filled up on just now, whatever the folder says
+        found, _, counts = pipeline.connectors(states, mask, padding_side=pipeline.tokenizer.padding_side)
         return found[0], {"counts": counts[0]}
 
     def make_scheduler(

@@ -39,6 +39,7 @@ from latentman.backend.models.registry import find_model
 from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
+from latentman.shared.control_uses import ControlUse
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import Sampling, ShotError, ShotRequest, with_schedule
@@ -97,7 +98,11 @@ def _make(model: ImageModel, request: ShotRequest, context: RunContext | None = 
 
 
 def _make_latents(model: ImageModel, request: ShotRequest) -> np.ndarray:
-    return ShotPipeline(model, request, PASSES.select(range(len(request.frames))), RunContext()).latents().numpy()
+    return _make_latents_in(RunContext(), model, request)
+
+
+def _make_latents_in(context: RunContext, model: ImageModel, request: ShotRequest) -> np.ndarray:
+    return ShotPipeline(model, request, PASSES.select(range(len(request.frames))), context).latents().numpy()
 
 
 def _difference(one: Any, other: Any) -> float:
@@ -262,9 +267,10 @@ def test_clips_are_those_of_diffusers(model, halved, newer, theirs, monkeypatch,
     assert ours[0].std() > 5 and _difference(ours, np.round(made[:count] * 255)) <= (2 if half else 1)
 
 
-def test_texts_are_read_as_the_model_knows_them(model):
-    """By its connectors; one that is too long is cut, which is said."""
+def test_texts_are_read_as_the_model_knows_them(model, monkeypatch):
+    """By its connectors, filled up on the left, whatever the folder says; one that is too long is cut, which is said."""
     pipeline = model.pipeline
+    monkeypatch.setattr(pipeline, "tokenizer_padding_side", "right")
     for text in ("a man in red", ""):
         states, mask, *_ = pipeline.encode_prompt(text, do_classifier_free_guidance=False)
         expected, _, counts = pipeline.connectors(states, mask, padding_side="left")
@@ -288,6 +294,16 @@ def test_looks_are_kept_and_shots_resumed(model):
     worn, fresh = _make(model, other, look=looks[-1], same_settings=False), _make(model, other)
     shown = PASSES.mask[:10] > 0
     assert np.abs(worn.astype(float) - frames)[shown].mean() < 0.5 * np.abs(fresh.astype(float) - frames)[shown].mean()
+
+
+def test_the_strength_of_the_lora_is_not_that_of_the_depth(name):
+    """Half of it is no reason for a warning; the part of the steps counts for the depth."""
+    model, context = load(f"{name}@0.5@0-0.6", CPU), RunContext()
+    _make_latents_in(context, model, _request(9, preset="per_frame", steps=2))
+    assert model.control_uses == (ControlUse(1.0, 0.0, 0.6),) and not any("counts as 1" in said for said in context.warnings)
+    _make_latents_in(context, model, _request(9, preset="per_frame", steps=2, control_scale=0.5))
+    assert any("counts as 1" in said for said in context.warnings)
+    assert load(f"{name}@0", CPU).control_uses == (ControlUse(0.0),)
 
 
 def test_surroundings_have_a_prompt_and_depth_counts_or_not(model):

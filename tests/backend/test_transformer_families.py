@@ -480,6 +480,12 @@ def test_schnell_is_recognised_and_run_as_it_was_distilled(tmp_path):
         ("z_image", {}, {}, "Z-Image-Turbo", ("turbo", 8, 1.0)),
         ("z_image", {}, {}, "Z-Image-Turbo-dedistilled", ("", 50, 5.0)),
         ("sd3", {}, {}, "stable-diffusion-3.5-large-turbo", ("turbo", 4, 1.0)),
+        # the mere word tells of steps in this family alone
+        ("sd3", {}, {}, "stable-diffusion-3.5-distilled", ("", 28, 4.5)),
+        ("ltx2", {}, dict(use_dynamic_shifting=True), "LTX-2-19b-distilled", ("distilled", 8, 1.0)),
+        ("ltx2", {}, dict(use_dynamic_shifting=True), "LTX-2-de-distilled", ("", 30, 3.0)),
+        ("ltx2", {}, dict(use_dynamic_shifting=False, shift=1.0), "copy", ("distilled", 8, 1.0)),
+        ("ltx2", {}, dict(use_dynamic_shifting=True), "LTX-2", ("", 30, 3.0)),
     ],
 )
 def test_what_says_that_a_model_was_distilled(family, denoiser, scheduler, name, found):
