@@ -25,6 +25,8 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     UniPCMultistepScheduler,
+    WanAnimatePipeline,
+    WanAnimateTransformer3DModel,
     WanVACEPipeline,
     WanVACETransformer3DModel,
     ZImageControlNetModel,
@@ -35,9 +37,12 @@ from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     GemmaTokenizer,
@@ -262,12 +267,7 @@ def write_sd3(root: Path) -> None:
     ).save_pretrained(root / "base")
 
 
-def write_wan_vace(root: Path, *, solver: bool = True) -> None:
-    """A Wan VACE (``base``), which sees the depth itself, with the multistep solver that it is published with, or Euler's steps;
-    16-pixel multiples, four frames in a row of latents."""
-    torch.manual_seed(0)
-    tokenizer = make_t5_tokenizer()
-    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+def _make_wan_vace() -> WanVACETransformer3DModel:
     transformer = WanVACETransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,
@@ -280,12 +280,25 @@ def write_wan_vace(root: Path, *, solver: bool = True) -> None:
     )
     _stir(transformer, "proj_in", *ATTENTION)
     _stir(transformer.vace_blocks, "proj_out")
+    return transformer
+
+
+def write_wan_vace(root: Path, *, solver: bool = True, boundary: float | None = None) -> None:
+    """A Wan VACE (``base``), which sees the depth itself, with the multistep solver that it is published with, or Euler's steps;
+    16-pixel multiples, four frames in a row of latents. With a ``boundary`` it has two transformers, the second of which works
+    below it."""
+    torch.manual_seed(0)
+    tokenizer = make_t5_tokenizer()
+    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    first, second = _make_wan_vace(), None if boundary is None else _make_wan_vace()
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     WanVACEPipeline(
         vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         text_encoder=UMT5EncoderModel(words),
         tokenizer=tokenizer,
-        transformer=transformer,
+        transformer=first,
+        transformer_2=second,
+        boundary_ratio=boundary,
         scheduler=scheduler if solver else FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(root / "base")
 
@@ -417,3 +430,40 @@ def _make_context_lora(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
             found[f"diffusion_model.{theirs}.lora_A.weight"] = torch.randn(4, module.in_features) * 0.1
             found[f"diffusion_model.{theirs}.lora_B.weight"] = torch.randn(module.out_features, 4) * 0.1
     return found
+
+
+def write_wan_animate(root: Path) -> None:
+    """A Wan Animate (``base``), which sees the skeleton itself; 16-pixel multiples, four frames in a row of latents."""
+    torch.manual_seed(0)
+    tokenizer = make_t5_tokenizer()
+    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    looks = CLIPVisionConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    transformer = WanAnimateTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+        image_dim=8,
+        motion_encoder_channel_sizes={"4": 16, "8": 16, "16": 16},
+        motion_encoder_size=16,
+        motion_style_dim=8,
+        motion_dim=4,
+        motion_encoder_dim=16,
+        face_encoder_hidden_dim=16,
+        face_encoder_num_heads=2,
+        inject_face_latents_blocks=2,
+    )
+    _stir(transformer, "pose_patch_embedding", *ATTENTION)
+    WanAnimatePipeline(
+        vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        text_encoder=UMT5EncoderModel(words),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        image_encoder=CLIPVisionModel(looks),
+        image_processor=CLIPImageProcessor(size=32, crop_size=32),
+    ).save_pretrained(root / "base")

@@ -18,6 +18,7 @@ from diffusers import (
     ControlNetModel,
     LTX2VideoTransformer3DModel,
     UNet2DConditionModel,
+    WanAnimateTransformer3DModel,
     WanVACETransformer3DModel,
     ZImageControlNetModel,
     ZImageTransformer2DModel,
@@ -27,6 +28,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Qwen3Config,
@@ -75,7 +78,9 @@ FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
         {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "vace_layers": list(range(0, 30, 2))},
         {},
     ),
-    # the transformer's own default is what was published; its LoRA is added to its weights
+    # the transformer's own default is what was published
+    "wan_animate": (640, {}, {}),
+    # likewise; its LoRA is added to its weights
     "ltx2": (640, {}, {}),
 }
 
@@ -124,13 +129,15 @@ def list_networks(family: str) -> Mapping[str, Callable[[], Any]]:
             ),
             "text_encoder": lambda: Qwen3Model(words),
         }
-    if family == "wan_vace":
+    if family.startswith("wan_"):
         text = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
-        return {
-            "transformer": lambda: WanVACETransformer3DModel(**shape),
-            "vae": AutoencoderKLWan,
-            "text_encoder": lambda: UMT5EncoderModel(text),
-        }
+        looks = CLIPVisionConfig(
+            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14
+        )
+        parts: dict[str, Callable[[], Any]] = {"vae": AutoencoderKLWan, "text_encoder": lambda: UMT5EncoderModel(text)}
+        if family == "wan_vace":
+            return {"transformer": lambda: WanVACETransformer3DModel(**shape), **parts}
+        return {"transformer": WanAnimateTransformer3DModel, **parts, "image_encoder": lambda: CLIPVisionModel(looks)}
     if family == "ltx2":
         layers = dict(
             hidden_size=3840,

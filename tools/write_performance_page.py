@@ -29,6 +29,7 @@ TITLES = {
     "sdxl": "SDXL",
     "z_image": "Z-Image",
     "wan_vace": "Wan VACE 1.3B",
+    "wan_animate": "Wan Animate",
     "ltx2": "LTX-2",
 }
 #: precision -> how it is called

@@ -93,6 +93,8 @@ class Family:
     single_file_options: ClassVar[Mapping[str, Any]] = {}
     #: whether it takes reference views, and known surfaces beside the ControlNets' pictures
     takes_looks: ClassVar[bool] = False
+    #: whether it can do nothing without a reference view
+    needs_view: ClassVar[bool] = False
     #: whether it is trained by flow matching
     is_flow: ClassVar[bool] = False
     #: whether its networks keep to what float16 can hold
@@ -244,6 +246,14 @@ class Family:
         return ShotError(
             "method",
             f"{self.title} has no attention that frames could share; choose a preset without cross-frame attention.",
+        )
+
+    def explain_no_view(self) -> ShotError:
+        """The error for a shot without a view of its character with a family that needs one."""
+        return ShotError(
+            "look",
+            f"{self.title} moves a character that it is shown: make a look with another model or with Dress, keep it, and use a "
+            "preset that begins with surface, with Show Look at View or Both and Control above 0 at all steps.",
         )
 
     def guide(self, unconditional: torch.Tensor, wanted: torch.Tensor, scale: float) -> torch.Tensor:

@@ -23,6 +23,7 @@ from .sd3 import StableDiffusion3 as StableDiffusion3
 from .stable_diffusion import StableDiffusion as StableDiffusion
 from .stable_diffusion import StableDiffusionXL as StableDiffusionXL
 from .stable_diffusion import UNetFamily as UNetFamily
+from .wan_animate import WanAnimate as WanAnimate
 from .wan_vace import WanVace as WanVace
 from .z_image import ZImage as ZImage
 
@@ -36,6 +37,7 @@ FAMILIES: list[Family] = [
     StableDiffusion3(),
     AnimateDiff(),
     WanVace(),
+    WanAnimate(),
     Ltx2(),
 ]
 

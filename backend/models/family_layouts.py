@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _UNETS = "Stable Diffusion or SDXL"
 #: the part that denoises in a folder of a layout
 TRANSFORMER = "transformer"
+#: in an index of a model with two transformers, the part of all noise below which the second is at work
+BOUNDARY = "boundary_ratio"
 #: the class of small auto-encoders, which stand in for those of any family with latents of pictures
 TINY = "AutoencoderTiny"
 
@@ -57,6 +59,8 @@ class FamilyLayout:
     tells_channels: bool = False
     #: whether its denoiser learns what depth is from a LoRA, which is named as a ControlNet is
     is_taught: bool = False
+    #: whether there are models with a second denoiser, which takes over where little noise is left
+    has_pairs: bool = False
 
     def read_channels(self, denoiser: Mapping[str, Any]) -> int:
         """The channels of latents, by the configuration of the denoiser."""
@@ -146,6 +150,24 @@ LAYOUTS = (
         640,
         repository="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         solver="unipc",
+        has_pairs=True,
+    ),
+    FamilyLayout(
+        "wan_animate",
+        "Wan Animate",
+        "WanAnimateTransformer3DModel",
+        "",
+        ("AutoencoderKLWan",),
+        16,
+        ("text_encoder", "image_encoder"),
+        ("tokenizer",),
+        ("openpose",),
+        (20, 1.0),
+        (4, 1.0),
+        # 832x480 is about as much
+        640,
+        repository="Wan-AI/Wan2.2-Animate-14B-Diffusers",
+        solver="unipc",
     ),
     FamilyLayout(
         "ltx2",
@@ -197,6 +219,13 @@ def sees_picture(layout: FamilyLayout | None, config: Mapping[str, Any]) -> bool
     return layout.name == "flux" and config.get("in_channels") == 2 * 4 * layout.channels
 
 
+def explain_own_sight(layout: FamilyLayout) -> ShotError:
+    """The error for a ControlNet with a model that sees what it is controlled by itself."""
+    if "depth" in layout.kinds:
+        return ShotError("model", f"{layout.title} sees the depth itself; leave the ControlNet out of its name.")
+    return ShotError("model", f"{layout.title} sees the skeleton itself; leave the ControlNet out of its name.")
+
+
 def explain_seen(name: str) -> tuple[str, str]:
     """(why a transformer of a name that sees a picture itself cannot be used, what is guessed of it), as sentences; one is empty.
     Its weights and configuration are the same whichever picture it was trained with."""
@@ -230,7 +259,7 @@ def check_same_kind(base: FamilyLayout | None, controls: Sequence[tuple[str, Map
     """``ShotError`` for a ControlNet of another kind of model than the base, by each one's kind of picture and configuration."""
     title = _UNETS if base is None else base.title
     if controls and base is not None and not base.control and not base.is_taught:
-        raise ShotError("model", f"{title} sees the depth itself; leave the ControlNet out of its name.")
+        raise explain_own_sight(base)
     for kind, config in controls:
         other = find_layout_of_control(config)
         if other is not base:
@@ -266,7 +295,7 @@ def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
             f"{source.base}|depth=FILE.",
         )
     if source.controls and not base.control and not base.is_taught:
-        raise ShotError("model", f"{base.title} sees the depth itself; leave the ControlNet out of its name.")
+        raise explain_own_sight(base)
     kinds = [kind for kind, _ in source.controls]
     unknown = next((kind for kind in kinds if kind not in base.kinds), "")
     if unknown:

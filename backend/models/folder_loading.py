@@ -17,7 +17,7 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import find_layout
 from .folder_reading import TITLES, TOKENIZER_FILES, check_pipeline_folder, check_vae_config, check_weights, read_config, read_index
-from .hub_cache import DENOISERS, NETWORKS
+from .hub_cache import DENOISERS, list_parts
 from .network_loading import RESIDUE
 from .quantization import Quantization, is_quantized_part
 from .tokenizers import END, make_clip_tokenizer
@@ -110,7 +110,7 @@ def load_pipeline_folder(
         has_other_vae="vae" in added,
         has_other_denoiser=any(part in added for part in DENOISERS),
     )
-    for name in NETWORKS:
+    for name in list_parts(index):
         kind = find_class(index.get(name), folder / name) if name not in parts else None
         # several ControlNets lie in folders of their own, which the pipeline knows
         if kind is not None and kind is not diffusers.MultiControlNetModel:

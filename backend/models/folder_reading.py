@@ -13,6 +13,7 @@ from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import (
+    BOUNDARY,
     TRANSFORMER,
     FamilyLayout,
     explain_editing,
@@ -22,7 +23,7 @@ from .family_layouts import (
     list_supported,
     sees_picture,
 )
-from .hub_cache import DENOISERS, NETWORKS
+from .hub_cache import DENOISERS, NETWORKS, SECOND, list_parts
 from .model_file import FAMILIES, ModelFile
 from .motion_kinds import CLASS as MOTION
 from .motion_kinds import explain_module
@@ -36,11 +37,13 @@ _MOST_INDEX, _MOST_CONFIGURATION, _MOST_SHARDS = 2**20, 4 << 20, 16 << 20
 TITLES = {
     "unet": "UNet",
     "transformer": "transformer",
+    "transformer_2": "second transformer",
     "vae": "auto-encoder",
     "text_encoder": "text encoder",
     "text_encoder_2": "second text encoder",
     "text_encoder_3": "third text encoder",
     "connectors": "text connectors",
+    "image_encoder": "picture encoder",
 }
 INDEX = "model_index.json"
 #: files either of which a tokenizer's folder has
@@ -52,7 +55,7 @@ _UNET = "UNet2DConditionModel"
 VAES = ("AutoencoderKL", "AutoencoderTiny")
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 #: entries of an index that are known, used or not
-_KNOWN = (*NETWORKS, *_TOKENIZERS, "scheduler", "safety_checker", "feature_extractor", "image_encoder")
+_KNOWN = (*NETWORKS, *_TOKENIZERS, "scheduler", "safety_checker", "feature_extractor", "image_encoder", "image_processor")
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:
@@ -189,10 +192,6 @@ def _check_shards(folder: Path, form: WeightForm, names: Collection[str], title:
             )
 
 
-#: the part that takes over where little noise is left, in folders that have two
-SECOND = "transformer_2"
-
-
 def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = False) -> None:
     """Raise ``ShotError`` for a pipeline of a kind that is not known, by its list of parts. ``name`` is what it is called."""
     kind = shorten(str(index.get("_class_name", "")))
@@ -200,7 +199,7 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
     what = f"The model {name} is a {kind}" if kind else f"The model {name} is of a kind"
     layout = find_layout(index)
     if layout is not None:
-        _check_layout(layout, parts, what, has_other_vae=has_other_vae)
+        _check_layout(layout, parts, what, index.get(BOUNDARY), has_other_vae=has_other_vae)
         return
     if "unet" not in parts or ("vae" not in parts and not has_other_vae):
         raise ShotError("model", f"{what}, which is not supported; use one of {list_supported()}.")
@@ -220,9 +219,11 @@ def check_index(index: Mapping[str, Any], name: str, *, has_other_vae: bool = Fa
             )
 
 
-def _check_layout(layout: FamilyLayout, parts: Mapping[str, Any], what: str, *, has_other_vae: bool) -> None:
-    """``ShotError`` for a model of a family's denoiser whose other parts are not that family's."""
-    if SECOND in parts:
+def _check_layout(layout: FamilyLayout, parts: Mapping[str, Any], what: str, boundary: Any, *, has_other_vae: bool) -> None:
+    """``ShotError`` for a model of a family's denoiser whose other parts are not that family's. ``boundary`` is what its index says
+    of where a second denoiser takes over."""
+    is_told = isinstance(boundary, (int, float)) and not isinstance(boundary, bool) and 0 <= boundary <= 1
+    if SECOND in parts and (not layout.has_pairs or not is_told or parts[SECOND] != layout.denoiser):
         raise ShotError(
             "model", f"{what} of two transformers that take turns, which is not supported; choose a {layout.title} with one."
         )
@@ -301,9 +302,13 @@ def check_pipeline_folder(
     index = read_index(folder)
     check_index(index, folder.name, has_other_vae=has_other_vae)
     layout = find_layout(index)
+    if has_other_denoiser and (index.get(SECOND) or [None])[0]:
+        raise ShotError(
+            "model", f"The folder {folder.name} has two transformers, and the file is one; name a folder with one behind parts=."
+        )
     listed = {part for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
     said = tuple[str, ...]()
-    for part in NETWORKS:
+    for part in list_parts(index):
         if part not in listed or (part == "controlnet" and has_other_control) or (part == "vae" and has_other_vae):
             continue
         if part == "controlnet" and not (folder / part / "config.json").exists() and any((folder / part).glob("*/config.json")):
@@ -373,7 +378,7 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     config = index or read_config(folder, "network")
     kind = str(config.get("_class_name", "network"))
     layout = find_layout(index) or find_layout_of_control(config)
-    parts = tuple(part for part in NETWORKS if (folder / part).is_dir())
+    parts = tuple(part for part in list_parts(index) if (folder / part).is_dir())
     problem, warnings = "", tuple[str, ...]()
     try:
         if whole:
@@ -397,7 +402,7 @@ def describe_folder(folder: Path, family: str) -> ModelFile:
     if whole and not problem and layout is not None and layout.is_taught:
         sentence += f" It learns what depth is from its in-context LoRA: {folder.name}|depth=FILE."
     elif whole and not problem and layout is not None and sees_picture(layout, read_transformer_config(folder)):
-        sentence += " It sees the picture for depth itself, and takes no ControlNet."
+        sentence += f" It sees the picture for {layout.kinds[0]} itself, and takes no ControlNet."
     elif layout is not None and whole and "controlnet" not in parts:
         sentence += f" It takes a ControlNet for {layout.title} ({layout.control}): {folder.name}|depth=CONTROLNET."
     return ModelFile(

@@ -14,10 +14,19 @@ from .weight_forms import choose_form
 
 #: folders of a pipeline whose weights are needed
 NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "connectors", "controlnet")
+#: the part of a transformer's folder that looks at pictures; beside a UNet it is an IP-Adapter's, which is loaded by itself
+PICTURE_ENCODER = "image_encoder"
+#: a second transformer of some of them
+SECOND = "transformer_2"
 #: those of which a model has one, which predicts
 DENOISERS = ("unet", "transformer")
 #: ends of names of the small files that go with them
 TEXTS = (".json", ".txt", ".model", ".jinja")
+
+
+def list_parts(parts: Collection[str]) -> tuple[str, ...]:
+    """The networks that a pipeline with some ``parts`` may have."""
+    return (*NETWORKS, SECOND, PICTURE_ENCODER) if DENOISERS[1] in parts else NETWORKS
 
 
 def find_cached_file(name: str, revision: str | None, file: str) -> Path | None:
@@ -41,7 +50,7 @@ def list_needed(names: Collection[str], *, half: bool) -> list[str]:
         folders.setdefault("" if str(path.parent) == "." else str(path.parent), []).append(path.name)
     needed = [name for name in names if name.endswith(TEXTS) and PurePosixPath(name).parts[0] not in ("onnx", "openvino", "flax")]
     # at the root of a pipeline lie whole checkpoints, which nobody needs beside its folders
-    wanted = NETWORKS if "model_index.json" in names else ("",)
+    wanted = list_parts({PurePosixPath(name).parts[0] for name in names}) if "model_index.json" in names else ("",)
     for folder in wanted:
         form = choose_form(folders.get(folder, ()), half=half)
         if form is not None:
@@ -74,7 +83,7 @@ def _is_complete(folder: Path, *, half: bool) -> bool:
         return "." in whole
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        listed = {part for part in NETWORKS if (index.get(part) or [None])[0]}
+        listed = {part for part in list_parts(index) if (index.get(part) or [None])[0]}
     except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError):
         return False
     # a download that was ended may lack even the configuration of a part

@@ -25,6 +25,7 @@ from .flow_profiles import fit_schedule
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
 from .folder_reading import TITLES, find_vae_folder, read_config, read_index, read_transformer_config
 from .hub import Report, fetch_repository
+from .hub_cache import SECOND
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
 from .loras import add_loras, find_lora_file
@@ -103,7 +104,7 @@ def load(
         pipeline,
         device,
         dtype,
-        tuple(kind for kind, _ in source.controls) or ("depth",),
+        tuple(kind for kind, _ in source.controls) or (layout.kinds[:1] if layout is not None else ("depth",)),
         source,
         warnings,
         words,
@@ -115,6 +116,9 @@ def load(
     )
     fitted = [(kind, net.config) for kind, net in zip(model.controls, model.controlnets, strict=not sees_controls)]
     model.family.check_fit(model.denoiser.config, fitted)
+    second = getattr(pipeline, SECOND, None)
+    if second is not None:
+        model.family.check_fit(second.config, fitted)
     is_sdxl = isinstance(model.family, StableDiffusionXL)
     torch.nn.Module.to(pipeline.vae, choose_vae_dtype(dtype, pipeline.vae.config, sdxl=is_sdxl))
     place(pipeline, device, plan, options)
@@ -127,6 +131,8 @@ def load(
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks it
     if options.compile:
         model.denoiser.compile()
+        if second is not None:
+            second.compile()
         for network in model.controlnets:
             network.compile()
     return model

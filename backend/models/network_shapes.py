@@ -16,7 +16,7 @@ from .families import family_of_controlnet
 from .family_layouts import TRANSFORMER
 from .folder_loading import find_class, find_vae_class
 from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
-from .hub_cache import NETWORKS
+from .hub_cache import list_parts
 from .ip_adapters import make_encoder
 from .loras import find_lora_file
 from .ltx2 import DOWNSCALE
@@ -88,7 +88,7 @@ def _make_taught(make: Callable[[], Any], downscale: int) -> Any:
 def _list_in_folder(path: Path, *, has_other_control: bool) -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {}
     index = read_index(path)
-    for name in NETWORKS:
+    for name in list_parts(index):
         kind = find_class(index.get(name), path / name) if (path / name).is_dir() else None
         if kind is not None and (name != "controlnet" or not has_other_control):
             found["controlnet_0" if name == "controlnet" else name] = _make_from_folder(kind, path / name)

@@ -63,7 +63,7 @@ class Quantization:
 
 def is_quantized_part(part: str) -> bool:
     """Whether a part of a pipeline holds weights in fewer bits."""
-    return part == TRANSFORMER or part.startswith("text_encoder")
+    return part.startswith((TRANSFORMER, "text_encoder"))
 
 
 def count_bits(options: LoadOptions) -> float | None:

@@ -15,9 +15,10 @@ from diffusers import DiffusionPipeline, WanVACEPipeline
 from ...shared.shot import ShotError
 from .adapter import KnownSurface, NetworkInput
 from .clip_rows import count_rows, join_frames, spread_rows
-from .family_layouts import BY_NAME
+from .family_layouts import BOUNDARY, BY_NAME, explain_own_sight
 from .flow_family import META, FlowFamily, read_statistics
 from .flow_schedules import make_shifted_scheduler
+from .hub_cache import SECOND
 
 if TYPE_CHECKING:
     from .image_model import ImageModel
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 #: frames of the clips that it was trained with
 TRAINED_FRAMES = 81
 #: tokens that the text encoder gives; shorter texts are filled up with zeros, which the transformer sees
-_MOST_TOKENS = 512
+MOST_TOKENS = 512
 #: what diffusers takes where a configuration leaves it out
 _USUAL: Mapping[str, Any] = {
     "temperal_downsample": (False, True, True),
@@ -71,7 +72,7 @@ class WanVace(FlowFamily):
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
         if controls:
-            raise ShotError("model", f"{self.title} sees the depth itself; leave the ControlNet out of its name.")
+            raise explain_own_sight(self.layout)
         own, channels, wanted = _read(base, "in_channels"), _read(base, "vace_in_channels"), 2 * self.layout.channels + 64
         if own != self.layout.channels or channels != wanted:
             raise ShotError(
@@ -121,7 +122,7 @@ class WanVace(FlowFamily):
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
-        return _MOST_TOKENS
+        return MOST_TOKENS
 
     def count_tokens(self, model: ImageModel, text: str) -> int:
         """See ``FlowFamily``."""
@@ -133,7 +134,7 @@ class WanVace(FlowFamily):
         found = pipeline.tokenizer(
             clean_text(text),
             padding="max_length",
-            max_length=_MOST_TOKENS,
+            max_length=MOST_TOKENS,
             truncation=True,
             return_attention_mask=True,
             return_tensors="pt",
@@ -189,7 +190,7 @@ class WanVace(FlowFamily):
 
     def predict(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """See ``Family``. One run after the other, which takes half of the memory."""
-        network, factor = model.denoiser, model.row_frames
+        network, factor = self.choose_network(model, given.timestep), model.row_frames
         runs = given.latents.unflatten(0, (given.groups, -1))
         texts = given.embeddings.unflatten(0, (given.groups, -1))[:, 0]
         count, layers = runs.shape[1], len(network.config.vace_layers)
@@ -224,6 +225,14 @@ class WanVace(FlowFamily):
             out.append(spread_rows(made[0].transpose(0, 1)[len(views) :], count, factor))
         return torch.cat(out)
 
+    def choose_network(self, model: ImageModel, time: torch.Tensor) -> Any:
+        """The transformer at work at a time: of two the second below the boundary."""
+        second = getattr(model.pipeline, SECOND, None)
+        if second is None:
+            return model.denoiser
+        boundary = model.pipeline.config[BOUNDARY] * model.pipeline.scheduler.config.num_train_timesteps
+        return model.denoiser if float(time) >= boundary else second
+
     def _add_view_noise(self, model: ImageModel, given: NetworkInput) -> torch.Tensor:
         """(R, C, h, w) the latents of reference views under the noise of the timestep; none without them."""
         if given.views is None:
@@ -238,7 +247,7 @@ class WanVace(FlowFamily):
         transformer(
             hidden_states=clip,
             timestep=torch.zeros(1, dtype=torch.long, device=META),
-            encoder_hidden_states=clip.new_empty(1, _MOST_TOKENS, transformer.config.text_dim),
+            encoder_hidden_states=clip.new_empty(1, MOST_TOKENS, transformer.config.text_dim),
             control_hidden_states=clip.new_empty(1, transformer.config.vace_in_channels, *clip.shape[2:]),
             control_hidden_states_scale=clip.new_ones(len(transformer.config.vace_layers)),
             return_dict=False,

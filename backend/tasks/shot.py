@@ -71,7 +71,18 @@ def check_shot(request: ShotRequest, reference: bytes = b"") -> None:
         decode_reference(reference)
         check_reference_use(request.sampling.model)
     name = name_model(request.sampling.model, request.text)
-    check_request(*check_model(name, request.width, request.height, request.sampling), request)
+    family, row_frames = check_model(name, request.width, request.height, request.sampling)
+    check_request(family, row_frames, request)
+    if family.needs_view and not _shows_view(request):
+        raise family.explain_no_view()
+
+
+def _shows_view(request: ShotRequest) -> bool:
+    """Whether a view of a look, if there is one, is shown to the networks at every step."""
+    fusion, sampling = request.get_method().fusion, request.sampling
+    if fusion is None or fusion.show_look not in ("view", "both"):
+        return False
+    return sampling.control_scale > 0 and sampling.control_start == 0 and sampling.control_end == 1
 
 
 def check_part(request: ShotRequest, look_file: LookFile) -> None:

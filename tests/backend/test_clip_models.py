@@ -56,7 +56,7 @@ from latentman.shared.manifest import PassesHeader
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Sampling, ShotError, ShotRequest, with_schedule
 from tests import ip_adapter_files, samples
-from tests.backend import test_ltx2, test_wan_vace, tiny
+from tests.backend import test_ltx2, test_wan_animate, test_wan_vace, tiny
 from tests.backend.model_tables import has_table
 from tests.backend.tiny import write_motion_module
 from tools.stand_in_hub import StandInHub
@@ -637,5 +637,5 @@ COLUMNS = {
 
 def test_the_table_says_what_is_asserted():
     """A row for every family of clips, and a column for each of the tests."""
-    assert list(test_wan_vace.COLUMNS) == list(test_ltx2.COLUMNS) == list(COLUMNS)
+    assert all(list(other.COLUMNS) == list(COLUMNS) for other in (test_wan_vace, test_wan_animate, test_ltx2))
     assert has_table(COLUMNS, [family.title for family in FAMILIES if family.kind == "clip"])

@@ -163,10 +163,11 @@ def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
             check_model(wrong, SIDE, SIDE)
     pair = shutil.copytree(root / "base", tmp_path / "pair")
     index = json.loads((pair / "model_index.json").read_text(encoding="utf-8"))
-    index |= {"transformer_2": index["transformer"], "boundary_ratio": 0.875}
-    (pair / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-    with pytest.raises(ShotError, match="WanVACEPipeline of two transformers that take turns"):
-        check_model(str(pair), SIDE, SIDE)
+    for more in ({}, {"boundary_ratio": None}, {"boundary_ratio": "0.9"}, {"boundary_ratio": 2}):
+        two = index | {"transformer_2": index["transformer"]} | more
+        (pair / "model_index.json").write_text(json.dumps(two), encoding="utf-8")
+        with pytest.raises(ShotError, match="WanVACEPipeline of two transformers that take turns"):
+            check_model(str(pair), SIDE, SIDE)
     for sampling, said in (
         (Sampling(steps=3, scheduler="ddim"), "choose 'euler' or 'unipc'"),
         (Sampling(steps=3, spacing="trailing"), "spaces its steps by itself"),
@@ -230,6 +231,46 @@ def test_clips_are_those_of_diffusers(model, monkeypatch, guidance, count):
         output_type="np",
     ).frames[0]
     assert ours[0].std() > 5 and _difference(ours, np.round(theirs[:count] * 255)) <= 1
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_two_transformers_take_turns_as_in_diffusers(tmp_path, model, monkeypatch, guidance):
+    """The second below the boundary; a clip is neither the first's nor the second's alone."""
+    write_wan_vace(tmp_path, boundary=0.8)
+    name, count = str(tmp_path / "base"), 5
+    check_model(name, SIDE, SIDE, Sampling(steps=3))
+    pair = load(name, CPU)
+    noise = torch.randn(count_rows(count, 4), 16, 4, 4, generator=torch.Generator().manual_seed(3))
+    request = _request(count, preset="per_frame", guidance_scale=guidance)
+    ours = _make(pair, request, noise=spread_rows(noise, count, 4))
+    monkeypatch.setattr(pipeline_wan_vace, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    pair.pipeline.set_progress_bar_config(disable=True)
+    theirs = pair.pipeline(
+        request.text.prompt,
+        negative_prompt="",
+        video=[Image.fromarray(np.uint8(np.round(depth * 255))).convert("RGB") for depth in PASSES.depth[:count]],
+        height=SIDE,
+        width=SIDE,
+        num_frames=count,
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        latents=noise.transpose(0, 1)[None],
+        output_type="np",
+    ).frames[0]
+    assert ours[0].std() > 5 and _difference(ours, np.round(theirs * 255)) <= 1
+    for part in ("transformer", "transformer_2"):
+        pair.pipeline.register_modules(transformer=getattr(load(name, CPU).pipeline, part), transformer_2=None)
+        assert _difference(_make(pair, request, noise=spread_rows(noise, count, 4)), ours) > 1
+    need = estimate_need(list_networks(find_model(name)), SIDE, SIDE, torch.float32)
+    assert need.weights["transformer_2"] == need.weights["transformer"]
+
+
+def test_a_file_does_not_stand_for_two_transformers(tmp_path, root):
+    write_wan_vace(tmp_path, boundary=0.8)
+    file = tmp_path / "one.safetensors"
+    shutil.copy(next((root / "base" / "transformer").glob("*.safetensors")), file)
+    with pytest.raises(ShotError, match="has two transformers, and the file is one"):
+        check_model(f"{file}|parts={tmp_path / 'base'}", SIDE, SIDE)
 
 
 def test_texts_are_read_as_the_model_knows_them(model, monkeypatch):
