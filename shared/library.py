@@ -35,6 +35,8 @@ PARTS = {
     "picture_encoder": "encoder",
     "motion_module": "motion",
 }
+#: families whose LoRAs stand where others have a ControlNet: they teach the model what depth is
+TAUGHT = ("ltx2",)
 #: where an entry is: it comes with the extension, was got by the library, lies in a folder of the user's or in the hub's cache, or
 #: can be got
 PLACES = ("bundled", "library", "folder", "hub", "catalogue")

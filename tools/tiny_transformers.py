@@ -310,9 +310,30 @@ def make_gemma_tokenizer() -> GemmaTokenizer:
     return GemmaTokenizer(vocab={letter: n for n, letter in enumerate(letters)}, merges=[])
 
 
-def write_ltx2(root: Path, *, downscale: int = 1) -> None:
-    """An LTX-2 (``base``) and an in-context LoRA for it (``depth.safetensors``), which wants its clip smaller by a factor; 32-pixel
-    multiples, eight frames in a row of latents."""
+#: what the configurations of LTX-2.3 say otherwise
+_NEWER_TRANSFORMER: dict[str, Any] = dict(
+    gated_attn=True,
+    cross_attn_mod=True,
+    audio_gated_attn=True,
+    audio_cross_attn_mod=True,
+    use_prompt_embeddings=False,
+    perturbed_attn=True,
+    rope_type="split",
+)
+_NEWER_CONNECTORS: dict[str, Any] = dict(
+    per_modality_projections=True,
+    video_hidden_dim=32,
+    audio_hidden_dim=16,
+    video_gated_attn=True,
+    audio_gated_attn=True,
+    proj_bias=True,
+    rope_type="split",
+)
+
+
+def write_ltx2(root: Path, *, downscale: int = 1, newer: bool = False) -> None:
+    """An LTX-2, or the ``newer`` LTX-2.3 (``base``), and an in-context LoRA for it (``depth.safetensors``), which wants its clip
+    smaller by a factor; 32-pixel multiples, eight frames in a row of latents."""
     torch.manual_seed(0)
     tokenizer = make_gemma_tokenizer()
     words = Gemma3Config(
@@ -343,6 +364,7 @@ def write_ltx2(root: Path, *, downscale: int = 1) -> None:
         num_layers=2,
         caption_channels=8,
         rope_double_precision=False,
+        **(_NEWER_TRANSFORMER if newer else {}),
     )
     _stir(transformer, *ATTENTION)
     vae = AutoencoderKLLTX2Video(
@@ -353,6 +375,7 @@ def write_ltx2(root: Path, *, downscale: int = 1) -> None:
         decoder_layers_per_block=(1, 1, 1, 1),
         spatial_compression_ratio=32,
         temporal_compression_ratio=8,
+        timestep_conditioning=newer,
     )
     vae.latents_mean.normal_(std=0.1)
     vae.latents_std.uniform_(0.5, 1.5)
@@ -360,15 +383,16 @@ def write_ltx2(root: Path, *, downscale: int = 1) -> None:
         caption_channels=8,
         text_proj_in_factor=3,
         video_connector_num_attention_heads=2,
-        video_connector_attention_head_dim=4,
+        video_connector_attention_head_dim=16 if newer else 4,
         video_connector_num_layers=1,
         video_connector_num_learnable_registers=32,
         audio_connector_num_attention_heads=2,
-        audio_connector_attention_head_dim=4,
+        audio_connector_attention_head_dim=8 if newer else 4,
         audio_connector_num_layers=1,
         audio_connector_num_learnable_registers=32,
         connector_rope_base_seq_len=32,
         rope_double_precision=False,
+        **(_NEWER_CONNECTORS if newer else {}),
     )
     LTX2InContextPipeline(
         vae=vae,

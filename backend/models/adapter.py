@@ -167,7 +167,8 @@ class Family:
 
     def read_vae_factor(self, config: Mapping[str, Any]) -> int:
         """Pixels a latent covers along each side, by the configuration of the auto-encoder; 1 where it does not say."""
-        levels = config.get("block_out_channels")
+        # small ones have two lists of the same length
+        levels = config.get("block_out_channels") or config.get("decoder_block_out_channels")
         return 2 ** (len(levels) - 1) if levels else 1
 
     def read_patch(self, config: Mapping[str, Any]) -> int:

@@ -35,12 +35,35 @@ def find_added_files(source: str, kind: str, report: Report | None = None) -> li
     return _find_on_hub(*split_revision(source), kind, report)
 
 
+def find_added_files_here(source: str, kind: str) -> list[Path]:
+    """The same of what lies on this machine; empty for what the hub would have to give. Raises ``ShotError``."""
+    if Path(source).exists() or source.lower().endswith(WEIGHTS):
+        return find_added_files(source, kind)
+    name, revision = split_revision(source)
+    cached = _find_usual(name, revision, kind)
+    folder = None if cached else _find_snapshot(name, revision)
+    return [cached] if cached else _find_in_folder(folder, kind) if folder else []
+
+
+def _find_usual(name: str, revision: str | None, kind: str) -> Path | None:
+    """A repository's file under a name of ``USUAL_NAMES`` in the hub's cache."""
+    found = (find_cached_file(name, revision, usual) for usual in USUAL_NAMES[kind])
+    return next((path for path in found if path is not None), None)
+
+
+def _find_snapshot(name: str, revision: str | None) -> Path | None:
+    """A repository's folder in the hub's cache, whatever of it is there."""
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
 def _find_on_hub(name: str, revision: str | None, kind: str, report: Report | None) -> list[Path]:
     """What lies in the hub's cache is taken without asking the hub."""
-    for usual in USUAL_NAMES[kind]:
-        cached = find_cached_file(name, revision, usual)
-        if cached is not None:
-            return [cached]
+    cached = _find_usual(name, revision, kind)
+    if cached is not None:
+        return [cached]
 
     def choose(names: list[str]) -> str:
         usual = next((usual for usual in USUAL_NAMES[kind] if usual in names), "")
@@ -57,10 +80,7 @@ def _find_on_hub(name: str, revision: str | None, kind: str, report: Report | No
         return [fetch_chosen_file(name, revision, choose, report)]
     except HubError:
         # without a connection what is cached, under whatever name
-        try:
-            folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError):
-            folder = None
+        folder = _find_snapshot(name, revision)
         if folder is None:
             raise
         return _find_in_folder(folder, kind)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...shared.shot import ShotError
+from .family_layouts import TRANSFORMER
+from .folder_reading import name_folder
 from .lora_kinds import find_lora_kind
 from .lora_layout import UNET, ModuleNames, sort_tensors
-from .loras import Addition, add_to_module, list_changes, list_modules
-from .ltx2 import DOWNSCALE
+from .loras import Addition, Scaling, add_to_module, list_changes, list_modules, read_scaling
+from .ltx2 import DOWNSCALE, read_downscale
+from .names import find_control_kind
 from .plans import list_shapes
 from .weight_files import WeightFile, read_weight_file
 
@@ -36,19 +40,6 @@ _NAMES = (
 )
 
 
-def find_context_lora(source: str) -> Path:
-    """The file of a LoRA by its path or that of the folder that holds it alone. Raises ``ShotError``."""
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(path.glob("*.safetensors"))
-        if len(found) == 1:
-            return found[0]
-        raise ShotError("model", f"The folder {path} holds {len(found)} LoRAs; name one file of it.")
-    if not path.is_file():
-        raise ShotError("model", f"There is no LoRA {source} on this machine; download its file, and give its path behind depth=.")
-    return path
-
-
 def read_context_lora(path: Path, title: str) -> tuple[WeightFile, int]:
     """A LoRA's file for a model called ``title``, and how many times smaller than the frames it wants the clip. Raises
     ``ShotError``."""
@@ -70,29 +61,48 @@ def read_context_lora(path: Path, title: str) -> tuple[WeightFile, int]:
 
 
 @torch.no_grad()
-def teach(transformer: Any, source: str, strength: float, title: str) -> tuple[str, ...]:
+def teach(transformer: Any, path: Path, strength: float, title: str) -> tuple[str, ...]:
     """Add a LoRA at a strength to a transformer of a model called ``title``, whose configuration says from now on how large a clip
-    of depth it sees; sentences about what has no place in it. Raises ``ShotError``."""
-    path, warnings = find_context_lora(source), list[str]()
+    of depth it sees; sentences about what has no place in it, and what is guessed of it. Raises ``ShotError``."""
     file, downscale = read_context_lora(path, title)
+    warnings = [*_doubt(file)]
     modules = list_modules(transformer)
-    names = {_translate(name): name for name in file.tensors}
-    layout = sort_tensors(names, ModuleNames({UNET: modules}))
+    names = dict[str, str]()
+    for name in file.tensors:
+        ours = _translate(name)
+        # of two spellings in one file the second keeps its own, under which it has no place
+        names[name if ours in names else ours] = name
+    layout, scaling = sort_tensors(names, ModuleNames({UNET: modules})), read_scaling(file, (TRANSFORMER,))
     for change in list_changes(path, layout, file.tensors, title, warnings):
         own = {role: names[name] for role, name in change.tensors.items()}
-        addition = Addition(file, change.__class__(change.title, change.target, own), strength)
+        addition = Addition(file, replace(change, tensors=own), strength, scaling.get(TRANSFORMER, Scaling()))
         add_to_module(modules[change.target.module], [addition], title)
     transformer.register_to_config(**{DOWNSCALE: downscale})
     return tuple(dict.fromkeys(warnings))
 
 
-def add_downscale(config: Mapping[str, Any], source: str, title: str) -> dict[str, Any]:
-    """The configuration of a transformer as ``teach`` leaves it. Raises ``ShotError``."""
-    return {**config, DOWNSCALE: read_context_lora(find_context_lora(source), title)[1]}
+def check_context_lora(make_transformer: Callable[[], Any], path: Path, title: str) -> int:
+    """How many times smaller than the frames a LoRA wants the clip. Raises ``ShotError`` for one that does not fit the transformer
+    that is made, which gets no storage."""
+    with torch.device("meta"):
+        transformer = make_transformer()
+    teach(transformer, path, 1.0, title)
+    return read_downscale(transformer.config)
+
+
+def _doubt(file: WeightFile) -> tuple[str, ...]:
+    """A sentence about a LoRA that by its name, or its folder's, was not made for depth: such a file says it nowhere else."""
+    name = file.path.name
+    kind = find_control_kind(file.path.stem) or find_control_kind(name_folder(file.path.parent))
+    if kind in ("depth", "union"):
+        return ()
+    if kind:
+        return (f"By its name, {name} is a LoRA for {kind}; it is used for depth.",)
+    return (f"Nothing says that {name} is an in-context LoRA for depth; it is taken to be one.",)
 
 
 def _translate(name: str) -> str:
-    for start in _STARTS:
+    while start := next((start for start in _STARTS if name.startswith(start)), ""):
         name = name.removeprefix(start)
     for theirs, ours in _NAMES:
         if theirs in name:

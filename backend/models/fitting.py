@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from ...shared.shot import ShotError
 from .hub import HubError
-from .registry import ModelSource
+from .registry import ModelSource, is_hub_id
 
 #: what the libraries raise where files are not as they expect
 LOAD_ERRORS = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError)
@@ -21,7 +20,7 @@ def explain_unloadable(name: str, source: ModelSource, error: Exception) -> Shot
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     # what comes from the hub says itself what to do
     parts = () if isinstance(error, HubError) else (source.base, *(c for _, c in source.controls))
-    wanted = [part for part in parts if not Path(part).exists()]
+    wanted = [part for part in parts if is_hub_id(part)]
     hint = f" Looked for on the model hub: {', '.join(wanted)}; without a connection, give folders instead." if wanted else ""
     return ShotError("model", f"The model '{name}' cannot be loaded: {first.rstrip('.')}.{hint}")
 

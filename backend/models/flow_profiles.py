@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .family_layouts import FamilyLayout, sees_picture
-from .names import find_distillation, find_steps, is_undistilled
+from .names import find_distillation, find_steps, is_undistilled, says_distilled
 from .origins import CONFIGURATION, NAME
 from .recommendation import recommend_transformer
 
@@ -23,6 +23,11 @@ def find_flow_distillation(
     if named:
         return named, NAME
     is_shifted_by_size = scheduler.get("use_dynamic_shifting")
+    if layout.name == "ltx2" and says_distilled(name):
+        return "distilled", NAME
+    # an LTX-2 whose steps nothing shifts
+    if layout.name == "ltx2" and is_shifted_by_size is False and scheduler.get("shift", 1.0) == 1.0:
+        return "distilled", CONFIGURATION
     # a FLUX.1 that is not told the guidance, with steps that no size shifts
     if layout.name == "flux" and denoiser.get("guidance_embeds") is False and is_shifted_by_size is False:
         return "schnell", CONFIGURATION

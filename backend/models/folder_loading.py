@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +23,10 @@ from .quantization import Quantization, is_quantized_part
 from .tokenizers import END, make_clip_tokenizer
 
 #: parts that nothing here uses, and that many leave out
-_UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "audio_vae", "vocoder", "processor", "prompt_enhancer")
+_SOUND = ("audio_vae", "vocoder")
+_UNUSED = ("safety_checker", "feature_extractor", "image_encoder", *_SOUND, "processor", "prompt_enhancer")
 #: those that are not loaded even where they are there
-_NEVER = ("safety_checker", "audio_vae", "vocoder", "processor", "prompt_enhancer")
+_NEVER = ("safety_checker", *_SOUND, "processor", "prompt_enhancer")
 
 
 def prefers_half(dtype: torch.dtype) -> bool:
@@ -118,6 +120,9 @@ def load_pipeline_folder(
     for name in _UNUSED:
         if name in index and (name in _NEVER or not (folder / name).is_dir()):
             parts[name] = None
+    wanted = inspect.signature(pipeline_class.__init__).parameters
+    # the class wants them also where the index leaves them out
+    parts |= dict.fromkeys(name for name in _SOUND if name in wanted)
     # language models have tokenizers of their own
     for name in ("tokenizer", "tokenizer_2") if find_layout(index) is None else ():
         is_wanted = name in index and name not in parts and name.replace("tokenizer", "text_encoder") in parts

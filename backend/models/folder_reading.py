@@ -48,21 +48,14 @@ TITLES = {
 INDEX = "model_index.json"
 #: files either of which a tokenizer's folder has
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+#: the same of language models, without any of which their libraries make a tokenizer that knows no word
+_VOCABULARIES = (*TOKENIZER_FILES, "tokenizer.model", "spiece.model", "vocab.txt")
 _UNET = "UNet2DConditionModel"
 #: classes of auto-encoders whose latents these families have
 VAES = ("AutoencoderKL", "AutoencoderTiny")
+_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 #: entries of an index that are known, used or not
-_KNOWN = (
-    *NETWORKS,
-    "tokenizer",
-    "tokenizer_2",
-    "tokenizer_3",
-    "scheduler",
-    "safety_checker",
-    "feature_extractor",
-    "image_encoder",
-    "image_processor",
-)
+_KNOWN = (*NETWORKS, *_TOKENIZERS, "scheduler", "safety_checker", "feature_extractor", "image_encoder", "image_processor")
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:
@@ -279,7 +272,8 @@ def check_vae_config(
     ``layout``, and of the ``denoiser`` with a configuration, or without a layout of Stable Diffusion and SDXL."""
     kind = str(config.get("_class_name", VAES[0]))
     if layout is not None:
-        channels = config.get("latent_channels", config.get("z_dim", LATENT_CHANNELS))
+        # what the classes take where a configuration leaves it out
+        channels = config.get("latent_channels", config.get("z_dim", LATENT_CHANNELS if kind in VAES else layout.channels))
         wanted = layout.read_channels(denoiser or {})
         if kind not in layout.vaes or channels != wanted:
             raise ShotError(
@@ -334,7 +328,14 @@ def check_pipeline_folder(
         elif part == TRANSFORMER and layout is not None:
             said += doubt_transformer(layout, config, index, folder)
         check_weights(folder / part, title, half=half)
-    for path in (folder / part / name for part in ("tokenizer", "tokenizer_2", "tokenizer_3") for name in TOKENIZER_FILES):
+    wordless = [
+        part for part in _TOKENIZERS if layout is not None and part in listed and not _has_any(folder / part, _VOCABULARIES)
+    ]
+    if wordless:
+        raise ShotError(
+            "model", f"The model's {folder / wordless[0]} holds no words, as in a tokenizer.json; download the model again."
+        )
+    for path in (folder / part / name for part in _TOKENIZERS for name in TOKENIZER_FILES):
         try:
             if path.exists():
                 _read_json(path, _MOST_SHARDS)
@@ -345,6 +346,10 @@ def check_pipeline_folder(
     if left:
         said += (f"The model's {', '.join(left)} {'have' if len(left) > 1 else 'has'} no use here and did not count.",)
     return said
+
+
+def _has_any(folder: Path, names: Collection[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
 
 
 def name_folder(folder: Path) -> str:

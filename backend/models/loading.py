@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline
 
 from ...shared.control_uses import ControlUse
 from ...shared.load_options import LoadOptions
 from ...shared.shot import ShotError
-from .context_loras import teach
+from .context_loras import check_context_lora, teach
 from .devices import choose_device, choose_dtype, choose_family_dtype
 from .embeddings import EmbeddingWord, add_embeddings
 from .families import Family, StableDiffusionXL, family_of_controlnet, family_of_layout, family_of_pipeline
@@ -21,12 +23,12 @@ from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_
 from .fitting import LOAD_ERRORS, check_fit, explain_unloadable
 from .flow_profiles import fit_schedule
 from .folder_loading import find_vae_class, load_network_folder, load_pipeline_folder, prefers_half
-from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
+from .folder_reading import TITLES, find_vae_folder, read_config, read_index, read_transformer_config
 from .hub import Report, fetch_repository
 from .hub_cache import SECOND
 from .image_model import ImageModel
 from .ip_adapters import add_ip_adapter, fetch_encoder
-from .loras import add_loras
+from .loras import add_loras, find_lora_file
 from .memory_plan import ROOMY
 from .motion_adapters import add_motion
 from .placement import make_plan, place
@@ -108,7 +110,7 @@ def load(
         words,
         plan,
         file_distilled=loaded.distilled,
-        uses=source.control_uses,
+        uses=_list_uses(source, layout),
         profile=profile,
         adapter=adapter,
     )
@@ -136,6 +138,13 @@ def load(
     return model
 
 
+def _list_uses(source: ModelSource, layout: FamilyLayout | None) -> tuple[ControlUse, ...]:
+    """How the ControlNets of a source are used; a strength that a LoRA has been added with is spent."""
+    if layout is None or not layout.is_taught:
+        return source.control_uses
+    return tuple(replace(use, strength=float(use.strength > 0)) for use in source.control_uses)
+
+
 def is_path(part: str) -> bool:
     """Whether a part can only be meant to lie on this machine."""
     return Path(part).is_absolute() or part.startswith((".", "~")) or is_weight_file(part) or "\\" in part
@@ -154,7 +163,10 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
 
     base = locate(source.base)
     source = add_usual_control(replace(source, base=base), None if is_weight_file(base) else Path(base))
-    controls = tuple((kind, locate(control)) for kind, control in source.controls)
+    is_taught = (layout := find_layout_of_base(source)) is not None and layout.is_taught
+    controls = tuple(
+        (kind, str(find_lora_file(control, report)) if is_taught else locate(control)) for kind, control in source.controls
+    )
     reference = source.reference
     if reference is not None:
         reference = replace(reference, encoder=fetch_encoder(reference.encoder, dtype, report))
@@ -196,15 +208,29 @@ def _load_transformer(source: ModelSource, layout: FamilyLayout, dtype: torch.dt
     return _Loaded(pipeline, warnings, file.distilled)
 
 
+def _load_taught(source: ModelSource, layout: FamilyLayout, dtype: torch.dtype, quantization: Quantization | None) -> _Loaded:
+    """A folder and the LoRA that teaches its transformer what depth is, before its weights are held in fewer bits."""
+    base, kind = Path(source.base), getattr(diffusers, layout.denoiser)
+    (_, lora), (use, *_) = source.controls[0], source.control_uses or (ControlUse(),)
+    # before tens of gigabytes are read
+    check_context_lora(partial(kind.from_config, read_transformer_config(base)), Path(lora), layout.title)
+    said, added = tuple[str, ...](), dict[str, Any]()
+    if quantization is not None:
+        added[TRANSFORMER], said = load_network_folder(base / TRANSFORMER, kind, TITLES[TRANSFORMER], dtype)
+    pipeline, more = load_pipeline_folder(base, _find_pipeline_class(base), dtype, added, quantization)
+    said += more + teach(pipeline.transformer, Path(lora), use.strength, layout.title)
+    if quantization is not None:
+        quantization.quantize(pipeline.transformer)
+    return _Loaded(pipeline, said)
+
+
 def _load_pipeline(
     source: ModelSource, layout: FamilyLayout | None, dtype: torch.dtype, quantization: Quantization | None
 ) -> _Loaded:
     if layout is not None and is_weight_file(source.base):
         return _load_transformer(source, layout, dtype, quantization)
     if layout is not None and layout.is_taught:
-        pipeline, said = load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}, quantization)
-        (_, lora), (use, *_) = source.controls[0], source.control_uses or (ControlUse(),)
-        return _Loaded(pipeline, said + teach(pipeline.transformer, lora, use.strength, layout.title))
+        return _load_taught(source, layout, dtype, quantization)
     if not source.controls:
         return _Loaded(*load_pipeline_folder(Path(source.base), _find_pipeline_class(Path(source.base)), dtype, {}, quantization))
     checkpoint = None

@@ -29,7 +29,10 @@ _BLOCKS = re.compile(
     r"(down|up|input|output)_blocks[._]\d|mid_block|middle_block|conv_(in|out|norm_out)|time_embed|(label|add)_emb|(?<!to)[._]out[._]\d"
 )
 #: what the attention of LTX-2's transformer is called, whose blocks lie in no other, and how wide it is; others are narrower
-_LTX = re.compile(r"^(diffusion_model\.|transformer\.|base_model\.model\.)*transformer_blocks\.\d+\.(audio_)?attn[12]\.")
+_LTX = re.compile(
+    r"^(model\.|diffusion_model\.|transformer\.|base_model\.|lora_unet_|lora_transformer_|lycoris_)*"
+    r"transformer_blocks[._]\d+[._](audio_)?attn[12][._]"
+)
 _LTX_WIDTH = 4096
 #: width of what the text gives the UNet -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
@@ -107,7 +110,7 @@ def _find_family(shapes: Shapes) -> str:
     names = list(shapes)
     of_ltx = [name for name in names if _LTX.match(name)]
     if of_ltx:
-        return "ltx2" if any(_LTX_WIDTH in shapes[name] or ".audio_attn" in name for name in of_ltx) else "other"
+        return "ltx2" if any(_LTX_WIDTH in shapes[name] or "audio_attn" in name for name in of_ltx) else "other"
     starts = ("transformer.", "lora_transformer", "lora_prior_", "lora_unet_double_blocks", "lora_unet_joint_blocks")
     if any(name.startswith(starts) or "motion_modules" in name for name in names):
         return "other"

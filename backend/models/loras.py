@@ -19,7 +19,7 @@ from ...shared.files import read_file
 from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from ...shared.torch_files import RawTensor
-from .added_files import find_added_files
+from .added_files import find_added_files, find_added_files_here
 from .family_layouts import BY_NAME
 from .hub import Report
 from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
@@ -45,7 +45,7 @@ _WHOLE = {
 
 
 @dataclass(frozen=True)
-class _Scaling:
+class Scaling:
     """What a file says about its alphas beside its tensors: of all modules, and of some by the end of their names."""
 
     alpha: float | None = None
@@ -67,7 +67,7 @@ class Addition:
     file: WeightFile
     change: Change
     strength: float
-    scaling: _Scaling = _Scaling()
+    scaling: Scaling = Scaling()
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]], report: Report 
     additions: dict[Target, list[Addition]] = {}
     warnings: list[str] = []
     for source, strength in loras:
-        for found in _read_lora(pipeline, _find_file(source, report), strength, names, warnings):
+        for found in _read_lora(pipeline, find_lora_file(source, report), strength, names, warnings):
             additions.setdefault(found.change.target, []).append(found)
     for target, together in additions.items():
         add_to_module(modules[target.network][target.module], together, _name_family(pipeline))
@@ -96,8 +96,19 @@ def list_modules(network: Any) -> dict[str, Any]:
     }
 
 
-def _find_file(source: str, report: Report | None) -> Path:
-    files = find_added_files(source, "lora", report)
+def find_lora_file(source: str, report: Report | None = None) -> Path:
+    """The file of a LoRA, by itself, its folder, or the hub's id for it, of whose download ``report`` is told. Raises
+    ``ShotError``, and ``HubError`` where the hub gives none."""
+    return _take_one(source, find_added_files(source, "lora", report))
+
+
+def find_lora_here(source: str) -> Path | None:
+    """The same where it lies on this machine; None where the hub would be asked. Raises ``ShotError``."""
+    files = find_added_files_here(source, "lora")
+    return _take_one(source, files) if files else None
+
+
+def _take_one(source: str, files: Sequence[Path]) -> Path:
     if len(files) > 1:
         which = ", ".join(file.name for file in files[:5])
         raise ShotError("model", f"The folder {source} holds {len(files)} LoRAs ({which}); give the path of one.")
@@ -123,8 +134,8 @@ def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
 def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[Addition]:
     file = open_lora(path, pipeline.unet.config)
     changes = list_changes(path, sort_tensors(file.tensors, names), file.tensors, _name_family(pipeline), warnings)
-    scaling = _read_scaling(file)
-    return [Addition(file, change, strength, scaling.get(change.target.network, _Scaling())) for change in changes]
+    scaling = read_scaling(file, NETWORKS)
+    return [Addition(file, change, strength, scaling.get(change.target.network, Scaling())) for change in changes]
 
 
 def list_changes(path: Path, layout: Layout, tensors: Collection[str], family: str, warnings: list[str]) -> list[Change]:
@@ -175,9 +186,9 @@ class _PeftConfig(msgspec.Struct):
     use_rslora: bool | None = None
 
 
-def _read_scaling(file: WeightFile) -> dict[str, _Scaling]:
-    """For each network what diffusers writes into a file's metadata, or PEFT into a file beside it; empty without either. Raises
-    ``ShotError`` for what is damaged."""
+def read_scaling(file: WeightFile, networks: Sequence[str]) -> dict[str, Scaling]:
+    """For each of the networks what diffusers writes into a file's metadata, or PEFT into a file beside it; empty without either.
+    Raises ``ShotError`` for what is damaged."""
     text = file.metadata.get("lora_adapter_metadata", "")
     beside = file.path.with_name("adapter_config.json")
     try:
@@ -185,29 +196,30 @@ def _read_scaling(file: WeightFile) -> dict[str, _Scaling]:
             flat = msgspec.json.decode(text, type=dict[str, Any])
             return {
                 network: _make_scaling({name.removeprefix(f"{network}."): value for name, value in flat.items()})
-                for network in NETWORKS
+                for network in networks
                 if any(name.startswith(f"{network}.") for name in flat) or "lora_alpha" in flat
             }
         if file.path.stem == "adapter_model" and beside.is_file():
-            return dict.fromkeys(NETWORKS, _make_scaling(msgspec.json.decode(read_file(beside), type=dict[str, Any])))
+            return dict.fromkeys(networks, _make_scaling(msgspec.json.decode(read_file(beside), type=dict[str, Any])))
     except (OSError, ValueError) as error:
         raise ShotError("model", f"What is written about the LoRA {file.path.name} is damaged; download it again.") from error
     return {}
 
 
-def _make_scaling(values: Mapping[str, Any]) -> _Scaling:
+def _make_scaling(values: Mapping[str, Any]) -> Scaling:
     config = msgspec.convert(values, _PeftConfig, strict=False)
     alpha = config.lora_alpha if config.lora_alpha is not None else config.alpha
-    return _Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
+    return Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
 
 
 def add_to_module(module: Any, additions: Sequence[Addition], family: str) -> None:
-    """Add all differences to a module's weights at once: they are rounded only then."""
+    """Add all differences to a module's weights at once: they are rounded only then. For a module without storage only the shapes
+    are looked at. Raises ``ShotError``."""
     own = module.weight.float()
     weight, bias = torch.zeros_like(own), None
     for addition in additions:
         change, path = addition.change, addition.file.path
-        tensors = {role: _read_tensor(addition.file.tensors[name], name) for role, name in change.tensors.items()}
+        tensors = {role: _read_for(own, addition.file.tensors[name], name) for role, name in change.tensors.items()}
         alpha = float(tensors.pop("alpha")) if "alpha" in tensors else addition.scaling.find(change.target.module)
         try:
             found = compute_difference(own, tensors, alpha, addition.scaling.root_rank)
@@ -228,6 +240,11 @@ def add_to_module(module: Any, additions: Sequence[Addition], family: str) -> No
         raise ShotError("model", f"A LoRA has a bias of {len(bias)} numbers for a layer of {len(own)}; choose another.")
     before = module.bias.float() if module.bias is not None else torch.zeros_like(bias)
     module.bias = torch.nn.Parameter((before + bias).to(module.weight.dtype), requires_grad=False)
+
+
+def _read_for(own: torch.Tensor, raw: RawTensor, name: str) -> torch.Tensor:
+    """In float32 for weights ``own``; for those without storage as they are, apart from single numbers."""
+    return torch.empty(raw.shape, device=own.device) if own.is_meta and raw.count > 1 else _read_tensor(raw, name)
 
 
 def _read_tensor(raw: RawTensor, name: str) -> torch.Tensor:

@@ -103,8 +103,7 @@ class Ltx2(FlowFamily):
         vae = model.pipeline.vae
         rows = join_frames(latents, model.row_frames).to(vae.dtype)
         mean, spread = _read_statistics(vae, rows)
-        time = rows.new_zeros(1) if vae.config.timestep_conditioning else None
-        clip = vae.decode((rows * spread / vae.config.scaling_factor + mean).transpose(0, 1)[None], time).sample
+        clip = vae.decode((rows * spread / vae.config.scaling_factor + mean).transpose(0, 1)[None], _make_time(vae, rows)).sample
         pictures: torch.Tensor = clip[0].transpose(0, 1)[: len(latents)]
         return pictures
 
@@ -122,7 +121,8 @@ class Ltx2(FlowFamily):
         states, mask, *_ = pipeline.encode_prompt(
             text, do_classifier_free_guidance=False, device=model.device, max_sequence_length=_MOST_TOKENS
         )
-        found, _, counts = pipeline.connectors(states, mask, padding_side=pipeline.tokenizer_padding_side)
+        # the side that it was filled up on just now, whatever the folder says
+        found, _, counts = pipeline.connectors(states, mask, padding_side=pipeline.tokenizer.padding_side)
         return found[0], {"counts": counts[0]}
 
     def make_scheduler(
@@ -175,7 +175,8 @@ class Ltx2(FlowFamily):
 
     def decode_empty(self, vae: Any, latents: torch.Tensor) -> None:
         """See ``FlowFamily``."""
-        super().decode_empty(vae, latents.transpose(0, 1)[None])
+        rows = latents.to(vae.dtype).transpose(0, 1)[None]
+        vae.decode(rows, _make_time(vae, rows), return_dict=False)
 
     def count_latents(self, networks: Mapping[str, Any]) -> int:
         """See ``FlowFamily``: those of a whole window."""
@@ -247,6 +248,11 @@ def _read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.
     """(C, 1, 1) the mean and the spread of each channel, which are among the auto-encoder's weights."""
     mean, spread = (values.to(like)[:, None, None] for values in (vae.latents_mean, vae.latents_std))
     return mean, spread
+
+
+def _make_time(vae: Any, like: torch.Tensor) -> torch.Tensor | None:
+    """(1,) how noisy latents are, which is not at all, for a decoder that wants to be told."""
+    return like.new_zeros(1) if vae.config.timestep_conditioning else None
 
 
 def _read_text_width(config: Mapping[str, Any]) -> int:

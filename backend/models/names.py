@@ -15,6 +15,8 @@ DISTILLED: dict[str, tuple[str, ...]] = {
     "dmd": ("dmd", "dmd2"),
     "pcm": ("pcm",),
     "schnell": ("schnell",),
+    # in a way without a name, of which many a small model is called
+    "distilled": (),
 }
 #: those whose name is no part of another word
 _INSIDE = ("lightning", "turbo", "schnell")
@@ -47,6 +49,11 @@ def split_words(text: str) -> list[str]:
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", text)
     pieces = [piece for piece in re.split(r"[^a-z0-9]+", text.lower()) if piece]
     return [*(part.lower() for part in parts), *pieces]
+
+
+def says_distilled(name: str) -> bool:
+    """Whether a name has the mere word, which tells of steps in some families alone."""
+    return "distilled" in split_words(name) and not is_undistilled(name)
 
 
 def is_undistilled(name: str) -> bool:

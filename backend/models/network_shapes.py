@@ -11,13 +11,15 @@ import diffusers
 from diffusers import AutoencoderKL, ControlNetModel
 from transformers import CLIPTextConfig
 
-from .context_loras import add_downscale
+from .context_loras import read_context_lora
 from .families import family_of_controlnet
 from .family_layouts import TRANSFORMER
 from .folder_loading import find_class, find_vae_class
 from .folder_reading import find_vae_folder, read_config, read_index, read_transformer_config
 from .hub_cache import list_parts
 from .ip_adapters import make_encoder
+from .loras import find_lora_file
+from .ltx2 import DOWNSCALE
 from .motion_adapters import check_motion_module, plan_motion_unet
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .registry import ModelSource, is_weight_file
@@ -46,9 +48,11 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
         found |= _list_in_folder(Path(source.base), has_other_control=bool(source.controls))
         base = {} if layout is None else read_transformer_config(Path(source.base))
     if layout is not None and layout.is_taught:
-        # its LoRA is added to its weights
-        config = add_downscale(base, source.controls[0][1], layout.title)
-        return {**found, TRANSFORMER: partial(getattr(diffusers, layout.denoiser).from_config, config)}
+        # its LoRA is added to its weights, and says only how large a clip of depth is
+        for _, control in source.controls:
+            _, downscale = read_context_lora(find_lora_file(control), layout.title)
+            found[TRANSFORMER] = partial(_make_taught, found[TRANSFORMER], downscale)
+        return found
     for n, (_, control, *_) in enumerate(source.controls):
         if is_weight_file(control) and layout is not None:
             *_, plan = plan_control_file(Path(control), layout, base)
@@ -73,6 +77,12 @@ def list_networks(source: ModelSource) -> dict[str, Callable[[], Any]]:
     if source.reference is not None:
         found["image_encoder"] = partial(make_encoder, Path(source.reference.encoder))
     return found
+
+
+def _make_taught(make: Callable[[], Any], downscale: int) -> Any:
+    network = make()
+    network.register_to_config(**{DOWNSCALE: downscale})
+    return network
 
 
 def _list_in_folder(path: Path, *, has_other_control: bool) -> dict[str, Callable[[], Any]]:

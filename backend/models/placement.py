@@ -111,7 +111,8 @@ def _describe_gpus(source: ModelSource, size: tuple[int, int], layout: FamilyLay
     fits_half = layout is None or family_of_layout(layout).fits_float16
     dtype = torch.float16 if fits_half else torch.bfloat16
     said = []
-    choices = ("auto", "8bit") if is_weight_file(source.base) else ("auto", "8bit", "4bit")
+    is_whole = is_weight_file(source.base) or (layout is not None and layout.is_taught)
+    choices = ("auto", "8bit") if is_whole else ("auto", "8bit", "4bit")
     for weights in ("auto",) if layout is None or _measure_gguf(source.base) else choices:
         need = _estimate_need(source, dtype, size, count_bits(LoadOptions(weights=weights)))
         found: dict[str, list[int]] = {}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
+
 from ...shared.shot import Sampling, ShotError
-from .context_loras import add_downscale
+from .context_loras import check_context_lora
 from .families import Family, family_of_controlnet, family_of_layout, find_motion_family
 from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout
 from .fitting import explain_unloadable
@@ -32,11 +35,12 @@ from .hub_cache import find_in_cache
 from .image_model import check_multiple
 from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import is_path
-from .loras import open_lora
+from .loras import find_lora_here, open_lora
+from .ltx2 import DOWNSCALE
 from .motion_adapters import SCHEDULE, check_motion_config, check_motion_fit, check_motion_module
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .profiles import find_profile, list_scheduler_changes
-from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
+from .registry import ModelSource, add_usual_control, find_model, is_hub_id, is_weight_file, split_revision
 from .schedulers import make_own_scheduler
 from .transformer_files import check_library, plan_control_file, plan_transformer_file
 from .transformer_parts import find_layout_of_file
@@ -60,7 +64,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
             check_base_config(base.denoiser, Path(source.base).name)
         controls, denoiser = [], base.denoiser
         if layout is not None and layout.is_taught:
-            denoiser = add_downscale(denoiser, source.controls[0][1], layout.title)
+            denoiser = _check_lora(source.controls[0][1], layout, denoiser)
         else:
             controls = [(kind, _read_control(control, layout, denoiser)) for kind, control in source.controls]
     except (OSError, ValueError) as error:
@@ -96,6 +100,22 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
                 (height // factor, width // factor),
             )
     return (find_motion_family() if source.motion else family), family.read_row_frames(vae)
+
+
+def _check_lora(lora: str, layout: FamilyLayout, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of a transformer once a LoRA has taught it; as it is where the hub has the LoRA. Raises ``ShotError`` for
+    one that does not fit it."""
+    path = find_lora_here(lora)
+    if path is None and not is_hub_id(lora):
+        raise ShotError("model", f"There is no LoRA {lora}; give its file, its folder or its hub id behind depth=.")
+    if path is None:
+        return config
+    make = partial(getattr(diffusers, layout.denoiser).from_config, config)
+    try:
+        return {**config, DOWNSCALE: check_context_lora(make, path, layout.title)}
+    except (TypeError, LookupError, RuntimeError, AttributeError) as error:
+        # a transformer that cannot be made of its configuration
+        raise ValueError(str(error)) from error
 
 
 def _check_motion(name: str, motion: str, unet: Mapping[str, Any]) -> None:

@@ -83,6 +83,8 @@ def choose_quantization(
         raise ShotError("memory", "Only families of transformers hold weights in fewer bits; leave the weights at auto.")
     if from_file and library != "torchao":
         raise ShotError("memory", "Weights of 4 bits are made from diffusers folders only; name one, or choose 8bit.")
+    if layout.is_taught and library != "torchao":
+        raise ShotError("memory", f"Weights of 4 bits learn nothing from the LoRA of {layout.title}; choose 8bit or auto.")
     if bits < 8 and device.type != "cuda":
         raise ShotError("memory", f"Weights of 4 bits need a CUDA device, and this is {device.type}; choose 8bit or auto.")
     if find_spec(library) is None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ...shared.shot import ShotError
-from .family_layouts import explain_editing, explain_seen
+from .family_layouts import BY_NAME, explain_editing, explain_seen
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .model_file import ModelFile, describe
@@ -48,6 +48,7 @@ _VARIANT_SENTENCES = {
 #: half of a transformer
 VACE_PART = "the part of Wan VACE that sees the depth, without the rest of its transformer"
 HOTSHOT = "a motion module of Hotshot-XL, for SDXL"
+LTX2_FILE = "LTX-2 in a single file"
 #: marks of what is no model of these families, whatever else is in the file: part of a tensor's name -> what it is
 _STRANGE = (
     (r"^controlnet_blocks\.0\.|^controlnet_x_embedder\.", "a ControlNet for a transformer such as Flux or Stable Diffusion 3"),
@@ -56,6 +57,8 @@ _STRANGE = (
     (r"(^|\.)vace_blocks\.0\.", VACE_PART),
     (r"(^|\.)blocks\.0\.(self_attn\.norm_q|attn1\.norm_q)\.", "a transformer of Wan, which takes no depth"),
     (r"(^|\.)temporal_attentions\.0\.", HOTSHOT),
+    (r"^((model\.)?diffusion_model\.)?audio_(patchify_proj|proj_in)\.", LTX2_FILE),
+    (r"^((model\.)?diffusion_model\.)?patchify_proj\.", "a transformer of LTX-Video"),
     (r"(^|\.)motion_modules\.0\.", "a whole network with a motion module in it, or a LoRA for one"),
     (r"^text_encoder:0:|^unet:0:", "a LoRA in the first layout of all, whose layers have numbers and no names"),
     (r"^spatial_feat_mapping\.|^transformer_layes\.", "a T2I-Adapter"),
@@ -204,6 +207,9 @@ def _find_other(file: WeightFile, shapes: Shapes, marks: tuple[tuple[str, str], 
                 return _make(file, "other", method=title, problem=problem)
             if "motion module" in title:
                 problem = f"It is {title}; choose the module alone, and name it as in sd15|motion=FILE."
+                return _make(file, "other", method=title, problem=problem)
+            if title == LTX2_FILE:
+                problem = f"It is {title}, which is not read; choose its diffusers folder, or name {BY_NAME['ltx2'].repository}."
                 return _make(file, "other", method=title, problem=problem)
             if title == VACE_PART:
                 return _make(file, "other", method=title, problem=f"It is {title}; choose a file with all of it.")
@@ -497,7 +503,7 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
         problem = f"Its method, {lora.method}, cannot be used; choose one of {', '.join(USABLE)}."
     if family == "ltx2":
         notes.guesses.append("LoRAs for LTX-2 and for the LTX-Video before it have the same names; it is taken to be for LTX-2.")
-        if find_control_kind(name) not in ("", "depth"):
+        if find_control_kind(name) not in ("", "depth", "union"):
             problem = f"By its name it is for {find_control_kind(name)}; LTX-2 takes its in-context LoRA for depth."
     steps = find_steps(name)
     words = file.metadata.get("modelspec.trigger_phrase", "").strip()
@@ -506,7 +512,8 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
         "lora",
         family=family,
         layout=lora.layout,
-        parts=lora.parts,
+        # what they call a UNet is a transformer
+        parts=() if family in BY_NAME else lora.parts,
         method=f"{lora.method} with DoRA" if lora.dora else lora.method,
         rank=lora.rank,
         words=(words[:200],) if words else (),

@@ -32,7 +32,7 @@ def recommend(family: str, prediction: str, zero: bool, distilled: str, steps: i
     schedulers = {"lcm": "lcm", "tcd": "tcd", "hyper": "tcd", "dmd": "lcm"}
     # Turbo's own size is that of 2.1, whatever it is made of
     size = 512 if distilled == "turbo" and family == "sd2" else size
-    return Recommendation(size, steps or counts[distilled], 1.0, schedulers.get(distilled, "euler"), spacing)
+    return Recommendation(size, steps or counts.get(distilled, 8), 1.0, schedulers.get(distilled, "euler"), spacing)
 
 
 def recommend_transformer(

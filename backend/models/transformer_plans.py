@@ -208,6 +208,8 @@ _WAN = _Names(
     {name: (name, _WAN_BLOCK) for name in ("blocks", "vace_blocks")},
 )
 _NAMES: dict[str, _Names] = {"z_image": _Z_IMAGE, "qwen_image": _Names(), "flux": _FLUX, "sd3": _SD3, "wan_vace": _WAN}
+#: the families whose transformer may be a file alone
+READ_ALONE = tuple(_NAMES)
 
 
 @dataclass(frozen=True)

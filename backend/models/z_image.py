@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import torch
 from accelerate.hooks import CpuOffload
 from diffusers import ZImageControlNetModel, ZImageControlNetPipeline
 
+from ...shared.shot import ShotError
 from .adapter import NetworkInput
 from .family_layouts import BY_NAME
 from .flow_family import META, FlowFamily, count_patches, repeat_runs, shape_strength
@@ -32,6 +33,19 @@ class ZImage(FlowFamily):
     controlnet_class = ZImageControlNetModel
     mixes_texts = False
     fitting = ("dim", "n_heads", "n_kv_heads", "n_refiner_layers", "all_patch_size")
+
+    def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """See ``Family``. ControlNets see latents of pictures, and some a mask and the latents of what lies around it."""
+        super().check_fit(base, controls)
+        channels = self.layout.read_channels(base)
+        for kind, config in controls:
+            seen = config.get("control_in_dim", channels)
+            if seen not in (channels, 2 * channels + 1):
+                raise ShotError(
+                    "model",
+                    f"The ControlNet for {kind} does not fit the base model: it sees {seen} channels, and with the model's latents "
+                    f"of {channels} that is {channels} or {2 * channels + 1}. Use one made for this kind of model.",
+                )
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""

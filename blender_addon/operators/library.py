@@ -9,7 +9,7 @@ import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from ...shared import messages
-from ...shared.library import MAX_TOKEN, PARTS, LibraryItem, write_bytes
+from ...shared.library import MAX_TOKEN, PARTS, TAUGHT, LibraryItem, write_bytes
 from ...shared.model_name import CONTROL_KINDS, add_part, remove_part, set_base
 from .. import properties
 from ..connection import connection
@@ -105,6 +105,8 @@ def put_into_model(model: str, item: LibraryItem) -> str:
         return set_base(model, item.use)
     if item.kind == "controlnet":
         return add_part(model, item.control or "depth", item.use, 1.0)
+    if item.kind == "lora" and item.family in TAUGHT:
+        return add_part(model, "depth", item.use, 1.0)
     return add_part(model, PARTS[item.kind], item.use, 1.0 if item.kind == "lora" else None)
 
 

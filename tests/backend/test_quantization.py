@@ -19,6 +19,7 @@ from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.placement import describe_plan
 from latentman.backend.models.quantization import Quantization, choose_quantization
 from latentman.backend.models.registry import find_model
+from latentman.backend.models.transformer_plans import READ_ALONE
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import ShotError
@@ -103,7 +104,7 @@ def test_files_are_not_offered_what_only_folders_take(place, monkeypatch):
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
-@pytest.mark.parametrize("family", [layout.name for layout in LAYOUTS])
+@pytest.mark.parametrize("family", READ_ALONE)
 def test_frames_with_weights_of_8_bits_are_nearly_those_of_all(tmp_path, family):
     """From a folder and from a file, the same ones."""
     place = make_place(tmp_path, family)

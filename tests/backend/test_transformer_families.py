@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,7 @@ from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
 from latentman.backend.video.sampling import Sampler
+from latentman.shared.library import TAUGHT
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import PRESETS, Sampling, ShotError, with_schedule
@@ -179,6 +181,47 @@ def test_small_auto_encoders_stand_in(family, tmp_path, monkeypatch):
     AutoencoderTiny(latent_channels=4, **shape).save_pretrained(base / "vae")
     with pytest.raises(ShotError, match="latents of 4 channels"):
         check_model(f"{base}|{tmp_path / 'control'}", 64, 64)
+
+
+def test_small_auto_encoders_need_not_tell_all(tmp_path):
+    """Published ones leave out of their configuration what their class knows."""
+    tiny_transformers.write_z_image(tmp_path)
+    base, name = tmp_path / "base", f"{tmp_path / 'base'}|{tmp_path / 'control'}"
+    shape: dict[str, Any] = dict(num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1))
+    shape |= dict(encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8))
+    shutil.rmtree(base / "vae")
+    AutoencoderTiny(latent_channels=16, **shape).save_pretrained(base / "vae")
+    _change_json(base / "vae" / "config.json", leave=("block_out_channels", "shift_factor"))
+    _change_json(base / "model_index.json", vae=["diffusers", "AutoencoderTiny"])
+    with pytest.raises(ShotError, match="multiples of 16"):
+        check_model(name, 72, 64)
+    assert load(name, CPU).size_multiple == 16
+
+
+@pytest.mark.parametrize(("seen", "fits"), [(4, True), (9, True), (16, False), (33, False)])
+def test_controlnets_of_other_latents_are_refused(tmp_path, seen, fits):
+    """Those of 16 channels with a Z-Image of 4: zeros would fill up what they look at."""
+    tiny_transformers.write_z_image(tmp_path)
+    _change_json(tmp_path / "base" / "transformer" / "config.json", in_channels=4)
+    _change_json(tmp_path / "base" / "vae" / "config.json", latent_channels=4)
+    _change_json(tmp_path / "control" / "config.json", control_in_dim=seen)
+    with nullcontext() if fits else pytest.raises(ShotError, match=f"it sees {seen} channels, .* that is 4 or 9"):
+        check_model(f"{tmp_path / 'base'}|{tmp_path / 'control'}", 64, 64)
+
+
+def test_tokenizers_have_words(case, tmp_path):
+    """Without their files the libraries make tokenizers that know none, and nothing that is said counts."""
+    layout = case.model.family.layout
+    for part in layout.tokenizers:
+        base = shutil.copytree(case.root / "base", tmp_path / part)
+        shutil.rmtree(base / part)
+        with pytest.raises(ShotError, match=f"{part} holds no words, as in a tokenizer.json; download the model again"):
+            check_model(case.name.replace(str(case.root / "base"), str(base)), 64, 64)
+
+
+def _change_json(path: Path, leave: tuple[str, ...] = (), **changes: Any) -> None:
+    old = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({name: value for name, value in old.items() if name not in leave} | changes), encoding="utf-8")
 
 
 def test_depth_and_text_count(case):
@@ -437,6 +480,12 @@ def test_schnell_is_recognised_and_run_as_it_was_distilled(tmp_path):
         ("z_image", {}, {}, "Z-Image-Turbo", ("turbo", 8, 1.0)),
         ("z_image", {}, {}, "Z-Image-Turbo-dedistilled", ("", 50, 5.0)),
         ("sd3", {}, {}, "stable-diffusion-3.5-large-turbo", ("turbo", 4, 1.0)),
+        # the mere word tells of steps in this family alone
+        ("sd3", {}, {}, "stable-diffusion-3.5-distilled", ("", 28, 4.5)),
+        ("ltx2", {}, dict(use_dynamic_shifting=True), "LTX-2-19b-distilled", ("distilled", 8, 1.0)),
+        ("ltx2", {}, dict(use_dynamic_shifting=True), "LTX-2-de-distilled", ("", 30, 3.0)),
+        ("ltx2", {}, dict(use_dynamic_shifting=False, shift=1.0), "copy", ("distilled", 8, 1.0)),
+        ("ltx2", {}, dict(use_dynamic_shifting=True), "LTX-2", ("", 30, 3.0)),
     ],
 )
 def test_what_says_that_a_model_was_distilled(family, denoiser, scheduler, name, found):
@@ -582,6 +631,8 @@ def test_every_layout_has_its_family():
         family = family_of_layout(layout)
         assert family.is_flow and family.title == layout.title
         assert not layout.control or family.controlnet_class.__name__ == layout.control
+    # which the extension cannot ask
+    assert {layout.name for layout in LAYOUTS if layout.is_taught} == set(TAUGHT)
 
 
 #: columns of the table in ``docs/models.md`` -> the tests that they stand for

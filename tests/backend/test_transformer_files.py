@@ -36,7 +36,7 @@ from latentman.backend.models.quantization import Quantization
 from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.registry import find_model, fingerprint
 from latentman.backend.models.transformer_files import load_transformer_file
-from latentman.backend.models.transformer_plans import find_transformer, plan_transformer
+from latentman.backend.models.transformer_plans import READ_ALONE, find_transformer, plan_transformer
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.blender_addon.model_file_kind import guess_kind
 from latentman.shared.load_options import LoadOptions
@@ -99,7 +99,7 @@ def make_place(root: Path, family: str, **options: Any) -> Place:
     return Place(root, family, state, load_file(control) if control.exists() else {})
 
 
-@pytest.fixture(scope="module", params=[layout.name for layout in LAYOUTS])
+@pytest.fixture(scope="module", params=READ_ALONE)
 def place(request, tmp_path_factory) -> Place:
     return make_place(tmp_path_factory.mktemp(request.param), request.param)
 

@@ -301,6 +301,9 @@ def test_every_kind_that_can_be_used_has_a_place_in_a_models_name():
     for kind in ("lora", "vae", "embedding", "ip_adapter", "picture_encoder"):
         item = LibraryItem(name="x", title="x", kind=kind, use="/x", is_here=True)
         assert operators.put_into_model("sd15", item).startswith("sd15|")
+    # one that teaches a model what depth is stands where others have a ControlNet
+    item = LibraryItem(name="x", title="x", kind="lora", family="ltx2", use="/x", is_here=True)
+    assert operators.put_into_model("Lightricks/LTX-2", item).startswith("Lightricks/LTX-2|depth=/x")
 
 
 def test_the_box_is_registered_and_its_icons_exist(settings):
