@@ -92,6 +92,9 @@ PRESET_PROFILES: dict[str, ModelProfile] = {
         prediction="v_prediction",
         zero_terminal_snr=True,
     ),
+    "starter_flow": _make_preset(
+        256, most_side=256, steps=20, guidance_scale=1.5, scheduler="euler", family="z_image", prediction="flow"
+    ),
     "sd15": _make_preset(512, steps=30, guidance_scale=7.5, spacing="leading", family="sd1", prediction="epsilon"),
     "sdxl": _make_preset(1024, steps=30, guidance_scale=5.0, spacing="leading", family="sdxl", prediction="epsilon"),
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny
 
-from latentman.backend.models.registry import STARTER
+from latentman.backend.models.registry import FLOW_STARTER, STARTER
 
 from .starter import dataset, flow_export, flow_networks, flow_training, text_pretraining, training
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "flow_starter", help="renders and checkpoints")
-    parser.add_argument("--out", type=Path, default=flow_export.FLOW_STARTER)
+    parser.add_argument("--out", type=Path, default=FLOW_STARTER)
     parser.add_argument("--start", type=Path, help="train an exported model's networks further")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--images", type=int, default=10000)

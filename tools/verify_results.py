@@ -51,7 +51,7 @@ def mark_as_verified(folder: Path) -> None:
     """Write down that the results in a folder are what today's weights, presets and code make."""
     path = folder / MADE_OF
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(stored | describe_making(), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(stored | describe_making(stored.get("model", "starter")), indent=1) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def _make_table(suite: str, words: Sequence[str], labels: Sequence[str]) -> str:
 def _describe_age(suite: str) -> str:
     path = RESULTS / suite / MADE_OF
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    changes = list_changes(stored, describe_making())
+    changes = list_changes(stored, describe_making((stored or {}).get("model", "starter")))
     return "Made with today's weights, presets and code." if not changes else f"**Out of date**: {'; '.join(changes)}."
 
 

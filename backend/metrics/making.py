@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..models.registry import STARTER
+from ..models.registry import PRESETS
 from .variants import VARIANTS, make_sweep
 
 BACKEND = Path(__file__).resolve().parents[1]
@@ -65,11 +65,12 @@ def fingerprint_files(folder: Path) -> str:
 
 
 @cache
-def describe_making() -> dict[str, str]:
-    """What results that are made now are made of, by ``PARTS``."""
+def describe_making(model: str = "starter") -> dict[str, str]:
+    """What results that are made now with one of the bundled models are made of, by ``PARTS``, and which it is if it is not the
+    usual one."""
     presets = {name: msgspec.to_builtins(method) for name, method in (VARIANTS | make_sweep()).items()}
-    return {
-        "weights": fingerprint_files(STARTER),
+    return ({} if model == "starter" else {"model": model}) | {
+        "weights": fingerprint_files(Path(PRESETS[model].base)),
         "presets": hashlib.sha256(json.dumps(presets, sort_keys=True).encode()).hexdigest(),
         "method": fingerprint_modules((BACKEND / "video").rglob("*.py")),
         "figures": fingerprint_modules(BACKEND / "metrics" / f"{name}.py" for name in FIGURES_CODE),

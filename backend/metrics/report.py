@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from ...shared.files import write_atomically
 from ...shared.passes import FramePasses
+from ..models.registry import FLOW_NAME
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
 from .clip_measurer import PARTS
@@ -73,10 +74,11 @@ def write_tables(rows: list[Row], out: Path) -> None:
     made_with = f"\nMade with {summarise_provenance(rows)}\n"
     _write(out / "results.md", format_table(compute_means(rows)) + (f"\n{ratios}" if ratios else "") + made_with)
     models = {row["model"]: row["model_fingerprint"] for row in rows if row["model"]}
-    other = {} if set(models) <= {"starter"} else {"weights": ", ".join(models.values())}
+    bundled = FLOW_NAME if set(models) == {FLOW_NAME} else "starter"
+    other = {} if set(models) <= {bundled} else {"weights": ", ".join(models.values())}
     if any(row["variant"] in (*RIVALS, ANIMATEDIFF) for row in rows):
         other["rivals"] = describe_rivals()
-    _write(out / "made_of.json", json.dumps(describe_making() | other, indent=1) + "\n")
+    _write(out / "made_of.json", json.dumps(describe_making(bundled) | other, indent=1) + "\n")
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     _write(
         out / "results.json",

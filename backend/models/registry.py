@@ -37,6 +37,8 @@ from .transformer_parts import find_layout_of_file, find_parts
 from .usual_controls import find_family_of_folder, find_usual_control, sees_depth
 
 STARTER = Path(__file__).resolve().parent / "starter"
+#: the flow-matching one, which the extension's zip leaves out, and its name
+FLOW_STARTER, FLOW_NAME = STARTER.with_name("flow_starter"), "starter_flow"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
 CONTROLS = tuple(MAPS)
 
@@ -71,6 +73,7 @@ class ModelSource:
 
 PRESETS: dict[str, ModelSource] = {
     "starter": ModelSource(str(STARTER)),
+    **({FLOW_NAME: ModelSource(str(FLOW_STARTER))} if (FLOW_STARTER / INDEX).is_file() else {}),
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }

@@ -18,7 +18,6 @@ from . import flow_networks as networks
 from .dataset import render
 from .export import SAMPLE_SEEDS
 
-FLOW_STARTER = Path(__file__).resolve().parents[2] / "backend" / "models" / "flow_starter"
 CARD = Path(__file__).resolve().parent / "flow_card.md"
 #: how it likes to be run, which no configuration says
 _SETTINGS = {"width": 256, "height": 256, "steps": 20, "guidance_scale": networks.GUIDANCE}
