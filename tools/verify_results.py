@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentman.backend.metrics.making import describe_making
+from latentman.backend.metrics.making import describe_making, describe_rivals
 from latentman.backend.metrics.statistics import Run
 
 from .write_results_pages import MADE_OF, RESULTS, MarkError, read_runs
@@ -51,7 +51,8 @@ def mark_as_verified(folder: Path) -> None:
     """Write down that the results in a folder are what today's weights, presets and code make."""
     path = folder / MADE_OF
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(stored | describe_making(stored.get("model", "starter")), indent=1) + "\n", encoding="utf-8")
+    today = describe_making(stored.get("model", "starter")) | ({"rivals": describe_rivals()} if "rivals" in stored else {})
+    path.write_text(json.dumps(stored | today, indent=1) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from latentman.backend.metrics.making import describe_making
+from latentman.backend.metrics.making import describe_making, describe_rivals
 from tools import verify_results
 from tools.verify_results import MADE_OF, compare_runs, main
 
@@ -41,7 +41,7 @@ def suite(tmp_path, monkeypatch):
 
 def test_the_same_figures_are_marked_as_of_today(suite):
     code, made_of = suite(HEAD + "walk,a man,1,base,bb,100.5,1.0,9\nwalk,a man,1,bake,bb,3,,\n")
-    assert code == 0 and made_of == {"rivals": "x"} | describe_making()
+    assert code == 0 and made_of == {"rivals": describe_rivals()} | describe_making()
 
 
 @pytest.mark.parametrize(
