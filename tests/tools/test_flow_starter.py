@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from diffusers import AutoencoderTiny, ZImageControlNetPipeline  # noqa: E402
 
 from latentman.backend.models.families import ZImage  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.models.profiles import find_profile  # noqa: E402
-from latentman.backend.models.registry import STARTER  # noqa: E402
+from latentman.backend.models.registry import FLOW_NAME, FLOW_STARTER, STARTER  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
+from latentman.blender_addon.character.body_model import MANNEQUIN  # noqa: E402
+from latentman.blender_addon.character.body_model import load as load_body  # noqa: E402
 from tests import samples  # noqa: E402
 from tools.starter import dataset, flow_export, flow_networks, flow_training, text_pretraining, training  # noqa: E402
 
@@ -102,12 +104,10 @@ def test_what_fills_up_a_text_changes_nothing(tokenizer):
 
 
 def test_the_folder_is_a_z_image(trained):
-    """diffusers loads it unchanged, and its frames are ours; its own size and steps are those that it was trained for."""
+    """diffusers loads it unchanged, and its frames are ours."""
     folder, models, _ = trained
     model = load(str(folder), CPU)
     assert isinstance(model.family, ZImage) and model.latent_channels == 4
-    profile = find_profile(str(folder))
-    assert (profile.width, profile.height, profile.steps, profile.guidance_scale) == (256, 256, 20, flow_networks.GUIDANCE)
     networks = flow_export.load_networks(folder)
     for name, value in networks.named_parameters():
         assert torch.allclose(value, models.get_parameter(name).float(), atol=2e-3), name
@@ -130,3 +130,22 @@ def test_the_folder_is_a_z_image(trained):
         output_type="np",
     ).images[0]
     assert np.abs(ours.astype(float) - np.round(theirs * 255)).max() <= 1
+
+
+def test_the_bundled_folder_is_small_and_makes_what_is_said():
+    """Of frames that differ in their prompt alone, those of red clothes are redder where the body is."""
+    assert sum(file.stat().st_size for file in FLOW_STARTER.rglob("*") if file.is_file()) < 30e6
+    model = load(FLOW_NAME, CPU)
+    assert model.profile is not None and model.profile.guidance_scale == flow_networks.GUIDANCE
+    assert isinstance(model.family, ZImage) and model.size_multiple == 16
+    example = dataset.render(load_body(MANNEQUIN), 6)
+    depth = (example.depth / 255).astype(np.float32)[None]
+    passes = replace(samples.passes(1, 256), depth=depth, mask=(depth > 0).astype(np.uint8))
+    found = []
+    for colour in ("red", "blue"):
+        prompt = f"a man in a {colour} shirt and {colour} trousers, on a beach"
+        request = samples.request(1, 256, steps=8, guidance_scale=1.0, preset="per_frame", prompt=prompt)
+        (frame,) = ShotPipeline(model, request, passes, RunContext()).frames()
+        body = frame[depth[0] > 0].astype(float)
+        found.append(float((body[:, 0] - body[:, 2]).mean()))
+    assert found[0] > found[1] + 40

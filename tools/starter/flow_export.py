@@ -19,8 +19,6 @@ from .dataset import render
 from .export import SAMPLE_SEEDS
 
 CARD = Path(__file__).resolve().parent / "flow_card.md"
-#: how it likes to be run, which no configuration says
-_SETTINGS = {"width": 256, "height": 256, "steps": 20, "guidance_scale": networks.GUIDANCE}
 
 
 def load_networks(folder: Path) -> torch.nn.ModuleDict:
@@ -35,7 +33,7 @@ def load_networks(folder: Path) -> torch.nn.ModuleDict:
 
 
 def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: Qwen2Tokenizer, out: Path) -> None:
-    """Save float16 safetensors, settings and the model card to ``out``."""
+    """Save float16 safetensors and the model card to ``out``."""
     control = networks.make_controlnet()
     own, picture = set(control.state_dict()), cast(networks.PictureNetworks, models["picture"])
     control.load_state_dict({name: value for name, value in picture.control.state_dict().items() if name in own})
@@ -61,7 +59,6 @@ def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer
             values["dtype"] = "float32"
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2) + "\n")
-    (out / "latentman.json").write_text(json.dumps(_SETTINGS, indent=1) + "\n")
     (out / "README.md").write_text(CARD.read_text())
 
 
