@@ -267,6 +267,18 @@ def write_sd3(root: Path) -> None:
     ).save_pretrained(root / "base")
 
 
+def _make_umt5(words: int) -> UMT5EncoderModel:
+    return UMT5EncoderModel(UMT5Config(vocab_size=words, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+
+
+def _make_wan_vae() -> AutoencoderKLWan:
+    return AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+
+
+def _make_unipc() -> UniPCMultistepScheduler:
+    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+
+
 def _make_wan_vace() -> WanVACETransformer3DModel:
     transformer = WanVACETransformer3DModel(
         num_attention_heads=2,
@@ -289,12 +301,11 @@ def write_wan_vace(root: Path, *, solver: bool = True, boundary: float | None = 
     below it."""
     torch.manual_seed(0)
     tokenizer = make_t5_tokenizer()
-    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     first, second = _make_wan_vace(), None if boundary is None else _make_wan_vace()
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler = _make_unipc()
     WanVACEPipeline(
-        vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        text_encoder=UMT5EncoderModel(words),
+        vae=_make_wan_vae(),
+        text_encoder=_make_umt5(len(tokenizer)),
         tokenizer=tokenizer,
         transformer=first,
         transformer_2=second,
@@ -436,7 +447,6 @@ def write_wan_animate(root: Path) -> None:
     """A Wan Animate (``base``), which sees the skeleton itself; 16-pixel multiples, four frames in a row of latents."""
     torch.manual_seed(0)
     tokenizer = make_t5_tokenizer()
-    words = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     looks = CLIPVisionConfig(
         hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16
     )
@@ -459,11 +469,11 @@ def write_wan_animate(root: Path) -> None:
     )
     _stir(transformer, "pose_patch_embedding", *ATTENTION)
     WanAnimatePipeline(
-        vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        text_encoder=UMT5EncoderModel(words),
+        vae=_make_wan_vae(),
+        text_encoder=_make_umt5(len(tokenizer)),
         tokenizer=tokenizer,
         transformer=transformer,
-        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        scheduler=_make_unipc(),
         image_encoder=CLIPVisionModel(looks),
         image_processor=CLIPImageProcessor(size=32, crop_size=32),
     ).save_pretrained(root / "base")

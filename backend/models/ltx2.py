@@ -4,18 +4,19 @@ its own; its auto-encoder puts eight frames into one row of latents."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline, LTX2InContextPipeline
+from diffusers import LTX2InContextPipeline
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 
 from ...shared.shot import ShotError
 from .adapter import NetworkInput
-from .clip_rows import count_rows, join_frames, spread_rows
+from .clip_family import ClipFamily
+from .clip_rows import join_frames, spread_rows
 from .family_layouts import BY_NAME
-from .flow_family import META, FlowFamily
+from .flow_family import META
 from .flow_schedules import make_flow_scheduler
 
 if TYPE_CHECKING:
@@ -34,28 +35,13 @@ _USUAL: Mapping[str, Any] = {"in_channels": 128, "patch_size": 1, "patch_size_t"
 _USUAL_HALVINGS = ("spatial", "temporal", "spatiotemporal", "spatiotemporal")
 
 
-class Ltx2(FlowFamily):
+class Ltx2(ClipFamily):
     """LTX-2. All of a clip's frames see each other, and the rows of a clip of depth behind them, which are free of noise and lie at
     the same places. Sound is neither heard nor made: the network's two halves do not see each other."""
 
     layout = BY_NAME["ltx2"]
     title = layout.title
-    kind: ClassVar[Literal["frames", "clip"]] = "clip"
     pipeline_class = LTX2InContextPipeline
-    mixes_texts = False
-    runs_together = False
-
-    def has_controlnet(self, config: Mapping[str, Any]) -> bool:
-        """None: the transformer sees the depth itself."""
-        return False
-
-    def has_pipeline(self, pipeline: DiffusionPipeline) -> bool:
-        """See ``Family``."""
-        return self.has_networks(pipeline.components)
-
-    def sees_controls(self, config: Mapping[str, Any]) -> bool:
-        """See ``Family``."""
-        return True
 
     def check_fit(self, base: Mapping[str, Any], controls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See ``Family``."""
@@ -76,10 +62,6 @@ class Ltx2(FlowFamily):
         halvings = sum("temporal" in kind for kind in config.get("downsample_type", _USUAL_HALVINGS))
         return int(config.get("temporal_compression_ratio") or config.get("patch_size_t", 1) * 2**halvings)
 
-    def get_latent_factor(self, model: ImageModel) -> int:
-        """See ``Family``."""
-        return self.read_vae_factor(model.pipeline.vae.config)
-
     def read_vae_factor(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
         halvings = sum("spati" in kind for kind in config.get("downsample_type", _USUAL_HALVINGS))
@@ -89,22 +71,15 @@ class Ltx2(FlowFamily):
         """As many as the clip of depth is smaller."""
         return read_downscale(config)
 
-    def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
-        """See ``Family``. The last picture fills up what a whole row lacks."""
-        vae, count, factor = model.pipeline.vae, len(pictures), model.row_frames
-        missing = (count_rows(count, factor) - 1) * factor + 1 - count
-        clip = torch.cat([pictures, pictures[-1:].expand(missing, -1, -1, -1)]).to(vae.dtype).transpose(0, 1)[None]
-        latents = vae.encode(clip).latent_dist.mode()[0].transpose(0, 1)
-        mean, spread = _read_statistics(vae, latents)
-        return spread_rows((latents - mean) * vae.config.scaling_factor / spread, count, factor)
+    def read_statistics(self, vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``ClipFamily``. They are among the auto-encoder's weights."""
+        mean, spread = (values.to(like)[:, None, None] for values in (vae.latents_mean, vae.latents_std))
+        return mean, spread / vae.config.scaling_factor
 
-    def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
-        """See ``Family``. A decoder that is told how noisy latents are is told that they are not."""
-        vae = model.pipeline.vae
-        rows = join_frames(latents, model.row_frames).to(vae.dtype)
-        mean, spread = _read_statistics(vae, rows)
-        clip = vae.decode((rows * spread / vae.config.scaling_factor + mean).transpose(0, 1)[None], _make_time(vae, rows)).sample
-        pictures: torch.Tensor = clip[0].transpose(0, 1)[: len(latents)]
+    def decode_rows(self, vae: Any, clip: torch.Tensor) -> torch.Tensor:
+        """See ``ClipFamily``. A decoder that is told how noisy latents are is told that they are not."""
+        time = clip.new_zeros(1) if vae.config.timestep_conditioning else None
+        pictures: torch.Tensor = vae.decode(clip, time, return_dict=False)[0]
         return pictures
 
     def get_most_tokens(self, model: ImageModel) -> int:
@@ -173,15 +148,6 @@ class Ltx2(FlowFamily):
         text = latents.new_empty(_MOST_TOKENS, width)
         run_network(transformer, latents, torch.zeros((), device=META), text, latents.new_ones(_MOST_TOKENS), depth)
 
-    def decode_empty(self, vae: Any, latents: torch.Tensor) -> None:
-        """See ``FlowFamily``."""
-        rows = latents.to(vae.dtype).transpose(0, 1)[None]
-        vae.decode(rows, _make_time(vae, rows), return_dict=False)
-
-    def count_latents(self, networks: Mapping[str, Any]) -> int:
-        """See ``FlowFamily``: those of a whole window."""
-        return count_rows(TRAINED_FRAMES, self.read_row_frames(networks["vae"].config))
-
 
 #: what diffusers' pipeline takes where a scheduler's configuration leaves it out
 _USUAL_SHIFT: Mapping[str, Any] = {"base_image_seq_len": 1024, "max_image_seq_len": 4096, "base_shift": 0.95, "max_shift": 2.05}
@@ -242,17 +208,6 @@ def any_above_zero(strengths: Any) -> bool:
 def _flatten(rows: torch.Tensor) -> torch.Tensor:
     """(T, C, h, w) rows -> (1, T h w, C) tokens."""
     return rows.permute(0, 2, 3, 1).reshape(1, -1, rows.shape[1])
-
-
-def _read_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, 1, 1) the mean and the spread of each channel, which are among the auto-encoder's weights."""
-    mean, spread = (values.to(like)[:, None, None] for values in (vae.latents_mean, vae.latents_std))
-    return mean, spread
-
-
-def _make_time(vae: Any, like: torch.Tensor) -> torch.Tensor | None:
-    """(1,) how noisy latents are, which is not at all, for a decoder that wants to be told."""
-    return like.new_zeros(1) if vae.config.timestep_conditioning else None
 
 
 def _read_text_width(config: Mapping[str, Any]) -> int:

@@ -117,10 +117,6 @@ class WanAnimate(WanVace):
         words = rows.new_empty(_PICTURE_WORDS, int(transformer.config.image_dim))
         run_animate(transformer, rows, beside, latents, torch.zeros((), dtype=torch.long, device=META), text, words)
 
-    def count_latents(self, networks: Mapping[str, Any]) -> int:
-        """See ``FlowFamily``: those of a whole window."""
-        return count_rows(TRAINED_FRAMES, self.read_row_frames(networks["vae"].config))
-
 
 def run_animate(
     network: Any,

@@ -6,17 +6,18 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline, WanVACEPipeline
+from diffusers import WanVACEPipeline
 
 from ...shared.shot import ShotError
 from .adapter import KnownSurface, NetworkInput
+from .clip_family import ClipFamily
 from .clip_rows import count_rows, join_frames, spread_rows
 from .family_layouts import BOUNDARY, BY_NAME, explain_own_sight
-from .flow_family import META, FlowFamily, read_statistics
+from .flow_family import META
 from .flow_schedules import make_shifted_scheduler
 from .hub_cache import SECOND
 
@@ -36,7 +37,7 @@ _USUAL: Mapping[str, Any] = {
 }
 
 
-class WanVace(FlowFamily):
+class WanVace(ClipFamily):
     """Wan 2.1 VACE. All of a clip's frames see each other.
 
     What its clip of control shows is made anew where its mask is 1, and kept where that is 0. Here the clip is the depth, white
@@ -47,23 +48,8 @@ class WanVace(FlowFamily):
 
     layout = BY_NAME["wan_vace"]
     title = layout.title
-    kind: ClassVar[Literal["frames", "clip"]] = "clip"
     pipeline_class = WanVACEPipeline
-    mixes_texts = False
-    runs_together = False
     takes_looks = True
-
-    def has_controlnet(self, config: Mapping[str, Any]) -> bool:
-        """None: the transformer sees the depth itself."""
-        return False
-
-    def has_pipeline(self, pipeline: DiffusionPipeline) -> bool:
-        """See ``Family``."""
-        return self.has_networks(pipeline.components)
-
-    def sees_controls(self, config: Mapping[str, Any]) -> bool:
-        """See ``Family``."""
-        return True
 
     def scales_controls(self, config: Mapping[str, Any]) -> bool:
         """What layers of their own make of the depth is added at any strength."""
@@ -89,10 +75,6 @@ class WanVace(FlowFamily):
         """See ``Family``."""
         return int(2 ** sum(_read(config, "temperal_downsample")))
 
-    def get_latent_factor(self, model: ImageModel) -> int:
-        """See ``Family``."""
-        return self.read_vae_factor(model.pipeline.vae.config)
-
     def read_vae_factor(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
         return 2 ** len(_read(config, "temperal_downsample"))
@@ -100,25 +82,6 @@ class WanVace(FlowFamily):
     def read_patch(self, config: Mapping[str, Any]) -> int:
         """See ``Family``."""
         return int(_read(config, "patch_size")[1])
-
-    def encode(self, model: ImageModel, pictures: torch.Tensor) -> torch.Tensor:
-        """See ``Family``. The last picture fills up what a whole row lacks."""
-        vae, count = model.pipeline.vae, len(pictures)
-        factor = model.row_frames
-        missing = (count_rows(count, factor) - 1) * factor + 1 - count
-        clip = torch.cat([pictures, pictures[-1:].expand(missing, -1, -1, -1)]).to(vae.dtype).transpose(0, 1)[None]
-        latents = vae.encode(clip).latent_dist.mode()[0].transpose(0, 1)
-        mean, spread = read_statistics(vae, latents)
-        return spread_rows((latents - mean) / spread, count, factor)
-
-    def decode(self, model: ImageModel, latents: torch.Tensor) -> torch.Tensor:
-        """See ``Family``."""
-        vae = model.pipeline.vae
-        rows = join_frames(latents, model.row_frames).to(vae.dtype)
-        mean, spread = read_statistics(vae, rows)
-        clip = vae.decode((rows * spread + mean).transpose(0, 1)[None]).sample
-        pictures: torch.Tensor = clip[0].transpose(0, 1)[: len(latents)]
-        return pictures
 
     def get_most_tokens(self, model: ImageModel) -> int:
         """See ``FlowFamily``."""
@@ -252,14 +215,6 @@ class WanVace(FlowFamily):
             control_hidden_states_scale=clip.new_ones(len(transformer.config.vace_layers)),
             return_dict=False,
         )
-
-    def decode_empty(self, vae: Any, latents: torch.Tensor) -> None:
-        """See ``FlowFamily``."""
-        super().decode_empty(vae, latents.transpose(0, 1)[None])
-
-    def count_latents(self, networks: Mapping[str, Any]) -> int:
-        """See ``FlowFamily``: those of a whole window."""
-        return count_rows(TRAINED_FRAMES, self.read_row_frames(networks["vae"].config))
 
 
 def clean_text(text: str) -> str:

@@ -34,23 +34,21 @@ def load_networks(folder: Path) -> torch.nn.ModuleDict:
 
 def export_pipeline(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: Qwen2Tokenizer, out: Path) -> None:
     """Save float16 safetensors and the model card to ``out``."""
-    control = networks.make_controlnet()
-    own, picture = set(control.state_dict()), cast(networks.PictureNetworks, models["picture"])
-    control.load_state_dict({name: value for name, value in picture.control.state_dict().items() if name in own})
+    picture = cast(networks.PictureNetworks, models["picture"])
     pipeline = ZImageControlNetPipeline(
         vae=vae,
         text_encoder=models["text"],
         tokenizer=tokenizer,
         transformer=picture.transformer,
-        controlnet=control,
+        controlnet=networks.make_controlnet(),
         scheduler=networks.make_scheduler(),
     )
     for name in ("vae", "text_encoder", "transformer"):
         getattr(pipeline, name).to(torch.float16)
-    # diffusers has the pipeline lend its transformer's layers to the ControlNet, which are not the ControlNet's to save
-    plain = networks.make_controlnet()
-    plain.load_state_dict({name: value for name, value in control.state_dict().items() if name in own})
-    pipeline.register_modules(controlnet=plain.to(torch.float16))
+    # the transformer's layers, which it borrows in training and a pipeline lends it again, are not the ControlNet's to save
+    control = networks.make_controlnet()
+    control.load_state_dict({name: value for name, value in picture.control.state_dict().items() if name in control.state_dict()})
+    pipeline.register_modules(controlnet=control.to(torch.float16))
     pipeline.save_pretrained(out, safe_serialization=True)
     for config in out.glob("*/config.json"):
         values = json.loads(config.read_text())
