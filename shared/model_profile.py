@@ -79,19 +79,23 @@ def _make_preset(size: int, **values: Any) -> ModelProfile:
     return ModelProfile(size, size, **values, origins=dict.fromkeys(_PRESET_NAMES, "preset"))
 
 
+#: it knows no pictures with longer sides than those that it was trained with
+_STARTER = _make_preset(
+    256,
+    most_side=256,
+    steps=20,
+    guidance_scale=1.5,
+    spacing="trailing",
+    family="other",
+    prediction="v_prediction",
+    zero_terminal_snr=True,
+)
+
 #: profiles of the models with a name, without settings files
 PRESET_PROFILES: dict[str, ModelProfile] = {
-    # it knows no pictures with longer sides than those that it was trained with
-    "starter": _make_preset(
-        256,
-        most_side=256,
-        steps=20,
-        guidance_scale=1.5,
-        spacing="trailing",
-        family="other",
-        prediction="v_prediction",
-        zero_terminal_snr=True,
-    ),
+    "starter": _STARTER,
+    # the same with a motion module
+    "starter_clip": _STARTER,
     "starter_flow": _make_preset(
         256, most_side=256, steps=20, guidance_scale=1.5, scheduler="euler", family="z_image", prediction="flow"
     ),

@@ -10,7 +10,7 @@ import msgspec
 from .manifest import MAX_SIDE
 
 #: what the sides of the pictures of the models with a name are multiples of; 64 suits every UNet there is
-SIZE_MULTIPLES = {"starter": 32, "starter_flow": 16, "sdxl": 32}
+SIZE_MULTIPLES = {"starter": 32, "starter_clip": 32, "starter_flow": 16, "sdxl": 32}
 COMMON_MULTIPLE = 64
 
 _Place = Annotated[int, msgspec.Meta(ge=0, le=MAX_SIDE)]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..models.registry import PRESETS
+from ..models.registry import PRESETS, ModelSource
 from .variants import VARIANTS, make_sweep
 
 BACKEND = Path(__file__).resolve().parents[1]
@@ -64,13 +64,19 @@ def fingerprint_files(folder: Path) -> str:
     return out.hexdigest()
 
 
+def _fingerprint_model(source: ModelSource) -> str:
+    """A hash of a base's files, and of those of a motion module in it."""
+    folders = [Path(part) for part in (source.base, source.motion) if part]
+    return ", ".join(map(fingerprint_files, folders))
+
+
 @cache
 def describe_making(model: str = "starter") -> dict[str, str]:
     """What results that are made now with one of the bundled models are made of, by ``PARTS``, and which it is if it is not the
     usual one."""
     presets = {name: msgspec.to_builtins(method) for name, method in (VARIANTS | make_sweep()).items()}
     return ({} if model == "starter" else {"model": model}) | {
-        "weights": fingerprint_files(Path(PRESETS[model].base)),
+        "weights": _fingerprint_model(PRESETS[model]),
         "presets": hashlib.sha256(json.dumps(presets, sort_keys=True).encode()).hexdigest(),
         "method": fingerprint_modules((BACKEND / "video").rglob("*.py")),
         "figures": fingerprint_modules(BACKEND / "metrics" / f"{name}.py" for name in FIGURES_CODE),

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from ...shared.files import write_atomically
 from ...shared.passes import FramePasses
-from ..models.registry import FLOW_NAME
+from ..models.registry import BUNDLED
 from ..pictures import write_png
 from ..video.correspondence import match_surfaces
 from .clip_measurer import PARTS
@@ -74,7 +74,7 @@ def write_tables(rows: list[Row], out: Path) -> None:
     made_with = f"\nMade with {summarise_provenance(rows)}\n"
     _write(out / "results.md", format_table(compute_means(rows)) + (f"\n{ratios}" if ratios else "") + made_with)
     models = {row["model"]: row["model_fingerprint"] for row in rows if row["model"]}
-    bundled = FLOW_NAME if set(models) == {FLOW_NAME} else "starter"
+    bundled = next((name for name in BUNDLED if set(models) == {name}), "starter")
     other = {} if set(models) <= {bundled} else {"weights": ", ".join(models.values())}
     if any(row["variant"] in (*RIVALS, ANIMATEDIFF) for row in rows):
         other["rivals"] = describe_rivals()

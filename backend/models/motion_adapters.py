@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AnimateDiffControlNetPipeline, DiffusionPipeline, MotionAdapter, StableDiffusionControlNetPipeline
+from diffusers import (
+    AnimateDiffControlNetPipeline,
+    DDIMScheduler,
+    DiffusionPipeline,
+    MotionAdapter,
+    StableDiffusionControlNetPipeline,
+)
 from diffusers.models import UNetMotionModel
 
 from ...shared.files import read_file
@@ -27,6 +34,8 @@ from .weight_files import WeightFile
 MAX_CONFIG = 1 << 20
 #: options of the scheduler that the published modules were trained with, whatever the base model was
 SCHEDULE: Mapping[str, Any] = {"beta_schedule": "linear", "trained_betas": None}
+#: the configuration of the scheduler that a module was trained with, which its folder may hold
+SCHEDULE_FILE = "scheduler_config.json"
 #: numbers of a text token of Stable Diffusion 2.x, whose UNets have the shapes of 1.x otherwise
 _OTHER_CONTEXT = 1024
 #: options of UNets that Stable Diffusion 1.x has not, and UNets with a motion module do without
@@ -57,6 +66,7 @@ def check_motion_module(path: Path) -> dict[str, Any]:
     if kind == CLASS and not any(path.glob("*.safetensors")):
         raise _refuse(path, "it holds no safetensors")
     check_motion_config(path, found)
+    read_motion_schedule(path)
     return dict(found)
 
 
@@ -64,6 +74,22 @@ def _plan_file(path: Path) -> tuple[WeightFile, NetworkPlan]:
     """A file with a motion module that can be used. Raises ``ShotError``."""
     file, _ = open_model_file(path, "motion_module")
     return file, plan_motion_module(list_shapes(file))
+
+
+def read_motion_schedule(path: Path) -> dict[str, Any]:
+    """The options of the base model's scheduler that are others with a motion module: those of the scheduler that it was trained
+    with. Raises ``ShotError`` where its folder holds one that cannot be used."""
+    file = path / SCHEDULE_FILE
+    if not file.is_file():
+        return dict(SCHEDULE)
+    try:
+        found = json.loads(read_file(file, MAX_CONFIG))
+        options = {option: value for option, value in found.items() if not option.startswith("_")}
+        # computes the noise of every step
+        DDIMScheduler.from_config(options)
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise _refuse(path, f"its {SCHEDULE_FILE} cannot be used: {shorten(error)}") from error
+    return options
 
 
 def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -80,10 +106,7 @@ def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:
 def check_motion_fit(path: Path, config: Mapping[str, Any], unet: Mapping[str, Any], name: str) -> None:
     """Raise ``ShotError`` where a motion module of a configuration is not for the base model of a UNet with one; ``name`` is what
     the model is called."""
-    only = unet.get("only_cross_attention") or False
-    # what the UNets with motion modules have no layers for
-    strange = any(only) if isinstance(only, (list, tuple)) else bool(only)
-    if strange or any(map(unet.get, _STRANGE)) or unet.get("cross_attention_dim") == _OTHER_CONTEXT:
+    if any(map(unet.get, _STRANGE)) or unet.get("cross_attention_dim") == _OTHER_CONTEXT:
         raise _explain_other_base(name)
     given, needed = (list(each.get("block_out_channels") or ()) for each in (config, unet))
     if given and needed and given != needed:
@@ -110,10 +133,35 @@ def make_motion_unet(path: Path, adapter: MotionAdapter, unet: Any) -> UNetMotio
     """A copy of a UNet with the layers of the motion module from ``path`` in it, where the UNet is. Raises ``ShotError`` where they
     do not fit."""
     try:
+        made = _graft_motion(adapter, unet) if has_unlike_attention(unet.config) else UNetMotionModel.from_unet2d(unet, adapter)
         # by its parameters, since diffusers warns of casts that matter only for some networks
-        return torch.nn.Module.to(UNetMotionModel.from_unet2d(unet, adapter), unet.device, unet.dtype)
+        return torch.nn.Module.to(made, unet.device, unet.dtype)
     except (ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
         raise _refuse(path, f"it is for another model: {shorten(error)}") from error
+
+
+def has_unlike_attention(unet: Mapping[str, Any]) -> bool:
+    """Whether some blocks of a UNet with a configuration have cross-attention alone, which the class of UNets with motion modules
+    has no option for."""
+    only = unet.get("only_cross_attention") or False
+    return any(only) if isinstance(only, (list, tuple)) else bool(only)
+
+
+def _graft_motion(adapter: MotionAdapter, unet: Any) -> UNetMotionModel:
+    """What ``UNetMotionModel.from_unet2d`` makes, with the UNet's own attention layers, whatever they are."""
+    made = plan_motion_unet(unet, adapter.config)
+    blocks = zip(
+        (*made.down_blocks, made.mid_block, *made.up_blocks), (*unet.down_blocks, unet.mid_block, *unet.up_blocks), strict=True
+    )
+    for block, own in blocks:
+        if hasattr(own, "attentions"):
+            block.attentions = copy.deepcopy(own.attentions)
+    torch.nn.Module.to(made, unet.device, unet.dtype)
+    missing, unexpected = made.load_state_dict(unet.state_dict(), strict=False)
+    if unexpected or any("motion_modules" not in name for name in missing):
+        raise ValueError(f"the UNet has other layers: {', '.join([*unexpected, *missing][:3])}")
+    made.load_motion_modules(adapter)
+    return made
 
 
 def plan_motion_unet(unet: Any, config: Mapping[str, Any]) -> UNetMotionModel:
@@ -127,7 +175,7 @@ def add_motion(pipeline: DiffusionPipeline, path: Path, dtype: torch.dtype, name
     if not isinstance(pipeline, StableDiffusionControlNetPipeline):
         raise _explain_other_base(name)
     adapter, warnings = load_motion_module(path, dtype, pipeline.unet.config, name)
-    scheduler = type(pipeline.scheduler).from_config({**pipeline.scheduler.config, **SCHEDULE})
+    scheduler = type(pipeline.scheduler).from_config({**pipeline.scheduler.config, **read_motion_schedule(path)})
     made = AnimateDiffControlNetPipeline(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,

@@ -37,7 +37,7 @@ from .ip_adapters import check_reference_source, explain_no_adapter
 from .loading import is_path
 from .loras import find_lora_here, open_lora
 from .ltx2 import DOWNSCALE
-from .motion_adapters import SCHEDULE, check_motion_config, check_motion_fit, check_motion_module
+from .motion_adapters import check_motion_config, check_motion_fit, check_motion_module, read_motion_schedule
 from .plans import open_model_file, plan_checkpoint, plan_controlnet_file, plan_vae_file
 from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_hub_id, is_weight_file, split_revision
@@ -94,7 +94,7 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
     if sampling is not None:
         config = _read_scheduler(source)
         if config is not None:
-            config = {**config, **(SCHEDULE if source.motion else {}), **list_scheduler_changes(find_profile(name))}
+            config = {**config, **_read_schedule(source.motion), **list_scheduler_changes(find_profile(name))}
             family.make_scheduler(
                 *(config, str(config.get("_class_name", "")), sampling.steps, sampling.scheduler, sampling.spacing),
                 (height // factor, width // factor),
@@ -127,6 +127,13 @@ def _check_motion(name: str, motion: str, unet: Mapping[str, Any]) -> None:
         config = _read_config(motion, "motion module")
         check_motion_config(Path(motion), config)
     check_motion_fit(Path(motion), config, unet, name)
+
+
+def _read_schedule(motion: str) -> dict[str, Any]:
+    """What a motion module, if there is one, changes in the scheduler's configuration. Raises ``ShotError``."""
+    if not motion:
+        return {}
+    return read_motion_schedule((Path(motion) if Path(motion).exists() else _find_folder(motion)) or Path(motion))
 
 
 def _read_scheduler(source: ModelSource) -> Mapping[str, Any] | None:

@@ -39,6 +39,8 @@ from .usual_controls import find_family_of_folder, find_usual_control, sees_dept
 STARTER = Path(__file__).resolve().parent / "starter"
 #: the flow-matching one, which the extension's zip leaves out, and its name
 FLOW_STARTER, FLOW_NAME = STARTER.with_name("flow_starter"), "starter_flow"
+#: the motion module for measuring models of clips, which the extension's zip leaves out, and the name of the starter with it
+CLIP_STARTER, CLIP_NAME = STARTER.with_name("clip_starter"), "starter_clip"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
 CONTROLS = tuple(MAPS)
 
@@ -74,9 +76,13 @@ class ModelSource:
 PRESETS: dict[str, ModelSource] = {
     "starter": ModelSource(str(STARTER)),
     **({FLOW_NAME: ModelSource(str(FLOW_STARTER))} if (FLOW_STARTER / INDEX).is_file() else {}),
+    **({CLIP_NAME: ModelSource(str(STARTER), motion=str(CLIP_STARTER))} if (CLIP_STARTER / "config.json").is_file() else {}),
     "sd15": ModelSource("stable-diffusion-v1-5/stable-diffusion-v1-5", (("depth", "lllyasviel/control_v11f1p_sd15_depth"),)),
     "sdxl": ModelSource("stabilityai/stable-diffusion-xl-base-1.0", (("depth", "diffusers/controlnet-depth-sdxl-1.0"),)),
 }
+
+#: the presets whose weights come with the package
+BUNDLED = tuple(name for name in ("starter", FLOW_NAME, CLIP_NAME) if name in PRESETS)
 
 #: hub id -> the commit that is loaded, whatever its owner puts there later
 HUB_REVISIONS = {

@@ -19,6 +19,7 @@ import msgspec
 import torch
 from diffusers import MotionAdapter
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
+from diffusers.models import UNetMotionModel
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -36,11 +37,12 @@ from latentman.backend.models.loading import load
 from latentman.backend.models.memory_figures import MemoryNeed
 from latentman.backend.models.memory_need import estimate_need
 from latentman.backend.models.memory_plan import plan_memory
+from latentman.backend.models.motion_adapters import _graft_motion
 from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.recognition import inspect_model_file
-from latentman.backend.models.registry import find_model, fingerprint
+from latentman.backend.models.registry import STARTER, find_model, fingerprint
 from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video import clips, denoising
 from latentman.backend.video.clips import Window, plan_blocks, plan_windows
@@ -64,6 +66,17 @@ from tools.stand_in_hub import StandInHub
 CPU = torch.device("cpu")
 #: the disc moves by a pixel a frame, so that it stays in the picture
 PASSES = samples.passes(24, 64, 1)
+#: configurations of schedulers that are none
+TORN = (
+    "[1",
+    "[]",
+    "null",
+    '"linear"',
+    '{"beta_schedule": "nonsense"}',
+    '{"beta_end": "high"}',
+    '{"num_train_timesteps": -4}',
+    '{"trained_betas": {}}',
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +128,16 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
     """In a sentence, before anything is loaded and when it is."""
     config = json.loads((module / "config.json").read_text(encoding="utf-8"))
 
-    def write(folder: str, **changes: Any) -> Path:
+    def write(folder: str, schedule: str = "", **changes: Any) -> Path:
         made = shutil.copytree(module, tmp_path / folder)
         (made / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+        if schedule:
+            (made / "scheduler_config.json").write_text(schedule, encoding="utf-8")
         return made
 
     for base, motion, said in (
-        ("starter", module, "is for Stable Diffusion 1.x, and the model 'starter.* is another kind"),
+        ("starter", module, r"its block_out_channels are \[16, 32\], the model's \[64, 128, 192\]"),
+        *((tiny, write(f"torn{n}", schedule=text), "scheduler_config.json cannot be used") for n, text in enumerate(TORN)),
         (sdxl, module, "is for Stable Diffusion 1.x, and the model .* is another kind"),
         (tiny, write("wide", block_out_channels=[16, 64]), r"its block_out_channels are \[16, 64\], the model's \[16, 32\]"),
         (tiny, write("pia", conv_in_channels=9), "it is one for animating pictures"),
@@ -133,6 +149,47 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
         for ask in (lambda one: check_model(one, 64, 64), lambda one: load(one, CPU)):
             with pytest.raises(ShotError, match=said):
                 ask(f"{base}|motion={motion}")
+
+
+def test_a_module_may_bring_the_scheduler_that_it_was_trained_with(tiny, module, tmp_path):
+    """In its folder; without one it is the published modules'."""
+    own = shutil.copytree(module, tmp_path / "own")
+    config = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_end": 0.02, "prediction_type": "v_prediction"}
+    (own / "scheduler_config.json").write_text(json.dumps(config), encoding="utf-8")
+    name = f"{tiny}|motion={own}"
+    check_model(name, 64, 64, Sampling(steps=3))
+    found = load(name, CPU).pipeline.scheduler
+    base = load(tiny, CPU).pipeline.scheduler
+    assert {key: found.config[key] for key in config if key[0] != "_"} == {
+        key: value for key, value in config.items() if key[0] != "_"
+    }
+    # the class is the model's own
+    assert type(found) is type(base) and found.config.beta_start == base.config.beta_start
+
+
+def test_the_layers_of_a_unet_stay_what_they_are(tiny, module, tmp_path):
+    """Those of one with cross-attention alone, too, for which diffusers has no class: a module that changes nothing leaves its
+    frames as they are. Of other UNets our way makes what diffusers' does."""
+    adapter = MotionAdapter.from_pretrained(module)
+    unet = load(tiny, CPU).denoiser
+    ours, theirs = _graft_motion(adapter, unet), UNetMotionModel.from_unet2d(unet, adapter)
+    assert all(torch.equal(value, ours.state_dict()[key]) for key, value in theirs.state_dict().items())
+    idle = tmp_path / "idle"
+    shape = dict(block_out_channels=[64, 128, 192], motion_layers_per_block=1, motion_norm_num_groups=16)
+    write_motion_module(idle, stirred=False, **shape)
+    silent = MotionAdapter.from_pretrained(idle)
+    for key, layer in silent.named_modules():
+        if key.endswith("proj_out"):
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+    silent.save_pretrained(idle)
+    shutil.copy(STARTER / "scheduler" / "scheduler_config.json", idle)
+    request, passes = _request(4, preset="per_frame", steps=2), PASSES.select(range(4))
+    frames = [
+        np.stack(list(ShotPipeline(load(one, CPU), request, passes, RunContext()).frames())).astype(int)
+        for one in ("starter", f"starter|motion={idle}")
+    ]
+    assert np.abs(frames[0] - frames[1]).max() <= 1 and frames[0].std() > 5
 
 
 def test_inspect_says_what_it_is(module, tmp_path, capsys):

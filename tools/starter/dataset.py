@@ -134,7 +134,7 @@ def render(
     seen = (points - eye) @ world_to_camera.T
     raster = rasterise(seen, body.faces, focal, size, size)
     mask = raster.mask
-    image = _shade(body, points, raster, outfit, scene, focal, world_to_camera, eye, generator)
+    image = shade(body, points, raster, outfit, scene, focal, world_to_camera, eye, generator)
     rest = np.zeros((size, size, 3), np.float32)
     rest[mask] = raster.interpolate(body.v_template[body.faces])
     return Example(image, _normalise_shot_depth(raster.depth, generator), mask, rest, caption, outfit, scene)
@@ -148,7 +148,7 @@ def _normalise_shot_depth(depth: np.ndarray, generator: np.random.Generator) -> 
     return np.round(normalise_depth(depth, near, far) * 255).astype(np.uint8)
 
 
-def _shade(
+def shade(
     body: BodyModel,
     points: np.ndarray,
     raster: Raster,

@@ -103,11 +103,12 @@ def compute_error(
 
 
 class LowerPrecision:
-    """A copy of networks in another type, which computes in their place: gradients that reach it are given to them."""
+    """A copy of networks in another type, which computes in their place: gradients that reach it are given to those of their
+    parameters that want them."""
 
     def __init__(self, networks: Any, kind: torch.dtype) -> None:
-        self.copy: Any = copy.deepcopy(networks).to(kind)
-        self._own, self._copied = list(networks.parameters()), list(self.copy.parameters())
+        self.copy: Any = torch.nn.Module.to(copy.deepcopy(networks), kind)
+        self._own, self._copied = ([p for p in each.parameters() if p.requires_grad] for each in (networks, self.copy))
         for own, copied in zip(self._own, self._copied, strict=True):
             copied.register_post_accumulate_grad_hook(partial(_hand_over, own))
 
