@@ -14,7 +14,7 @@ from .family_layouts import TRANSFORMER
 from .folder_reading import name_folder
 from .lora_kinds import find_lora_kind
 from .lora_layout import UNET, ModuleNames, sort_tensors
-from .loras import Addition, Scaling, add_to_module, list_changes, list_modules, read_scaling
+from .loras import Addition, Scaling, add_to_layers, list_changes, list_modules, read_scaling
 from .ltx2 import DOWNSCALE, read_downscale
 from .names import find_control_kind
 from .plans import list_shapes
@@ -76,7 +76,7 @@ def teach(transformer: Any, path: Path, strength: float, title: str) -> tuple[st
     for change in list_changes(path, layout, file.tensors, title, warnings):
         own = {role: names[name] for role, name in change.tensors.items()}
         addition = Addition(file, replace(change, tensors=own), strength, scaling.get(TRANSFORMER, Scaling()))
-        add_to_module(modules[change.target.module], [addition], title)
+        add_to_layers(modules, [addition], title)
     transformer.register_to_config(**{DOWNSCALE: downscale})
     return tuple(dict.fromkeys(warnings))
 

@@ -275,7 +275,7 @@ def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
     if base is None:
         return
     extras = {
-        "a LoRA": source.loras,
+        "a LoRA": source.loras if base.is_taught else (),
         "a textual inversion": source.embeddings,
         "another auto-encoder": source.vae,
         "an IP-Adapter": source.reference,

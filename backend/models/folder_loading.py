@@ -19,7 +19,7 @@ from .family_layouts import find_layout
 from .folder_reading import TITLES, TOKENIZER_FILES, check_pipeline_folder, check_vae_config, check_weights, read_config, read_index
 from .hub_cache import DENOISERS, list_parts
 from .network_loading import RESIDUE
-from .quantization import Quantization, is_quantized_part
+from .quantization import Quantization
 from .tokenizers import END, make_clip_tokenizer
 
 #: parts that nothing here uses, and that many leave out
@@ -114,7 +114,7 @@ def load_pipeline_folder(
         kind = find_class(index.get(name), folder / name) if name not in parts else None
         # several ControlNets lie in folders of their own, which the pipeline knows
         if kind is not None and kind is not diffusers.MultiControlNetModel:
-            held = quantization if is_quantized_part(name) else None
+            held = quantization if quantization is not None and quantization.holds(name) else None
             parts[name], said = load_network_folder(folder / name, kind, TITLES.get(name, "ControlNet"), dtype, held)
             warnings += said
     for name in _UNUSED:

@@ -37,6 +37,7 @@ from .quantization import Quantization, choose_quantization
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 from .transformer_files import load_control_file, load_transformer_file
+from .transformer_loras import add_transformer_loras
 from .transformer_parts import find_layout_of_base
 from .vae_precision import choose_vae_dtype
 
@@ -64,7 +65,9 @@ def load(
         check_extras(layout, source)
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
-        quantization = choose_quantization(options, layout, device, dtype, from_file=is_weight_file(source.base))
+        quantization = choose_quantization(
+            options, layout, device, dtype, from_file=is_weight_file(source.base), has_loras=bool(source.loras)
+        )
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, layout, dtype, quantization)
         pipeline, warnings = loaded.pipeline, loaded.warnings
@@ -87,8 +90,12 @@ def load(
         if source.reference is not None:
             adapter, said = add_ip_adapter(pipeline, source.reference, dtype)
             warnings += said
-        words, more = _add_weights(pipeline, source, report)
+        words, more = _add_weights(pipeline, source, layout, report)
         warnings += more
+        if quantization is not None and quantization.is_late:
+            for part in (TRANSFORMER, SECOND):
+                if pipeline.components.get(part) is not None:
+                    quantization.quantize(pipeline.components[part])
     except LOAD_ERRORS as error:
         raise explain_unloadable(name, source, error) from error
     sees_controls = sees_picture(layout, getattr(getattr(pipeline, TRANSFORMER, None), "config", {}))
@@ -176,10 +183,15 @@ def _fetch(source: ModelSource, dtype: torch.dtype, report: Report | None) -> Mo
 
 
 def _add_weights(
-    pipeline: DiffusionPipeline, source: ModelSource, report: Report | None
+    pipeline: DiffusionPipeline, source: ModelSource, layout: FamilyLayout | None, report: Report | None
 ) -> tuple[tuple[EmbeddingWord, ...], tuple[str, ...]]:
-    """Put LoRAs and textual inversions into a pipeline; the words of these, and sentences about what was left out."""
-    warnings = add_loras(pipeline, source.loras, report) if source.loras else ()
+    """Put LoRAs and textual inversions into a pipeline of a layout; the words of these, and sentences about what was left out."""
+    warnings = tuple[str, ...]()
+    if source.loras:
+        if layout is None:
+            warnings = add_loras(pipeline, source.loras, report)
+        else:
+            warnings = add_transformer_loras(pipeline, layout, source.loras, report)
     words, more = add_embeddings(pipeline, source.embeddings, report)
     return words, warnings + more
 

@@ -34,6 +34,33 @@ _LTX = re.compile(
     r"transformer_blocks[._]\d+[._](audio_)?attn[12][._]"
 )
 _LTX_WIDTH = 4096
+#: what programs put before the names of a transformer's layers
+_TRANSFORMER_STARTS = re.compile(
+    r"^((base_model\.)?model\.|diffusion_model\.|transformer\.|unet\.|lora_unet_|lora_transformer_|lycoris_(unet_)?|lora_)+"
+)
+#: (family, what the name of one of its transformer's layers begins with, where dots are underscores), the most special first
+_TRANSFORMERS = tuple(
+    (family, re.compile(pattern))
+    for family, pattern in (
+        (
+            "flux",
+            r"(double_blocks_\d+_(img|txt|processor)|single_blocks_\d+_(linear|modulation|processor|qkv)|single_transformer_blocks_\d)",
+        ),
+        ("sd3", r"joint_blocks_\d+_(x|context)_block_"),
+        ("qwen_image", r"transformer_blocks_\d+_(img|txt)_(mlp|mod)_"),
+        ("z_image", r"(layers|noise_refiner|context_refiner)_\d+_(attention|feed_forward|adaLN_modulation)_"),
+        ("wan_vace", r"(vace_)?blocks_\d+_(self_attn|cross_attn|attn[12]|ffn)_"),
+    )
+)
+#: layers of the text encoder that only transformers have
+_T5 = re.compile(r"encoder[._]block[._]\d+[._]layer[._]\d")
+#: attention as several families call it, and how wide it is in those of which the names alone do not tell
+_JOINT = re.compile(r"transformer_blocks_(\d+)_(attn|attn2|ff|ff_context|norm1|norm1_context)_")
+_JOINT_WIDTHS = {1536: "sd3", 2432: "sd3"}
+#: blocks that FLUX.1 has not
+_BEYOND_FLUX = re.compile(r"single_blocks_(3[89]|[4-9]\d|\d{3,})_|double_blocks_(19|[2-9]\d|\d{3,})_")
+#: the blocks of FLUX.1 with this attention; Qwen-Image, which is as wide, has more
+_FLUX_BLOCKS, _FLUX_WIDTH = 19, 3072
 #: width of what the text gives the UNet -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 
@@ -106,13 +133,37 @@ def _find_parts(shapes: Shapes) -> tuple[str, ...]:
     return tuple(part for part, starts in marks.items() if any(name.startswith(starts) for name in shapes))
 
 
+def _find_transformer(shapes: Shapes) -> str | None:
+    """The family of the transformer that a file changes, ``joint`` where several have such layers; None where it is none that is
+    known."""
+    plain = {_TRANSFORMER_STARTS.sub("", name).replace(".", "_"): shape for name, shape in shapes.items() if not _TEXT.search(name)}
+    for family, pattern in _TRANSFORMERS:
+        if any(map(pattern.match, plain)):
+            # HunyuanVideo calls its layers alike, and has more of them
+            return "other" if family == "flux" and any(map(_BEYOND_FLUX.match, plain)) else family
+    found = [(int(match[1]), shape) for name, shape in plain.items() if (match := _JOINT.match(name))]
+    if not found:
+        return None
+    widths = {side for _, shape in found for side in shape}
+    for width, family in _JOINT_WIDTHS.items():
+        if width in widths:
+            return family
+    if _FLUX_WIDTH in widths and max(number for number, _ in found) >= _FLUX_BLOCKS:
+        return "qwen_image"
+    return "joint"
+
+
 def _find_family(shapes: Shapes) -> str:
     names = list(shapes)
     of_ltx = [name for name in names if _LTX.match(name)]
     if of_ltx:
         return "ltx2" if any(_LTX_WIDTH in shapes[name] or "audio_attn" in name for name in of_ltx) else "other"
-    starts = ("transformer.", "lora_transformer", "lora_prior_", "lora_unet_double_blocks", "lora_unet_joint_blocks")
-    if any(name.startswith(starts) or "motion_modules" in name for name in names):
+    if any("motion_modules" in name or name.startswith("lora_prior_") for name in names):
+        return "other"
+    of_transformer = _find_transformer(shapes)
+    if of_transformer is not None:
+        return of_transformer
+    if any(name.startswith(("transformer.", "lora_transformer")) for name in names):
         return "other"
     of_unet = [name for name in names if not _TEXT.search(name)]
     # OFT's and others may have any name before those of the modules
@@ -120,6 +171,8 @@ def _find_family(shapes: Shapes) -> str:
         return "other"
     if any(re.search(r"(double|joint|single)_(transformer_)?blocks", name) for name in names):
         return "other"
+    if any(map(_T5.search, names)):
+        return "joint"
     if any(name.startswith(("lora_te2_", "text_encoder_2.", "clip_g.")) for name in names):
         return "sdxl"
     for name, shape in shapes.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from .networks import name_original_modules
 
@@ -70,10 +71,17 @@ _EARLY = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_p
 
 @dataclass(frozen=True)
 class Target:
-    """A module of a network, by its name in there."""
+    """A module of a network, by its name in there; or several ``layers`` that a file knows as one, which holds their rows, with
+    its two halves ``swapped`` or not."""
 
     network: str
     module: str
+    layers: tuple[str, ...] = ()
+    swapped: bool = False
+
+    def list_layers(self) -> tuple[str, ...]:
+        """The modules of the network."""
+        return self.layers or (self.module,)
 
 
 @dataclass
@@ -95,19 +103,27 @@ class Layout:
     unknown: tuple[str, ...]
 
 
+class Places(Protocol):
+    """Where the modules that files name are."""
+
+    def find(self, title: str) -> Target | None:
+        """The place that a file's name means."""
+        ...
+
+
 class ModuleNames:
     """The modules of networks under every name that a file may have for them. ``networks``: the network's name -> its modules'."""
 
     def __init__(self, networks: Mapping[str, Collection[str]]) -> None:
         self._known: dict[str, dict[str, str]] = {}
         for network, modules in networks.items():
-            known = self._known[network] = {_join(name): name for name in modules}
+            known = self._known[network] = {join_name(name): name for name in modules}
             if network == UNET:
-                known |= {_join(old): new for new, old in name_original_modules(modules).items()}
+                known |= {join_name(old): new for new, old in name_original_modules(modules).items()}
             else:
                 # transformers 4 has a root that 5 has not
                 plain = {name.removeprefix("text_model."): name for name in modules}
-                known |= {_join(start + rest): name for rest, name in plain.items() for start in ("", "text_model.")}
+                known |= {join_name(start + rest): name for rest, name in plain.items() for start in ("", "text_model.")}
 
     def find(self, title: str) -> Target | None:
         """The module that a file's name means."""
@@ -116,7 +132,7 @@ class ModuleNames:
         rest = title[len(start) :].removeprefix(_PEFT).replace(".processor.", ".")
         for network in networks:
             for name in self._spell(network, rest):
-                module = self._known.get(network, {}).get(_join(name))
+                module = self._known.get(network, {}).get(join_name(name))
                 if module is not None:
                     return Target(network, module)
         return None
@@ -131,11 +147,12 @@ class ModuleNames:
             yield f"{before}.{_EARLY[last]}"
 
 
-def _join(name: str) -> str:
+def join_name(name: str) -> str:
+    """A module's name as programs write it that have no dots in it."""
     return name.replace(".", "_")
 
 
-def sort_tensors(names: Iterable[str], modules: ModuleNames) -> Layout:
+def sort_tensors(names: Iterable[str], modules: Places) -> Layout:
     """Sort a file's tensors by the modules that they change."""
     groups: dict[str, dict[str, str]] = {}
     unknown: list[str] = []

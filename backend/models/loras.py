@@ -22,8 +22,8 @@ from ...shared.torch_files import RawTensor
 from .added_files import find_added_files, find_added_files_here
 from .family_layouts import BY_NAME
 from .hub import Report
-from .lora_differences import MisfitError, compute_difference, is_complete, is_idle
-from .lora_layout import Change, Layout, ModuleNames, Target, sort_tensors
+from .lora_differences import Difference, MisfitError, compute_difference, is_complete, is_idle
+from .lora_layout import Change, Layout, ModuleNames, sort_tensors
 from .model_file import FAMILIES
 from .network_loading import make_tensor
 from .networks import TensorSource
@@ -79,13 +79,13 @@ def add_loras(pipeline: Any, loras: Sequence[tuple[str, float]], report: Report 
     networks = {name: pipeline.components[name] for name in NETWORKS if pipeline.components.get(name) is not None}
     modules = {name: list_modules(network) for name, network in networks.items()}
     names = ModuleNames(modules)
-    additions: dict[Target, list[Addition]] = {}
+    additions: dict[str, list[Addition]] = {name: [] for name in networks}
     warnings: list[str] = []
     for source, strength in loras:
         for found in _read_lora(pipeline, find_lora_file(source, report), strength, names, warnings):
-            additions.setdefault(found.change.target, []).append(found)
-    for target, together in additions.items():
-        add_to_module(modules[target.network][target.module], together, _name_family(pipeline))
+            additions[found.change.target.network].append(found)
+    for network, together in additions.items():
+        add_to_layers(modules[network], together, _name_family(pipeline))
     return tuple(dict.fromkeys(warnings))
 
 
@@ -119,10 +119,8 @@ def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
     """A file of a LoRA for a model whose UNet has a configuration. Raises ``ShotError`` for another kind of file or method, and for
     one that says that it is for another kind of model."""
     file, found = open_model_file(path, "lora")
-    if found.family in BY_NAME:
-        raise ShotError(
-            "model", f"The LoRA {path.name} is for {BY_NAME[found.family].title}, and the model is none; choose one for it."
-        )
+    if found.family in (*BY_NAME, "joint"):
+        raise ShotError("model", f"The LoRA {path.name} is for {FAMILIES[found.family]}, and the model is none; choose one for it.")
     is_told = found.family in ("sd1", "sd2", "sdxl", "sdxl_refiner", "sd1_or_sd2")
     is_sdxl = unet.get("addition_embed_type") == "text_time"
     context = unet.get("cross_attention_dim")
@@ -212,34 +210,82 @@ def _make_scaling(values: Mapping[str, Any]) -> Scaling:
     return Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
 
 
-def add_to_module(module: Any, additions: Sequence[Addition], family: str) -> None:
-    """Add all differences to a module's weights at once: they are rounded only then. For a module without storage only the shapes
-    are looked at. Raises ``ShotError``."""
-    own = module.weight.float()
-    weight, bias = torch.zeros_like(own), None
+def add_to_layers(modules: Mapping[str, Any], additions: Sequence[Addition], family: str) -> None:
+    """Add all differences to the modules of a network at once, by their names: they are rounded only then. For modules without
+    storage only the shapes are looked at. Raises ``ShotError``."""
+    for group in _group(additions):
+        names = list(dict.fromkeys(name for addition in group for name in addition.change.target.list_layers()))
+        owns = {name: _read_own(modules[name], group[0].file.path) for name in names}
+        weights, biases = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+        for addition in group:
+            target = addition.change.target
+            own = torch.cat([owns[name] for name in target.list_layers()]) if target.layers else owns[target.module]
+            found = _compute(_swap(own) if target.swapped else own, addition, family)
+            # each layer has its rows
+            rows = [len(owns[name]) for name in target.list_layers()]
+            for added, into in ((found.weight, weights), (found.bias, biases)):
+                if added is None:
+                    continue
+                added = addition.strength * (_swap(added) if target.swapped else added)
+                for name, part in zip(target.list_layers(), added.split(rows), strict=True):
+                    into[name] = into[name] + part if name in into else part
+        for name in names:
+            _write(modules[name], owns[name], weights.get(name), biases.get(name))
+
+
+def _group(additions: Sequence[Addition]) -> list[list[Addition]]:
+    """Additions in groups that have no layer in common."""
+    groups: list[tuple[set[str], list[Addition]]] = []
     for addition in additions:
-        change, path = addition.change, addition.file.path
-        tensors = {role: _read_for(own, addition.file.tensors[name], name) for role, name in change.tensors.items()}
-        alpha = float(tensors.pop("alpha")) if "alpha" in tensors else addition.scaling.find(change.target.module)
-        try:
-            found = compute_difference(own, tensors, alpha, addition.scaling.root_rank)
-        except MisfitError as error:
-            raise ShotError(
-                "model",
-                f"The LoRA {path.name} does not fit this model: at '{shorten(change.title)}' {error}; choose one for {family}.",
-            ) from error
-        if found.weight is not None:
-            weight += addition.strength * found.weight
-        if found.bias is not None:
-            added = addition.strength * found.bias.flatten()
-            bias = added if bias is None else bias + added
-    module.weight.data = (own + weight).to(module.weight.dtype)
-    if bias is None:
-        return
-    if len(bias) != len(own):
+        layers, together = set(addition.change.target.list_layers()), [addition]
+        for other in [group for group in groups if group[0] & layers]:
+            groups.remove(other)
+            layers, together = layers | other[0], other[1] + together
+        groups.append((layers, together))
+    return [together for _, together in groups]
+
+
+def _read_own(module: Any, path: Path) -> torch.Tensor:
+    """A module's weights in float32. Raises ``ShotError`` for those that are held in fewer bits."""
+    if type(module.weight) is not torch.nn.Parameter:
+        raise ShotError(
+            "model",
+            f"The model's weights are held in fewer bits, to which the LoRA {path.name} cannot be added; choose the file or folder "
+            "with the whole weights, and leave the weights at auto.",
+        )
+    return module.weight.float()
+
+
+def _swap(tensor: torch.Tensor) -> torch.Tensor:
+    """The second half of a tensor's rows, then the first."""
+    first, second = tensor.chunk(2)
+    return torch.cat([second, first])
+
+
+def _compute(own: torch.Tensor, addition: Addition, family: str) -> Difference:
+    """What a change adds to weights, its bias as one row of numbers for each of theirs. Raises ``ShotError``."""
+    change, path = addition.change, addition.file.path
+    tensors = {role: _read_for(own, addition.file.tensors[name], name) for role, name in change.tensors.items()}
+    alpha = float(tensors.pop("alpha")) if "alpha" in tensors else addition.scaling.find(change.target.module)
+    try:
+        found = compute_difference(own, tensors, alpha, addition.scaling.root_rank)
+    except MisfitError as error:
+        raise ShotError(
+            "model",
+            f"The LoRA {path.name} does not fit this model: at '{shorten(change.title)}' {error}; choose one for {family}.",
+        ) from error
+    bias = None if found.bias is None else found.bias.flatten()
+    if bias is not None and len(bias) != len(own):
         raise ShotError("model", f"A LoRA has a bias of {len(bias)} numbers for a layer of {len(own)}; choose another.")
-    before = module.bias.float() if module.bias is not None else torch.zeros_like(bias)
-    module.bias = torch.nn.Parameter((before + bias).to(module.weight.dtype), requires_grad=False)
+    return Difference(found.weight, bias)
+
+
+def _write(module: Any, own: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
+    if weight is not None:
+        module.weight.data = (own + weight).to(module.weight.dtype)
+    if bias is not None:
+        before = module.bias.float() if module.bias is not None else torch.zeros_like(bias)
+        module.bias = torch.nn.Parameter((before + bias).to(module.weight.dtype), requires_grad=False)
 
 
 def _read_for(own: torch.Tensor, raw: RawTensor, name: str) -> torch.Tensor:

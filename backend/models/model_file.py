@@ -15,6 +15,7 @@ FAMILIES = {
     "sd1_or_sd2": "Stable Diffusion 1.x or 2.x",
     "sd_or_sdxl": "Stable Diffusion or SDXL",
     **{layout.name: layout.title for layout in LAYOUTS},
+    "joint": "FLUX.1, Qwen-Image or Stable Diffusion 3",
     "other": "another kind of model",
     "": "an unknown kind of model",
 }

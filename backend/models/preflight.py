@@ -43,7 +43,9 @@ from .profiles import find_profile, list_scheduler_changes
 from .registry import ModelSource, add_usual_control, find_model, is_hub_id, is_weight_file, split_revision
 from .schedulers import make_own_scheduler
 from .transformer_files import check_library, plan_control_file, plan_transformer_file
+from .transformer_loras import check_transformer_lora
 from .transformer_parts import find_layout_of_file
+from .weight_files import GGUF, read_weight_file
 
 
 def check_model(name: str, width: int, height: int, sampling: Sampling | None = None) -> tuple[Family, int]:
@@ -79,7 +81,12 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
         except (OSError, ValueError) as error:
             raise explain_unloadable(name, source, error) from error
     for lora, _ in source.loras:
-        if Path(lora).is_file():
+        if layout is not None:
+            try:
+                _check_transformer_lora(source, layout, unet, lora)
+            except (OSError, ValueError) as error:
+                raise explain_unloadable(name, source, error) from error
+        elif Path(lora).is_file():
             open_lora(Path(lora), unet)
     for embedding in source.embeddings:
         if Path(embedding).is_file():
@@ -115,6 +122,21 @@ def _check_lora(lora: str, layout: FamilyLayout, config: Mapping[str, Any]) -> M
         return {**config, DOWNSCALE: check_context_lora(make, path, layout.title)}
     except (TypeError, LookupError, RuntimeError, AttributeError) as error:
         # a transformer that cannot be made of its configuration
+        raise ValueError(str(error)) from error
+
+
+def _check_transformer_lora(source: ModelSource, layout: FamilyLayout, config: Mapping[str, Any], lora: str) -> None:
+    """Raise ``ShotError`` for a LoRA that cannot be added to a transformer with a configuration."""
+    if source.parts and read_weight_file(Path(source.base)).format == GGUF:
+        raise ShotError(
+            "model",
+            f"To the weights in {Path(source.base).name}, which are held in fewer bits, no LoRA can be added; choose the "
+            ".safetensors file, or leave the LoRA out.",
+        )
+    try:
+        check_transformer_lora(partial(getattr(diffusers, layout.denoiser).from_config, config), layout, lora)
+    except (TypeError, LookupError, RuntimeError, AttributeError) as error:
+        # a transformer that cannot be made of its configuration is told of elsewhere
         raise ValueError(str(error)) from error
 
 

@@ -28,6 +28,12 @@ class Quantization:
     library: str
     bits: float
     dtype: torch.dtype
+    #: whether the transformers are held so only once LoRAs have been added to them
+    is_late: bool = False
+
+    def holds(self, part: str) -> bool:
+        """Whether a part of a pipeline is to be loaded so."""
+        return is_quantized_part(part) and not (self.is_late and part.startswith(TRANSFORMER))
 
     def make_config(self, kind: Any) -> Any:
         """The configuration that ``from_pretrained`` of a network's class takes."""
@@ -72,10 +78,16 @@ def count_bits(options: LoadOptions) -> float | None:
 
 
 def choose_quantization(
-    options: LoadOptions, layout: FamilyLayout | None, device: torch.device, dtype: torch.dtype, *, from_file: bool = False
+    options: LoadOptions,
+    layout: FamilyLayout | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    from_file: bool = False,
+    has_loras: bool = False,
 ) -> Quantization | None:
-    """How the weights of a model are held, whose transformer may be ``from_file``; None for as they are. Raises ``ShotError`` where
-    that is not possible here."""
+    """How the weights of a model are held, whose transformer may be ``from_file``, and may have LoRAs added; None for as they are.
+    Raises ``ShotError`` where that is not possible here."""
     if options.weights not in _WAYS:
         return None
     library, bits = _WAYS[options.weights]
@@ -83,8 +95,8 @@ def choose_quantization(
         raise ShotError("memory", "Only families of transformers hold weights in fewer bits; leave the weights at auto.")
     if from_file and library != "torchao":
         raise ShotError("memory", "Weights of 4 bits are made from diffusers folders only; name one, or choose 8bit.")
-    if layout.is_taught and library != "torchao":
-        raise ShotError("memory", f"Weights of 4 bits learn nothing from the LoRA of {layout.title}; choose 8bit or auto.")
+    if (layout.is_taught or has_loras) and library != "torchao":
+        raise ShotError("memory", "Weights of 4 bits learn nothing from a LoRA; choose 8bit or auto.")
     if bits < 8 and device.type != "cuda":
         raise ShotError("memory", f"Weights of 4 bits need a CUDA device, and this is {device.type}; choose 8bit or auto.")
     if find_spec(library) is None:
@@ -93,4 +105,4 @@ def choose_quantization(
             f"Weights of {bits:.0f} bits need the package {library}, which is not installed; install it into the backend's "
             "environment, or leave the weights at auto.",
         )
-    return Quantization(library, bits, dtype)
+    return Quantization(library, bits, dtype, is_late=has_loras)

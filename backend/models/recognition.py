@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ...shared.shot import ShotError
-from .family_layouts import BY_NAME, explain_editing, explain_seen
+from .family_layouts import BY_NAME, explain_editing, explain_seen, list_supported
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
 from .lora_kinds import USABLE, LoraKind, find_lora_kind
 from .model_file import ModelFile, describe
@@ -493,10 +493,12 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
         family = find_family_in_metadata(file.metadata) or family
     if not family:
         notes.guesses.append("The file does not say which kind of model it is for.")
+    elif family == "wan_vace":
+        notes.guesses.append("LoRAs for all models of Wan have the same names; whether it fits one shows when both are loaded.")
     distilled = find_distillation(name)
     if distilled:
         notes.guesses.append(f"That it makes a {distilled.capitalize()} model is taken from its name.")
-    problem = "It is a LoRA for another kind of model than Stable Diffusion or SDXL." if family == "other" else ""
+    problem = f"It is a LoRA for another kind of model than {list_supported()}." if family == "other" else ""
     if problem and any("motion_modules." in tensor for tensor in file.tensors):
         family, problem = "sd1", "It is for AnimateDiff's motion modules, whose LoRAs are not supported; leave it out."
     if not problem and lora.method not in USABLE:
@@ -513,7 +515,7 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
         family=family,
         layout=lora.layout,
         # what they call a UNet is a transformer
-        parts=() if family in BY_NAME else lora.parts,
+        parts=() if family in (*BY_NAME, "joint") else lora.parts,
         method=f"{lora.method} with DoRA" if lora.dora else lora.method,
         rank=lora.rank,
         words=(words[:200],) if words else (),

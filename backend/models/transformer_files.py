@@ -56,7 +56,7 @@ def load_transformer_file(
     if file.format == GGUF:
         return _load_gguf(file, inner, plan, parts, dtype, quantization), found, (*found.guesses, *found.warnings)
     network, used = load_network(getattr(diffusers, inner.layout.denoiser), plan, file, TITLES[TRANSFORMER], dtype)
-    if quantization is not None:
+    if quantization is not None and quantization.holds(TRANSFORMER):
         # diffusers' way from a file leaves such weights as they are, and says nothing
         quantization.quantize(network)
     # what is not the transformer's was told of when the file was recognised

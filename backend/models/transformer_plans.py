@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isqrt, prod
 from typing import Any
 
@@ -16,6 +16,7 @@ from ...shared.pickled import shorten
 from ...shared.shot import ShotError
 from .family_layouts import BY_NAME, FamilyLayout
 from .networks import NetworkPlan, TensorSource
+from .transformer_names import GUIDANCE, NAMES, TEXT, Swapped, rename_layer
 from .unet_shape import Shapes
 
 #: what programs put before the names of a transformer's tensors
@@ -50,166 +51,8 @@ BESIDE_SCALES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 SCALED = (*SCALES, *BESIDE_SCALES)
 
 
-class _Swapped(str):
-    """A name whose tensor has its two halves the other way round."""
-
-
-_Target = str | tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Names:
-    """The authors' names, without their last part, and diffusers': of tensors at the root, and of those in numbered blocks. What
-    is not listed is called alike. Several names share the rows of one tensor."""
-
-    root: Mapping[str, _Target] = field(default_factory=dict)
-    blocks: Mapping[str, tuple[str, Mapping[str, _Target]]] = field(default_factory=dict)
-
-
-def _split(attention: str) -> tuple[str, ...]:
-    return tuple(f"{attention}.to_{letter}" for letter in "qkv")
-
-
-_Z_BLOCK: dict[str, _Target] = {
-    "attention.qkv": _split("attention"),
-    "attention.out": "attention.to_out.0",
-    "attention.q_norm": "attention.norm_q",
-    "attention.k_norm": "attention.norm_k",
-}
-_Z_IMAGE = _Names(
-    {
-        "x_embedder": "all_x_embedder.2-1",
-        "final_layer.linear": "all_final_layer.2-1.linear",
-        "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
-    },
-    {name: (name, _Z_BLOCK) for name in ("layers", "noise_refiner", "context_refiner", "control_layers", "control_noise_refiner")},
-)
-_TIME, _TEXT, _GUIDANCE = (f"time_text_embed.{what}_embedder" for what in ("timestep", "text", "guidance"))
-_ADDED = tuple(f"attn.add_{letter}_proj" for letter in "qkv")
-_FLUX = _Names(
-    {
-        "img_in": "x_embedder",
-        "txt_in": "context_embedder",
-        "time_in.in_layer": f"{_TIME}.linear_1",
-        "time_in.out_layer": f"{_TIME}.linear_2",
-        "vector_in.in_layer": f"{_TEXT}.linear_1",
-        "vector_in.out_layer": f"{_TEXT}.linear_2",
-        "guidance_in.in_layer": f"{_GUIDANCE}.linear_1",
-        "guidance_in.out_layer": f"{_GUIDANCE}.linear_2",
-        "final_layer.linear": "proj_out",
-        "final_layer.adaLN_modulation.1": _Swapped("norm_out.linear"),
-    },
-    {
-        "double_blocks": (
-            "transformer_blocks",
-            {
-                "img_mod.lin": "norm1.linear",
-                "txt_mod.lin": "norm1_context.linear",
-                "img_attn.qkv": _split("attn"),
-                "txt_attn.qkv": _ADDED,
-                "img_attn.norm.query_norm": "attn.norm_q",
-                "img_attn.norm.key_norm": "attn.norm_k",
-                "txt_attn.norm.query_norm": "attn.norm_added_q",
-                "txt_attn.norm.key_norm": "attn.norm_added_k",
-                "img_attn.proj": "attn.to_out.0",
-                "txt_attn.proj": "attn.to_add_out",
-                "img_mlp.0": "ff.net.0.proj",
-                "img_mlp.2": "ff.net.2",
-                "txt_mlp.0": "ff_context.net.0.proj",
-                "txt_mlp.2": "ff_context.net.2",
-            },
-        ),
-        "single_blocks": (
-            "single_transformer_blocks",
-            {
-                "modulation.lin": "norm.linear",
-                "linear1": (*_split("attn"), "proj_mlp"),
-                "linear2": "proj_out",
-                "norm.query_norm": "attn.norm_q",
-                "norm.key_norm": "attn.norm_k",
-            },
-        ),
-    },
-)
-_SD3_BLOCK: dict[str, _Target] = {
-    "x_block.adaLN_modulation.1": "norm1.linear",
-    "context_block.adaLN_modulation.1": "norm1_context.linear",
-    "x_block.attn.qkv": _split("attn"),
-    "x_block.attn.proj": "attn.to_out.0",
-    "x_block.attn.ln_q": "attn.norm_q",
-    "x_block.attn.ln_k": "attn.norm_k",
-    "x_block.attn2.qkv": _split("attn2"),
-    "x_block.attn2.proj": "attn2.to_out.0",
-    "x_block.attn2.ln_q": "attn2.norm_q",
-    "x_block.attn2.ln_k": "attn2.norm_k",
-    "context_block.attn.qkv": _ADDED,
-    "context_block.attn.proj": "attn.to_add_out",
-    "context_block.attn.ln_q": "attn.norm_added_q",
-    "context_block.attn.ln_k": "attn.norm_added_k",
-    "x_block.mlp.fc1": "ff.net.0.proj",
-    "x_block.mlp.fc2": "ff.net.2",
-    "context_block.mlp.fc1": "ff_context.net.0.proj",
-    "context_block.mlp.fc2": "ff_context.net.2",
-}
-#: those of ControlNets that see no text
-_SD3_CONTROL_BLOCK: dict[str, _Target] = {
-    "attn.qkv": _split("attn"),
-    "attn.proj": "attn.to_out.0",
-    "mlp.fc1": "ff.net.0.proj",
-    "mlp.fc2": "ff.net.2",
-    "adaLN_modulation.1": "norm1.linear",
-}
-_SD3 = _Names(
-    {
-        "pos_embed": "pos_embed.pos_embed",
-        "x_embedder.proj": "pos_embed.proj",
-        "t_embedder.mlp.0": f"{_TIME}.linear_1",
-        "t_embedder.mlp.2": f"{_TIME}.linear_2",
-        "y_embedder.mlp.0": f"{_TEXT}.linear_1",
-        "y_embedder.mlp.2": f"{_TEXT}.linear_2",
-        "final_layer.linear": "proj_out",
-        "final_layer.adaLN_modulation.1": _Swapped("norm_out.linear"),
-    },
-    {
-        "joint_blocks": ("transformer_blocks", _SD3_BLOCK),
-        "transformer_blocks": ("transformer_blocks", _SD3_CONTROL_BLOCK),
-    },
-)
-_WAN_BLOCK: dict[str, _Target] = {
-    "self_attn.q": "attn1.to_q",
-    "self_attn.k": "attn1.to_k",
-    "self_attn.v": "attn1.to_v",
-    "self_attn.o": "attn1.to_out.0",
-    "self_attn.norm_q": "attn1.norm_q",
-    "self_attn.norm_k": "attn1.norm_k",
-    "cross_attn.q": "attn2.to_q",
-    "cross_attn.k": "attn2.to_k",
-    "cross_attn.v": "attn2.to_v",
-    "cross_attn.o": "attn2.to_out.0",
-    "cross_attn.norm_q": "attn2.norm_q",
-    "cross_attn.norm_k": "attn2.norm_k",
-    "norm3": "norm2",
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-    "modulation": "scale_shift_table",
-    "before_proj": "proj_in",
-    "after_proj": "proj_out",
-}
-_WAN = _Names(
-    {
-        "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-        "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-        "time_projection.1": "condition_embedder.time_proj",
-        "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-        "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-        "head.modulation": "scale_shift_table",
-        "head.head": "proj_out",
-    },
-    {name: (name, _WAN_BLOCK) for name in ("blocks", "vace_blocks")},
-)
-_NAMES: dict[str, _Names] = {"z_image": _Z_IMAGE, "qwen_image": _Names(), "flux": _FLUX, "sd3": _SD3, "wan_vace": _WAN}
 #: the families whose transformer may be a file alone
-READ_ALONE = tuple(_NAMES)
+READ_ALONE = tuple(NAMES)
 
 
 @dataclass(frozen=True)
@@ -291,7 +134,7 @@ def _measure(source: TensorSource, found: FoundTransformer) -> tuple[int, ...]:
 
 
 def _list_sources(found: FoundTransformer) -> dict[str, TensorSource]:
-    names, sources = _NAMES[found.layout.name], dict[str, TensorSource]()
+    names, sources = NAMES[found.layout.name], dict[str, TensorSource]()
     layers = _count(found.shapes, "joint_blocks") if found.layout.name == "sd3" else 0
     for name, shape in found.shapes.items():
         stem, end = name, ""
@@ -300,14 +143,14 @@ def _list_sources(found: FoundTransformer) -> dict[str, TensorSource]:
                 stem, end = name[: -len(suffix)], ".weight" if suffix == ".scale" else suffix
         if name.endswith(SCALED):
             continue
-        target = _rename(stem, names)
+        target = rename_layer(stem, names)
         if layers and name.startswith(f"joint_blocks.{layers - 1}.context_block.adaLN_modulation."):
             # the last block of the text ends there, and has only two of six
             assert isinstance(target, str)
-            target = _Swapped(target)
+            target = Swapped(target)
         source = TensorSource(found.prefix + name, scale=_find_scale(name, found))
         if isinstance(target, str):
-            sources[target + end] = replace(source, swapped=isinstance(target, _Swapped))
+            sources[target + end] = replace(source, swapped=isinstance(target, Swapped))
             continue
         if len(target) == 3:
             parts = [replace(source, part=n) for n in range(3)]
@@ -318,17 +161,6 @@ def _list_sources(found: FoundTransformer) -> dict[str, TensorSource]:
             parts = [replace(source, rows=(edges[n] or 0, edges[n + 1])) for n in range(4)]
         sources |= {each + end: part for each, part in zip(target, parts, strict=True)}
     return sources
-
-
-def _rename(stem: str, names: _Names) -> _Target:
-    block = re.match(r"([a-z_]+)\.(\d+)\.(.+)$", stem)
-    if block is None or block[1] not in names.blocks:
-        return names.root.get(stem, stem)
-    called, table = names.blocks[block[1]]
-    target = table.get(block[3], block[3])
-    if isinstance(target, str):
-        return f"{called}.{block[2]}.{target}"
-    return tuple(f"{called}.{block[2]}.{each}" for each in target)
 
 
 def _find_scale(name: str, found: FoundTransformer) -> str:
@@ -385,8 +217,8 @@ def _describe_flux(shapes: Shapes) -> dict[str, Any]:
         "num_layers": _count(shapes, "transformer_blocks"),
         "num_single_layers": _count(shapes, "single_transformer_blocks"),
         "joint_attention_dim": shapes["context_embedder.weight"][1],
-        "pooled_projection_dim": shapes[f"{_TEXT}.linear_1.weight"][1],
-        "guidance_embeds": f"{_GUIDANCE}.linear_1.weight" in shapes,
+        "pooled_projection_dim": shapes[f"{TEXT}.linear_1.weight"][1],
+        "guidance_embeds": f"{GUIDANCE}.linear_1.weight" in shapes,
         **_count_heads(shapes, "transformer_blocks", width),
     }
 
@@ -404,7 +236,7 @@ def _describe_sd3(shapes: Shapes) -> dict[str, Any]:
         "num_layers": _count(shapes, "transformer_blocks"),
         "joint_attention_dim": shapes["context_embedder.weight"][1],
         "caption_projection_dim": shapes["context_embedder.weight"][0],
-        "pooled_projection_dim": shapes[f"{_TEXT}.linear_1.weight"][1],
+        "pooled_projection_dim": shapes[f"{TEXT}.linear_1.weight"][1],
         "pos_embed_max_size": isqrt(shapes["pos_embed.pos_embed"][1]),
         "dual_attention_layers": tuple(sorted(twice)),
         "qk_norm": "rms_norm" if "transformer_blocks.0.attn.norm_q.weight" in shapes else None,
@@ -432,7 +264,7 @@ def _describe_sd3_control(shapes: Shapes) -> dict[str, Any]:
     wide = shapes["pos_embed_input.proj.weight"][1]
     found: dict[str, Any] = {
         "num_layers": _count(shapes, "transformer_blocks"),
-        "pooled_projection_dim": shapes[f"{_TEXT}.linear_1.weight"][1],
+        "pooled_projection_dim": shapes[f"{TEXT}.linear_1.weight"][1],
         "joint_attention_dim": shapes["context_embedder.weight"][1] if sees_text else None,
         "dual_attention_layers": (),
         "qk_norm": "rms_norm" if "transformer_blocks.0.attn.norm_q.weight" in shapes else None,

@@ -34,6 +34,7 @@ from latentman.backend.models.memory_need import estimate_need
 from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
+from latentman.backend.models.quantization import is_quantized_part
 from latentman.backend.models.recognition import inspect_model_file
 from latentman.backend.models.registry import find_model
 from latentman.backend.video.look import Look
@@ -352,7 +353,7 @@ def test_inspect_plans_memory_without_a_lora(root, capsys):
     said = capsys.readouterr().out
     assert "the 121 frames of a clip of 640x640 take" in said and "connectors" in said
     assert "weights of 8 bits" in said and "weights of 4 bits" not in said
-    with pytest.raises(ShotError, match="learn nothing from the LoRA of LTX-2; choose 8bit"):
+    with pytest.raises(ShotError, match="learn nothing from a LoRA; choose 8bit"):
         load(f"{root / 'base'}|depth={root / 'depth.safetensors'}", CPU, LoadOptions(weights="4bit"))
 
 
@@ -363,7 +364,14 @@ def test_fewer_bits_come_after_the_lora(name, model, monkeypatch):
     def quantize(network: torch.nn.Module) -> None:
         held.append({key: value.clone() for key, value in network.state_dict().items()})
 
-    stand_in = SimpleNamespace(make_config=lambda kind: None, check=lambda network: None, quantize=quantize, sentence="Fewer bits.")
+    stand_in = SimpleNamespace(
+        make_config=lambda kind: None,
+        check=lambda network: None,
+        holds=is_quantized_part,
+        is_late=False,
+        quantize=quantize,
+        sentence="Fewer bits.",
+    )
     monkeypatch.setattr("latentman.backend.models.loading.choose_quantization", lambda *_, **__: stand_in)
     assert "Fewer bits." in load(name, CPU).warnings
     (weights,) = held
@@ -475,9 +483,13 @@ def test_single_files_are_named(tmp_path):
 def test_loras_of_transformers_are_none_of_a_unets(tmp_path):
     """Names such as to_out.0 are no UNet's last layer."""
     for module, family in (
-        ("transformer_blocks.0.attn.to_out.0", "other"),
-        ("transformer_blocks.0.img_mlp.net.2", "other"),
+        ("transformer_blocks.0.attn.to_out.0", "joint"),
+        ("transformer_blocks.0.img_mlp.net.2", "qwen_image"),
         ("diffusion_model.transformer_blocks.3.attn1.to_out.0", "other"),
+        ("lora_unet_single_blocks_39_linear1", "other"),
+        ("lora_unet_blocks_0_cross_attn_k", "wan_vace"),
+        ("diffusion_model.layers.7.feed_forward.w2", "z_image"),
+        ("transformer.joint_blocks.0.x_block.attn.qkv", "sd3"),
         ("transformer.transformer_blocks.0.audio_attn1.to_q", "ltx2"),
         ("base_model.model.transformer.transformer_blocks.0.audio_attn1.to_q", "ltx2"),
         ("lora_unet_transformer_blocks_0_audio_attn1_to_q", "ltx2"),

@@ -316,8 +316,12 @@ _QXL = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
             16,
             1,
         ),
-        ({"transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight": (16, 3072)}, "PEFT", "LoRA", "other", 16, 0),
-        (_kohya({"lora_unet_double_blocks_0_img_attn_qkv": (9216, 3072)}), "kohya", "LoRA", "other", 8, 1),
+        ({"transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight": (16, 3072)}, "PEFT", "LoRA", "flux", 16, 0),
+        (_kohya({"lora_unet_double_blocks_0_img_attn_qkv": (9216, 3072)}), "kohya", "LoRA", "flux", 8, 0),
+        ({"transformer.transformer_blocks.30.attn.to_k.lora_A.weight": (4, 3072)}, "PEFT", "LoRA", "qwen_image", 4, 0),
+        ({"transformer.transformer_blocks.3.attn.to_k.lora_A.weight": (4, 1536)}, "PEFT", "LoRA", "sd3", 4, 0),
+        ({"transformer.transformer_blocks.3.attn.to_k.lora_A.weight": (4, 3072)}, "PEFT", "LoRA", "joint", 4, 0),
+        (_kohya({"lora_unet_single_blocks_39_linear2": (3072, 15360)}), "kohya", "LoRA", "other", 8, 1),
     ],
 )
 def test_loras(shapes, layout, method, family, rank, parts):

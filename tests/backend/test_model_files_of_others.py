@@ -276,7 +276,9 @@ def test_loras_for_other_models_are_refused_before_anything_is_rendered(places, 
     ends = ("lora_down", "lora_up") if title.startswith("lora_") else ("lora_A", "lora_B")
     state = {f"{title}.{ends[0]}.weight": torch.zeros(4, 64), f"{title}.{ends[1]}.weight": torch.zeros(64, 4)}
     path = _write(tmp_path / "a.safetensors", state)
-    with pytest.raises(ShotError, match=r"LoRA for another kind of model|whose LoRAs are not supported"):
+    with pytest.raises(
+        ShotError, match=r"LoRA for another kind of model|whose LoRAs are not supported|and the model is none; choose"
+    ):
         check_model(f"{places / 'sd1'}|lora={path}", 64, 64)
 
 

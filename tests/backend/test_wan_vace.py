@@ -156,7 +156,7 @@ def test_what_does_not_go_together_is_refused(name, model, root, tmp_path):
     (other / "transformer" / "config.json").write_text(json.dumps(config | {"in_channels": 36}), encoding="utf-8")
     for wrong, said in (
         (f"{name}|openpose={name}", "sees the depth itself; leave the ControlNet out"),
-        (f"{name}|lora={next(root.rglob('*.safetensors'))}", "takes no LoRA here yet"),
+        (f"{name}|lora={next(root.rglob('*.safetensors'))}", "is a transformer|holds a transformer|no LoRA"),
         (str(other), "latents of 36 channels .* choose Wan 2.1 VACE"),
     ):
         with pytest.raises(ShotError, match=said):

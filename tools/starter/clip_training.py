@@ -68,8 +68,8 @@ def make_motion_module() -> MotionAdapter:
     )
     for name, layer in module.named_modules():
         if name.endswith("proj_out"):
-            torch.nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
     return module
 
 
