@@ -1,4 +1,4 @@
-"""Writes the tables and figures of README, gallery and ``docs/results/README.md`` from the runs in ``docs/results/*/results.csv``:
+"""Writes the tables and figures of README, gallery, faithfulness and ``docs/results/README.md`` from the runs in ``docs/results/*/results.csv``:
 ``python -m tools.write_results_pages``; ``--check`` only compares.
 
 What is made stands between ``<!-- KIND ... -->`` and ``<!-- / -->``, so that the text around it is written by hand:
@@ -30,7 +30,7 @@ from latentman.backend.metrics.statistics import Run, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "gallery.md", RESULTS / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "gallery.md", ROOT / "docs" / "faithfulness.md", RESULTS / "README.md")
 MARK = re.compile(r"<!-- (mean|ratio|table|age) ([^>]*?)-->(.*?)<!-- / -->", re.DOTALL)
 START = re.compile(r"<!-- (mean|ratio|table|age) ")
 #: what a suite was made of, beside its runs

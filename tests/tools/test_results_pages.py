@@ -37,7 +37,7 @@ def results(tmp_path, monkeypatch):
     read_runs.cache_clear()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_the_pages_are_what_the_runs_say(page):
     text = page.read_text(encoding="utf-8")
     # the gallery has pictures and no figures
