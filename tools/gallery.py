@@ -9,6 +9,7 @@ run that was stopped goes on where it was. ``--frames`` and ``--only`` make less
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -111,17 +112,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="make these pictures")
     args = parser.parse_args(argv)
     passes = render_shots(args.frames)
+    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, **describe_making()}
+    # what a run with other weights, presets or code had made is not gone on with
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     for shot in (name for name in SHOTS if name in args.only):
-        clips = WORK / f"clips_{args.frames}" / shot
+        clips = WORK / f"clips_{args.frames}_{key}" / shot
         rows = [
             [generate(passes / shot, prompt, preset, clips / f"{prompt}_{preset}") for prompt in PROMPTS]
             for preset in (BEFORE, AFTER)
         ]
         save_moving(lay_out(rows), IMAGES / f"{shot}.webp")
     if "dressed" in args.only:
-        save_moving(lay_out([[dress(WORK / "dressed" / "views")]]), IMAGES / "dressed.webp")
-    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, **describe_making()}
-    (IMAGES / "made_of.json").write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
+        save_moving(lay_out([[dress(WORK / f"dressed_{key}" / "views")]]), IMAGES / "dressed.webp")
+    if set(SHOTS) <= set(args.only):
+        # the page's word on their age is about all three
+        (IMAGES / "made_of.json").write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

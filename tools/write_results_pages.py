@@ -1,5 +1,5 @@
-"""Writes the tables and figures of README, gallery, faithfulness and ``docs/results/README.md`` from the runs in ``docs/results/*/results.csv``:
-``python -m tools.write_results_pages``; ``--check`` only compares.
+"""Writes the tables and figures of README, gallery, faithfulness and ``docs/results/README.md`` from the runs in
+``docs/results/*/results.csv``: ``python -m tools.write_results_pages``; ``--check`` only compares.
 
 What is made stands between ``<!-- KIND ... -->`` and ``<!-- / -->``, so that the text around it is written by hand:
 
