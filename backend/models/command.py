@@ -13,15 +13,17 @@ import msgspec
 from ...shared.arguments import add_settings, read_given_settings
 from ...shared.console import make_printable
 from ...shared.load_options import LoadOptions
+from ...shared.model_name import split_name
 from ...shared.model_profile import ModelProfile
-from ...shared.shot import ShotError
+from ...shared.shot import Sampling, ShotError
 from .family_layouts import BY_NAME
 from .folder_reading import describe_folder, find_model_folder
+from .hub import HubError
 from .library import command as library
 from .library.naming import read_path
 from .model_file import ModelFile
 from .plans import find_building_problem
-from .profiles import find_base_profile
+from .profiles import find_base_profile, find_profile
 from .recognition import recognise
 from .settings_command import add_command, write_profile, write_settings
 from .transformer_parts import find_parts
@@ -45,10 +47,18 @@ def add_commands(commands: Any) -> None:
     library.add_commands(below)
     inspect = below.add_parser(
         "inspect",
-        help="say what a model's file or folder is, without loading it",
-        examples=(("latentman models inspect model.safetensors --memory", "what it is, and how it would lie in memory"),),
+        help="say what a model's file or folder is, or whether the parts of a model's name go together, without loading it",
+        examples=(
+            ("latentman models inspect model.safetensors --memory", "what it is, and how it would lie in memory"),
+            (
+                'latentman models inspect "model.safetensors|depth=control.safetensors|lora=style.safetensors"',
+                "whether they go together",
+            ),
+        ),
     )
-    inspect.add_argument("files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin, or a diffusers folder")
+    inspect.add_argument(
+        "files", nargs="+", metavar="FILE", help=".safetensors, .ckpt, .pt, .pth or .bin, a diffusers folder, or a model's name"
+    )
     inspect.add_argument("--memory", action="store_true", help="also how the model would lie in this machine's memory")
     add_settings(inspect, LoadOptions, leave_out=("compile",))
     inspect.add_argument("--json", action="store_true", help="one line of JSON for each file")
@@ -61,14 +71,21 @@ def list_models(_: argparse.Namespace) -> int:
     from .registry import PRESETS
 
     for name, source in PRESETS.items():
-        print(" | ".join([f"{name:10} {source.base}", *(f"{kind}={control}" for kind, control in source.controls)]))
+        parts = [*source.controls, *([("motion", source.motion)] if source.motion else [])]
+        print(" | ".join([f"{name:12} {source.base}", *(f"{kind}={part}" for kind, part in parts)]))
     return 0
 
 
 def inspect_files(args: argparse.Namespace) -> int:
     """Say of each file what it is; 1 when one of them cannot be read or used."""
+    # imported late: without it the command takes a moment
+    from .registry import is_model_name
+
     worst = 0
     for text in args.files:
+        if is_model_name(text):
+            worst = max(worst, _inspect_name(text, args))
+            continue
         try:
             path = read_path(text)
             found = _inspect(path)
@@ -96,14 +113,39 @@ def inspect_files(args: argparse.Namespace) -> int:
     return worst
 
 
-def _plan_memory(path: Path, profile: ModelProfile, args: argparse.Namespace) -> list[str]:
+def _inspect_name(name: str, args: argparse.Namespace) -> int:
+    """Say of a model by its name whether its parts go together, and how it is run; 1 when they do not."""
+    from .preflight import check_model
+
+    try:
+        profile = find_profile(name)
+        own = Sampling(steps=profile.steps, scheduler=profile.scheduler, spacing=profile.spacing)
+        check_model(name, *profile.get_size(None), own)
+        plan = _plan_memory(name, profile, args) if args.memory else []
+    except (ShotError, HubError) as error:
+        if args.json:
+            print(json.dumps({"model": name, "problem": str(error)}))
+        else:
+            print(make_printable(str(error)), file=sys.stderr)
+        return 1
+    if args.json:
+        memory = {"memory": " ".join(plan)} if plan else {}
+        print(json.dumps({"model": name, "problem": "", "profile": msgspec.to_builtins(profile)} | memory))
+    else:
+        has_parts = bool(split_name(name)[1])
+        said = f"The parts of {name} go together." if has_parts else f"{name} is a model that has a name."
+        print(make_printable("\n".join([said, *write_profile(profile), *(f"  memory: {sentence}" for sentence in plan)])))
+    return 0
+
+
+def _plan_memory(name: Path | str, profile: ModelProfile, args: argparse.Namespace) -> list[str]:
     """How the model would lie in memory for frames of its own size, in sentences. Raises ``ShotError`` where it does not fit."""
     # imported late: without it the command takes a moment
     from .placement import describe_plan
 
     options = msgspec.structs.replace(LoadOptions(), **read_given_settings(args, LoadOptions))
     try:
-        return describe_plan(str(path), options, profile.get_size(None))
+        return describe_plan(str(name), options, profile.get_size(None))
     except (OSError, ValueError) as error:
         return [str(error)]
 

@@ -20,7 +20,7 @@ from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
 from .quantization import choose_quantization, count_bits
 from .recognition import inspect_model_file
-from .registry import ModelSource, add_parts, find_model, is_weight_file
+from .registry import ModelSource, add_parts, find_model, is_model_name, is_weight_file
 from .transformer_parts import find_layout_of_base
 from .usual_controls import sees_depth
 from .vae_precision import choose_vae_dtype
@@ -65,19 +65,22 @@ def _measure_gguf(base: str) -> int:
     return found.size if found is not None and found.format == GGUF else 0
 
 
-def describe_plan(base: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
-    """Sentences about what a base model on this machine, with the ControlNet that it would take if that is here, needs for frames
-    of a size (width, height), and how it would be placed. Raises ``ShotError``, ``OSError`` and ``ValueError``."""
+def describe_plan(name: str, options: LoadOptions, size: tuple[int, int]) -> list[str]:
+    """Sentences about what a base model on this machine, with the ControlNet that it would take if that is here, or a model by its
+    name, needs for frames of a size (width, height), and how it would be placed. Raises ``ShotError``, ``OSError`` and
+    ``ValueError``."""
     device = choose_device(options.device)
     dtype = choose_dtype(options, device)
-    layout = find_layout_of_base(ModelSource(base))
+    named = find_model(name) if is_model_name(name) else None
+    base = name if named is None else named.base
+    layout = find_layout_of_base(named or ModelSource(base))
     if layout is not None:
         dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
     # a kind of model without a usual ControlNet is described without one
-    source = add_parts(ModelSource(base)) if layout is not None else find_model(base)
+    source = named or (add_parts(ModelSource(base)) if layout is not None else find_model(base))
     here = tuple((kind, control) for kind, control in source.controls if Path(control).exists())
     # what cannot be loaded is refused here as well
-    choose_quantization(options, layout, device, dtype, from_file=is_weight_file(base))
+    choose_quantization(options, layout, device, dtype, from_file=is_weight_file(base), has_loras=bool(source.loras))
     source, bits = replace(source, controls=here), count_bits(options)
     need = _estimate_need(source, dtype, size, bits)
     is_whole = any(name.startswith("controlnet") for name in need.weights) or _sees_depth(Path(base))

@@ -96,6 +96,11 @@ HUB_REVISIONS = {
 }
 
 
+def is_model_name(text: str) -> bool:
+    """Whether a text is the name of a model, a preset's or one with parts, and not of a file or folder alone."""
+    return text.strip() in PRESETS or (len(split_name(text)[1]) > 0 and not os.path.exists(text))
+
+
 def split_revision(source: str) -> tuple[str, str | None]:
     """A folder, file or hub id, and the commit to load it at: the one behind its ``@``, else that of ``HUB_REVISIONS``; None for
     what lies on this machine, and for a hub id without either, of which the newest is loaded."""
@@ -180,7 +185,7 @@ def find_model(name: str) -> ModelSource:
                 raise ShotError("model", "The model names several folders of parts; leave one parts=.")
             others = find_model_folder(_read_path(value))
         elif kind == "motion":
-            if motion:
+            if motion or source.motion:
                 raise ShotError("model", "The model names several motion modules; leave one motion=.")
             motion = _read_path(value)
         elif kind == "ip":
@@ -193,7 +198,7 @@ def find_model(name: str) -> ModelSource:
     if controls:
         uses = uses if any(use != ControlUse() for use in uses) else []
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
-    added = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae, motion=motion)
+    added = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae, motion=motion or source.motion)
     found = add_parts(added, others)
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
 

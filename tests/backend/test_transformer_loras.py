@@ -361,3 +361,25 @@ def test_inspect_says_what_it_is_for(flux, tmp_path, capsys):
     assert main(["models", "inspect", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["kind"], found["family"], found["rank"]) == ("lora", "flux", RANK) and not found["problem"]
+
+
+def test_inspect_says_whether_the_parts_of_a_name_go_together(flux, tmp_path, capsys):
+    """Without loading them, and how all of it would lie in memory."""
+    state, _ = _make(flux, ORIGINAL["flux"], SPELLINGS["kohya"])
+    path = _write(tmp_path / "style.safetensors", state)
+    name = f"{flux.name}|lora={path}@0.5"
+    assert main(["models", "inspect", name, "starter"]) == 0
+    said = capsys.readouterr().out
+    assert f"The parts of {name} go together." in said and "starter is a model that has a name." in said
+    assert said.count("own steps:") == 2
+    layer = "transformer.transformer_blocks.0.attn.to_q"
+    wide = {f"{layer}.lora_A.weight": torch.zeros(2, 7), f"{layer}.lora_B.weight": torch.zeros(9, 2)}
+    wrong = f"{flux.name}|lora={_write(tmp_path / 'wide.safetensors', wide)}"
+    assert main(["models", "inspect", wrong]) == 1
+    assert "it changes weights of 9x7" in capsys.readouterr().err
+    assert main(["models", "inspect", name, wrong, "--json", "--memory"]) == 1
+    found, refused = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert found["model"] == name and not found["problem"] and "Its parts are transformer" in found["memory"]
+    assert refused["model"] == wrong and "9x7" in refused["problem"]
+    assert main(["models", "inspect", f"{flux.name}|lora=nowhere.safetensors"]) == 1
+    assert "nowhere.safetensors" in capsys.readouterr().err
