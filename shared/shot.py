@@ -59,8 +59,8 @@ class Alignment(msgspec.Struct, frozen=True):
                 Choice(
                     CHAIN,
                     "Chain",
-                    "The frame in which each surface point came into sight, resampled below the cell, on eight of the steps at most; needs "
-                    "exact matching",
+                    "The frame in which each surface point came into sight, resampled below the cell, on eight of the steps at "
+                    "most; needs exact matching",
                 ),
             ),
         ),

@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch")
 from diffusers import MotionAdapter  # noqa: E402
 from transformers import CLIPTokenizer  # noqa: E402
 
+from latentman.backend.metrics.making import describe_making  # noqa: E402
 from latentman.backend.models.families import AnimateDiff  # noqa: E402
 from latentman.backend.models.loading import load  # noqa: E402
-from latentman.backend.models.registry import STARTER  # noqa: E402
+from latentman.backend.models.registry import CLIP_NAME, CLIP_STARTER, STARTER  # noqa: E402
 from latentman.blender_addon.character.body_model import MANNEQUIN  # noqa: E402
 from latentman.blender_addon.character.body_model import load as load_body  # noqa: E402
 from tools.starter import clip_export, clip_training, clips, networks, training  # noqa: E402
@@ -118,3 +119,33 @@ def test_the_folder_is_a_motion_module_for_the_starter(learnt, tmp_path):
         dict(model.pipeline.scheduler.config).items()
         >= {key: value for key, value in scheduler.config.items() if not key.startswith("_")}.items()
     )
+
+
+def test_the_bundled_module_steadies_the_frames_of_a_clip(made):
+    """Beside the starter by itself, on a clip that it was not trained with."""
+    assert sum(file.stat().st_size for file in CLIP_STARTER.rglob("*") if file.is_file()) < 12e6
+    model = load(CLIP_NAME, CPU)
+    assert isinstance(model.family, AnimateDiff) and model.size_multiple == 32
+    assert describe_making(CLIP_NAME)["model"] == CLIP_NAME
+    _, models = networks.load_networks(STARTER)
+    vae, _ = networks.load_networks(STARTER)
+    tokenizer = CLIPTokenizer.from_pretrained(STARTER, subfolder="tokenizer")
+    seen = clips.Clips(
+        torch.from_numpy(np.stack([clip.images for clip in made[:3]])),
+        torch.from_numpy(np.stack([clip.depths for clip in made[:3]])),
+        [clip.captions for clip in made[:3]],
+    )
+    with torch.no_grad():
+        latents = torch.stack(
+            [
+                vae.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1).latents * vae.config.scaling_factor
+                for images in seen.images
+            ]
+        )
+    bundled = MotionAdapter.from_pretrained(CLIP_STARTER).float()
+    without, trained = (
+        clip_training.measure_error(models, each, seen, latents, tokenizer)
+        for each in (clip_training.make_motion_module(), bundled)
+    )
+    assert trained["restlessness"] < without["restlessness"] and trained["body"] < without["body"]
+    assert trained["beside"] < 0.9 * without["beside"]
