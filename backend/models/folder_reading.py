@@ -342,7 +342,8 @@ def check_pipeline_folder(
         except (OSError, ValueError) as error:
             raise ShotError("model", f"The model's {path} cannot be read ({error}); download the model again.") from error
     read_scheduler_config(folder)
-    left = sorted(part for part in listed - set(_KNOWN) if (folder / part).is_dir())
+    known = {*_KNOWN, SECOND} if layout is not None and layout.has_pairs else {*_KNOWN}
+    left = sorted(part for part in listed - known if (folder / part).is_dir())
     if left:
         said += (f"The model's {', '.join(left)} {'have' if len(left) > 1 else 'has'} no use here and did not count.",)
     return said

@@ -21,7 +21,7 @@ from ..weight_files import read_weight_file
 from .parsing import NamedLora, split_loras
 
 #: folders of checkpoints and of LoRAs in the web interfaces and in ComfyUI, in lower case
-CHECKPOINT_FOLDERS = ("stable-diffusion", "checkpoints")
+CHECKPOINT_FOLDERS = ("stable-diffusion", "checkpoints", "diffusion_models", "unet")
 LORA_FOLDERS = ("lora", "loras", "lycoris")
 #: files that are looked at in one folder with what is below it
 MOST_FILES = 20_000
