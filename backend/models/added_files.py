@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ...shared.shot import ShotError
-from .hub import HubError, Report, fetch_chosen_file
+from .hub import HubError, Report, fetch_chosen_file, fetch_file
 from .hub_cache import find_cached_file
+from .lora_kinds import find_scaling_file
 from .recognition import inspect_model_file
 from .registry import WEIGHTS, split_revision
 
@@ -63,6 +65,7 @@ def _find_on_hub(name: str, revision: str | None, kind: str, report: Report | No
     """What lies in the hub's cache is taken without asking the hub."""
     cached = _find_usual(name, revision, kind)
     if cached is not None:
+        _fetch_scaling(cached, name, revision)
         return [cached]
 
     def choose(names: list[str]) -> str:
@@ -77,13 +80,23 @@ def _find_on_hub(name: str, revision: str | None, kind: str, report: Report | No
         return usual or files[0]
 
     try:
-        return [fetch_chosen_file(name, revision, choose, report)]
+        found = fetch_chosen_file(name, revision, choose, report)
+        _fetch_scaling(found, name, revision)
+        return [found]
     except HubError:
         # without a connection what is cached, under whatever name
         folder = _find_snapshot(name, revision)
         if folder is None:
             raise
         return _find_in_folder(folder, kind)
+
+
+def _fetch_scaling(path: Path, name: str, revision: str | None) -> None:
+    """Fetch what PEFT writes about a LoRA's file of a repository, which may lack it: that is said when the LoRA is added."""
+    beside = find_scaling_file(path)
+    if beside is not None and not beside.is_file():
+        with contextlib.suppress(HubError):
+            fetch_file(name, revision, beside.name)
 
 
 def _find_in_folder(folder: Path, kind: str) -> list[Path]:

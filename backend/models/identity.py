@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 from ...shared.shot import ShotError
+from .lora_kinds import find_scaling_file
 from .registry import find_model, get_preset_name, split_revision
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
 
@@ -31,6 +32,9 @@ def identify(name: str) -> str:
     def add_part(kind: str, part: str) -> None:
         path = Path(part)
         add(kind)
+        beside = find_scaling_file(path) if kind.startswith("lora ") else None
+        if beside is not None and beside.is_file():
+            add(_digest_file(beside))
         if path.is_dir():
             files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.name != IN_FOLDER]
             for file in files:

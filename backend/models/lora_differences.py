@@ -26,12 +26,14 @@ _METHODS: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
         ("lokr_w1_a lokr_w1_b lokr_w2_a lokr_w2_b", "lokr_t2"),
         ("a1 a2 b1 b2", "bm"),
         ("on_input weight", ""),
-        ("diff", "diff_b"),
-        ("diff_b", ""),
+        ("diff", ""),
+        ("set", ""),
     )
 )
 #: what goes with any method, and does nothing alone
-_MODIFIERS = frozenset({"alpha", "scalar", "dora", "magnitude"})
+_MODIFIERS = frozenset({"alpha", "scalar", "dora", "magnitude", "size"})
+#: what goes with any method, and does something alone
+_BIAS = "diff_b"
 
 
 class MisfitError(ValueError):
@@ -48,8 +50,8 @@ class Difference:
 
 def is_complete(roles: Collection[str]) -> bool:
     """Whether tensors, by what they are, make one method and nothing is left over."""
-    own = frozenset(roles) - _MODIFIERS
-    return any(needed <= own <= needed | more for needed, more in _METHODS)
+    own = frozenset(roles) - _MODIFIERS - {_BIAS}
+    return (not own and _BIAS in roles) or any(needed <= own <= needed | more for needed, more in _METHODS)
 
 
 def is_idle(roles: Collection[str]) -> bool:
@@ -69,9 +71,12 @@ def compute_difference(own: torch.Tensor, tensors: Tensors, alpha: float | None,
     scale = float(tensors["scalar"]) if "scalar" in tensors else 1.0
     if alpha is not None and rank:
         scale *= alpha / (math.sqrt(rank) if root_rank else rank)
-    bias = tensors.get("diff_b")
+    bias = tensors.get(_BIAS)
     if "up_bias" in tensors:
-        bias = tensors["up_bias"] * scale
+        up_bias = tensors["up_bias"].flatten() * scale
+        if bias is not None and len(up_bias) != bias.numel():
+            raise MisfitError(f"it has biases of {len(up_bias)} and {bias.numel()} numbers")
+        bias = up_bias if bias is None else bias.flatten() + up_bias
     if difference is None:
         return Difference(None, bias)
     if difference.numel() != own.numel() or difference.shape[0] != own.shape[0]:
@@ -108,6 +113,9 @@ def _compute(own: torch.Tensor, tensors: Tensors) -> tuple[torch.Tensor | None, 
         if factor.numel() != own.shape[axis]:
             raise MisfitError(f"it scales {factor.numel()} rows, and the model has {own.shape[axis]}")
         return own * factor.reshape([-1 if n == axis else 1 for n in range(own.ndim)]), 0
+    if "set" in tensors:
+        # weights that take the place of the model's
+        return (tensors["set"].reshape(own.shape) - own if tensors["set"].numel() == own.numel() else tensors["set"]), 0
     return tensors.get("diff"), 0
 
 

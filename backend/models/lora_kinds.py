@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from .unet_shape import Shapes
 
@@ -34,9 +35,12 @@ _LTX = re.compile(
     r"transformer_blocks[._]\d+[._](audio_)?attn[12][._]"
 )
 _LTX_WIDTH = 4096
+#: such attention that only it has, and what other attention lies in the same blocks of Stable Diffusion 3
+_LTX_ALONE = re.compile(r"transformer_blocks[._]\d+[._](audio_attn[12]|attn1)[._]")
+_BESIDE_SECOND = re.compile(r"transformer_blocks_\d+_(attn|ff_context|norm1_context)_")
 #: what programs put before the names of a transformer's layers
 _TRANSFORMER_STARTS = re.compile(
-    r"^((base_model\.)?model\.|diffusion_model\.|transformer\.|unet\.|lora_unet_|lora_transformer_|lycoris_(unet_)?|lora_)+"
+    r"^((base_model\.)?model\.|diffusion_model\.|transformer\.|unet\.|pipe\.dit\.|lora_unet__?|lora_transformer_|lycoris_(unet_)?|lora_)+"
 )
 #: (family, what the name of one of its transformer's layers begins with, where dots are underscores), the most special first
 _TRANSFORMERS = tuple(
@@ -49,7 +53,7 @@ _TRANSFORMERS = tuple(
         ("sd3", r"joint_blocks_\d+_(x|context)_block_"),
         ("qwen_image", r"transformer_blocks_\d+_(img|txt)_(mlp|mod)_"),
         ("z_image", r"(layers|noise_refiner|context_refiner)_\d+_(attention|feed_forward|adaLN_modulation)_"),
-        ("wan_vace", r"(vace_)?blocks_\d+_(self_attn|cross_attn|attn[12]|ffn)_"),
+        ("wan_vace", r"(vace_)?blocks_\d+_((self|cross)_attn_(?!(q|k|v|output)_proj)|attn[12]_|ffn_|diff_m|norm\d_)"),
     )
 )
 #: layers of the text encoder that only transformers have
@@ -57,12 +61,35 @@ _T5 = re.compile(r"encoder[._]block[._]\d+[._]layer[._]\d")
 #: attention as several families call it, and how wide it is in those of which the names alone do not tell
 _JOINT = re.compile(r"transformer_blocks_(\d+)_(attn|attn2|ff|ff_context|norm1|norm1_context)_")
 _JOINT_WIDTHS = {1536: "sd3", 2432: "sd3"}
-#: blocks that FLUX.1 has not
-_BEYOND_FLUX = re.compile(r"single_blocks_(3[89]|[4-9]\d|\d{3,})_|double_blocks_(19|[2-9]\d|\d{3,})_")
+#: blocks that FLUX.1 has not, and layers of those that are built like it: HunyuanVideo, Chroma, FLUX.2
+_BEYOND_FLUX = re.compile(
+    r"single_(transformer_)?blocks_(3[89]|[4-9]\d|\d{3,})_|(double|transformer)_blocks_(19|[2-9]\d|\d{3,})_"
+    r"|double_blocks_\d+_(img|txt)_(mlp_fc\d|mod_linear|attn_[qk]_norm)_|single_blocks_\d+_modulation_linear_"
+    r"|individual_token_refiner_|distilled_guidance_layer_|(double|single)_stream_modulation_|.+_attn_to_qkv_mlp_proj_|.+_ff_linear_in_"
+)
+#: the same in names with dots
+_BEYOND_FLUX_DOTTED = re.compile(r"double_blocks\.\d+\.(img|txt)_attn_")
+#: other models whose names are taken for those of these families: what begins so, where dots are underscores
+_OTHERS = re.compile(r"joint_transformer_blocks_\d+_|blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj_")
+#: how wide the layers of Lumina are, which have Z-Image's names
+_LUMINA_WIDTH = 2304
+#: what trainers call other models that are built like these
+_ARCHITECTURES = re.compile(
+    r"chroma|hunyuan|framepack|flux[-_. ]?2|lumina|hidream|aura[-_ ]?flow|sana|cosmos|anima(?!t)", re.IGNORECASE
+)
 #: the blocks of FLUX.1 with this attention; Qwen-Image, which is as wide, has more
 _FLUX_BLOCKS, _FLUX_WIDTH = 19, 3072
 #: width of what the text gives the UNet -> family
 _CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
+
+
+#: a LoRA's file as PEFT calls it, without its end, and the file beside it with what is written about it
+_PEFT = ("adapter_model", "adapter_config.json")
+
+
+def find_scaling_file(path: Path) -> Path | None:
+    """Where PEFT writes the alphas of a LoRA's file; None for one that is none of its."""
+    return path.with_name(_PEFT[1]) if path.stem == _PEFT[0] else None
 
 
 @dataclass(frozen=True)
@@ -102,9 +129,14 @@ def find_lora_kind(shapes: Shapes) -> LoraKind | None:
     )
 
 
+def names_other_model(text: str) -> bool:
+    """Whether what a trainer wrote of the base model is another one, whose layers have the names of these families'."""
+    return bool(_ARCHITECTURES.search(text))
+
+
 def _is_down(name: str) -> bool:
     """Whether a tensor is the first of the two factors; PEFT may have the name of an adapter in its name."""
-    return name.endswith(_DOWN_ENDS) or bool(re.search(r"\.lora_A\.[\w-]+\.weight$", name))
+    return name.endswith(_DOWN_ENDS) or bool(re.search(r"\.lora_A(\.[\w-]+){1,2}\.weight$", name))
 
 
 def _find_layout(shapes: Shapes) -> str:
@@ -136,11 +168,15 @@ def _find_parts(shapes: Shapes) -> tuple[str, ...]:
 def _find_transformer(shapes: Shapes) -> str | None:
     """The family of the transformer that a file changes, ``joint`` where several have such layers; None where it is none that is
     known."""
-    plain = {_TRANSFORMER_STARTS.sub("", name).replace(".", "_"): shape for name, shape in shapes.items() if not _TEXT.search(name)}
+    dotted = {_TRANSFORMER_STARTS.sub("", name): shape for name, shape in shapes.items() if not _TEXT.search(name)}
+    plain = {name.replace(".", "_"): shape for name, shape in dotted.items()}
+    if any(map(_OTHERS.match, plain)):
+        return "other"
     for family, pattern in _TRANSFORMERS:
         if any(map(pattern.match, plain)):
-            # HunyuanVideo calls its layers alike, and has more of them
-            return "other" if family == "flux" and any(map(_BEYOND_FLUX.match, plain)) else family
+            is_beyond = any(map(_BEYOND_FLUX.match, plain)) or any(map(_BEYOND_FLUX_DOTTED.match, dotted))
+            is_lumina = family == "z_image" and any(_LUMINA_WIDTH in shape for shape in plain.values())
+            return "other" if (family == "flux" and is_beyond) or is_lumina else family
     found = [(int(match[1]), shape) for name, shape in plain.items() if (match := _JOINT.match(name))]
     if not found:
         return None
@@ -148,6 +184,8 @@ def _find_transformer(shapes: Shapes) -> str | None:
     for width, family in _JOINT_WIDTHS.items():
         if width in widths:
             return family
+    if any("_attn2_" in name for name in plain) and any(map(_BESIDE_SECOND.match, plain)):
+        return "sd3"
     if _FLUX_WIDTH in widths and max(number for number, _ in found) >= _FLUX_BLOCKS:
         return "qwen_image"
     return "joint"
@@ -156,7 +194,9 @@ def _find_transformer(shapes: Shapes) -> str | None:
 def _find_family(shapes: Shapes) -> str:
     names = list(shapes)
     of_ltx = [name for name in names if _LTX.match(name)]
-    if of_ltx:
+    # the second attention of Stable Diffusion 3.5 lies beside one without a number
+    is_sd3 = not any(map(_LTX_ALONE.search, of_ltx)) and _find_transformer(shapes) == "sd3"
+    if of_ltx and not is_sd3:
         return "ltx2" if any(_LTX_WIDTH in shapes[name] or "audio_attn" in name for name in of_ltx) else "other"
     if any("motion_modules" in name or name.startswith("lora_prior_") for name in names):
         return "other"

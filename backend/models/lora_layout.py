@@ -15,19 +15,21 @@ UNET, FIRST, SECOND = "unet", "text_encoder", "text_encoder_2"
 
 #: end of a tensor's name -> what it is
 _ENDS: tuple[tuple[str, str], ...] = (
-    (r"[._]lora(?:_linear_layer)?\.up\.weight|\.lora_up\.weight|\.lora_B(?:\.[\w-]+)?\.weight", "up"),
-    (r"[._]lora(?:_linear_layer)?\.down\.weight|\.lora_down\.weight|\.lora_A(?:\.[\w-]+)?\.weight", "down"),
+    (r"[._]lora(?:_linear_layer)?\.up\.weight|\.lora_up\.weight|\.lora_B(?:\.[\w-]+){0,2}\.weight", "up"),
+    (r"[._]lora(?:_linear_layer)?\.down\.weight|\.lora_down\.weight|\.lora_A(?:\.[\w-]+){0,2}\.weight", "down"),
     (r"\.lora_mid\.weight", "mid"),
-    (r"\.lora_B(?:\.[\w-]+)?\.bias|\.lora_up\.bias", "up_bias"),
+    (r"\.lora_B(?:\.[\w-]+){0,2}\.bias|\.lora_up\.bias", "up_bias"),
     (r"\.alpha", "alpha"),
     (r"\.scalar", "scalar"),
     (r"\.dora_scale", "dora"),
-    (r"\.lora_magnitude_vector(?:\.[\w-]+)?(?:\.weight)?", "magnitude"),
+    (r"\.lora_magnitude_vector(?:\.[\w-]+)?(?:\.weight)?|\.magnitude", "magnitude"),
     (r"\.(?P<own>hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2)(?:\.default)?", ""),
     (r"\.(?P<own2>a1|a2|b1|b2|bm)\.weight", ""),
     (r"\.on_input", "on_input"),
     (r"\.diff", "diff"),
     (r"\.diff_b", "diff_b"),
+    (r"\.set_weight|(?<=_norm)\.scale", "set"),
+    (r"\.reshape_weight", "size"),
     (r"\.w_norm", "diff"),
     (r"\.b_norm", "diff_b"),
     (r"\.weight", "weight"),
@@ -95,12 +97,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Layout:
-    """The changes of a file, the modules in it that no network has, by the names of their tensors, and tensors that are no part of
-    any method."""
+    """The changes of a file, the modules in it that no network has, by the names of their tensors, tensors that are no part of any
+    method, and the names under which a layer is in the file once more."""
 
     changes: tuple[Change, ...]
     placeless: Mapping[str, tuple[str, ...]]
     unknown: tuple[str, ...]
+    doubled: tuple[str, ...] = ()
 
 
 class Places(Protocol):
@@ -156,10 +159,13 @@ def sort_tensors(names: Iterable[str], modules: Places) -> Layout:
     """Sort a file's tensors by the modules that they change."""
     groups: dict[str, dict[str, str]] = {}
     unknown: list[str] = []
+    doubled: list[str] = []
     for name in names:
         title, role = _split(name)
-        if not role or role in groups.get(title, {}):
+        if not role:
             unknown.append(name)
+        elif role in groups.get(title, {}):
+            doubled.append(name)
         else:
             groups.setdefault(title, {})[role] = name
     changes: dict[Target, Change] = {}
@@ -173,11 +179,17 @@ def sort_tensors(names: Iterable[str], modules: Places) -> Layout:
         target = modules.find(title)
         if target is None:
             placeless[title] = tuple(tensors.values())
-        elif target in changes:
-            unknown += tensors.values()
+        elif target in changes and not title.endswith(target.module):
+            doubled.append(title)
         else:
+            # the network's own name is the one that those of single layers go with
+            doubled += [changes[target].title] if target in changes else []
             changes[target] = Change(title, target, tensors)
-    return Layout(tuple(changes.values()), placeless, tuple(unknown))
+    # programs that turn one kind of names into another may leave both
+    single = {(target.network, target.module) for target in changes if not target.layers}
+    for target in [target for target in changes if any((target.network, layer) in single for layer in target.layers)]:
+        doubled.append(changes.pop(target).title)
+    return Layout(tuple(changes.values()), placeless, tuple(unknown), tuple(doubled))
 
 
 def _split(name: str) -> tuple[str, str]:

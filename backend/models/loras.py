@@ -7,6 +7,7 @@ difference. Each tensor of a file is used, or named in a warning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from .added_files import find_added_files, find_added_files_here
 from .family_layouts import BY_NAME
 from .hub import Report
 from .lora_differences import Difference, MisfitError, compute_difference, is_complete, is_idle
+from .lora_kinds import find_scaling_file
 from .lora_layout import Change, Layout, ModuleNames, sort_tensors
 from .model_file import FAMILIES
-from .network_loading import make_tensor
+from .network_loading import check_numbers, make_tensor
 from .networks import TensorSource
 from .plans import open_model_file
 from .weight_files import WeightFile
@@ -33,6 +35,8 @@ from .weight_files import WeightFile
 NETWORKS = ("unet", "text_encoder", "text_encoder_2")
 #: width of what the text gives the UNet, by family
 _CONTEXTS = {"sd1": 768, "sd2": 1024}
+#: roles of tensors that are one number
+_NUMBERS = frozenset({"alpha", "scalar", "on_input"})
 #: whole numbers in which alphas and switches may be written
 _WHOLE = {
     "LongStorage": torch.int64,
@@ -42,6 +46,8 @@ _WHOLE = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+#: what is understood of the regular expressions by which PEFT tells layers apart: others might take for ever
+_PATTERN = re.compile(r"\^?(?:[\w-]|\\?\.|(?:\\d\+|\[0-9\]\+)(?!\\d|\[)|\.\*(?!.*\.\*.*\.\*))+\$?")
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,11 @@ class Scaling:
     pattern: Mapping[str, float] | None = None
     root_rank: bool = False
 
-    def find(self, module: str) -> float | None:
-        """The alpha of a module."""
+    def find(self, *modules: str) -> float | None:
+        """The alpha of a module, by any of its names."""
         for end, alpha in (self.pattern or {}).items():
-            if module == end or module.endswith(f".{end}"):
+            pattern = re.compile(rf"(?:.*\.)?(?:{end if _PATTERN.fullmatch(end) else re.escape(end)})")
+            if any(map(pattern.fullmatch, modules)):
                 return alpha
         return self.alpha
 
@@ -131,6 +138,7 @@ def open_lora(path: Path, unet: Mapping[str, Any]) -> WeightFile:
 
 def _read_lora(pipeline: Any, path: Path, strength: float, names: ModuleNames, warnings: list[str]) -> list[Addition]:
     file = open_lora(path, pipeline.unet.config)
+    warnings += doubt_scaling(file)
     changes = list_changes(path, sort_tensors(file.tensors, names), file.tensors, _name_family(pipeline), warnings)
     scaling = read_scaling(file, NETWORKS)
     return [Addition(file, change, strength, scaling.get(change.target.network, Scaling())) for change in changes]
@@ -160,6 +168,11 @@ def list_changes(path: Path, layout: Layout, tensors: Collection[str], family: s
             f"{len(layout.placeless)} of the {whole} layers that {path.name} changes are not in this model and stay as they are, "
             f"such as '{shorten(next(iter(layout.placeless)))}'."
         )
+    if layout.doubled:
+        warnings.append(
+            f"{path.name} has {len(layout.doubled)} of its layers twice, under two names; each counts once, and not as "
+            f"'{shorten(layout.doubled[0])}'."
+        )
     if left := [*layout.unknown, *idle]:
         warnings.append(
             f"{len(left)} of the tensors in {path.name} belong to no known method and are not used, such as '{shorten(left[0])}'."
@@ -184,28 +197,45 @@ class _PeftConfig(msgspec.Struct):
     use_rslora: bool | None = None
 
 
+def doubt_scaling(file: WeightFile) -> tuple[str, ...]:
+    """A sentence about a file of PEFT's whose alphas are not told."""
+    beside, told = find_scaling_file(file.path), file.metadata.get("lora_adapter_metadata")
+    if beside is None or beside.is_file() or told or any(name.endswith(".alpha") for name in file.tensors):
+        return ()
+    return (f"{beside.name} is not beside {file.path.name}, so that its alphas are not known; they are taken to be the ranks.",)
+
+
 def read_scaling(file: WeightFile, networks: Sequence[str]) -> dict[str, Scaling]:
     """For each of the networks what diffusers writes into a file's metadata, or PEFT into a file beside it; empty without either.
     Raises ``ShotError`` for what is damaged."""
     text = file.metadata.get("lora_adapter_metadata", "")
-    beside = file.path.with_name("adapter_config.json")
+    beside = find_scaling_file(file.path)
     try:
         if text:
             flat = msgspec.json.decode(text, type=dict[str, Any])
             return {
-                network: _make_scaling({name.removeprefix(f"{network}."): value for name, value in flat.items()})
+                network: _make_scaling({name.removeprefix(f"{network}."): value for name, value in flat.items()}, file.path.name)
                 for network in networks
                 if any(name.startswith(f"{network}.") for name in flat) or "lora_alpha" in flat
             }
-        if file.path.stem == "adapter_model" and beside.is_file():
-            return dict.fromkeys(networks, _make_scaling(msgspec.json.decode(read_file(beside), type=dict[str, Any])))
+        if beside is not None and beside.is_file():
+            values = msgspec.json.decode(read_file(beside), type=dict[str, Any])
+            return dict.fromkeys(networks, _make_scaling(values, file.path.name))
+    except ShotError:
+        raise
     except (OSError, ValueError) as error:
         raise ShotError("model", f"What is written about the LoRA {file.path.name} is damaged; download it again.") from error
     return {}
 
 
-def _make_scaling(values: Mapping[str, Any]) -> Scaling:
+def _make_scaling(values: Mapping[str, Any], name: str) -> Scaling:
     config = msgspec.convert(values, _PeftConfig, strict=False)
+    strange = next((key for key in config.alpha_pattern or {} if not _PATTERN.fullmatch(key)), None)
+    if strange is not None:
+        raise ShotError(
+            "model",
+            f"The LoRA {name} tells the alphas of its layers by '{shorten(strange)}', which is not understood; choose another.",
+        )
     alpha = config.lora_alpha if config.lora_alpha is not None else config.alpha
     return Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
 
@@ -230,7 +260,12 @@ def add_to_layers(modules: Mapping[str, Any], additions: Sequence[Addition], fam
                 for name, part in zip(target.list_layers(), added.split(rows), strict=True):
                     into[name] = into[name] + part if name in into else part
         for name in names:
-            _write(modules[name], owns[name], weights.get(name), biases.get(name))
+            try:
+                _write(modules[name], owns[name], weights.get(name), biases.get(name))
+            except MisfitError as error:
+                raise ShotError(
+                    "model", f"The LoRA {group[0].file.path.name} does not fit this model: at '{name}' {error}."
+                ) from error
 
 
 def _group(additions: Sequence[Addition]) -> list[list[Addition]]:
@@ -265,8 +300,21 @@ def _swap(tensor: torch.Tensor) -> torch.Tensor:
 def _compute(own: torch.Tensor, addition: Addition, family: str) -> Difference:
     """What a change adds to weights, its bias as one row of numbers for each of theirs. Raises ``ShotError``."""
     change, path = addition.change, addition.file.path
-    tensors = {role: _read_for(own, addition.file.tensors[name], name) for role, name in change.tensors.items()}
-    alpha = float(tensors.pop("alpha")) if "alpha" in tensors else addition.scaling.find(change.target.module)
+    tensors = {
+        # the size that weights have with the change, which is compared anyway
+        role: _read_for(own, addition.file.tensors[name], name)
+        for role, name in change.tensors.items()
+        if role != "size"
+    }
+    for role in _NUMBERS & tensors.keys():
+        if tensors[role].numel() != 1:
+            raise ShotError(
+                "model",
+                f"The LoRA {path.name} has {tensors[role].numel()} numbers for one in '{shorten(change.tensors[role])}'; "
+                "download it again.",
+            )
+    named = (*change.target.list_layers(), change.title)
+    alpha = float(tensors.pop("alpha")) if "alpha" in tensors else addition.scaling.find(*named)
     try:
         found = compute_difference(own, tensors, alpha, addition.scaling.root_rank)
     except MisfitError as error:
@@ -277,20 +325,42 @@ def _compute(own: torch.Tensor, addition: Addition, family: str) -> Difference:
     bias = None if found.bias is None else found.bias.flatten()
     if bias is not None and len(bias) != len(own):
         raise ShotError("model", f"A LoRA has a bias of {len(bias)} numbers for a layer of {len(own)}; choose another.")
+    for added in (found.weight, bias):
+        if added is not None and not added.is_meta and not added.isfinite().all():
+            raise ShotError(
+                "model",
+                f"The LoRA {path.name} has numbers at '{shorten(change.title)}' that are infinite or none at all; download it "
+                "again, or choose another.",
+            )
     return Difference(found.weight, bias)
 
 
 def _write(module: Any, own: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
+    """Raises ``MisfitError``."""
+    dtype = module.weight.dtype
     if weight is not None:
-        module.weight.data = (own + weight).to(module.weight.dtype)
+        module.weight.data = _round(own, weight, dtype)
     if bias is not None:
+        if not hasattr(module, "bias"):
+            raise MisfitError("it changes a bias, and the model has none; choose another")
         before = module.bias.float() if module.bias is not None else torch.zeros_like(bias)
-        module.bias = torch.nn.Parameter((before + bias).to(module.weight.dtype), requires_grad=False)
+        module.bias = torch.nn.Parameter(_round(before, bias, dtype), requires_grad=False)
+
+
+def _round(own: torch.Tensor, added: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Raises ``MisfitError`` for a sum that is larger than what numbers of a type can be."""
+    changed = (own + added).to(dtype)
+    if not changed.is_meta and own.isfinite().all() and not changed.isfinite().all():
+        raise MisfitError(f"weights become larger than {str(dtype).removeprefix('torch.')} can hold; give it less strength")
+    return changed
 
 
 def _read_for(own: torch.Tensor, raw: RawTensor, name: str) -> torch.Tensor:
     """In float32 for weights ``own``; for those without storage as they are, apart from single numbers."""
-    return torch.empty(raw.shape, device=own.device) if own.is_meta and raw.count > 1 else _read_tensor(raw, name)
+    if own.is_meta and raw.count > 1:
+        check_numbers(raw, name)
+        return torch.empty(raw.shape, device=own.device)
+    return _read_tensor(raw, name)
 
 
 def _read_tensor(raw: RawTensor, name: str) -> torch.Tensor:

@@ -78,10 +78,15 @@ def _drop_ones(shape: torch.Size) -> list[int]:
     return [side for side in shape if side != 1]
 
 
+def check_numbers(raw: RawTensor, name: str) -> None:
+    """Raise ``ShotError`` for a tensor whose elements are no numbers for weights."""
+    if raw.kind not in _DTYPES or raw.span < raw.count:
+        raise ShotError("model", f"The weights '{shorten(name)}' are whole numbers or overlap; choose another file.")
+
+
 def make_tensor(raw: RawTensor, source: TensorSource, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of its own from the bytes in a file. Raises ``ShotError`` for one whose elements are no numbers for weights."""
-    if raw.kind not in _DTYPES or raw.span < raw.count:
-        raise ShotError("model", f"The weights '{shorten(source.name)}' are whole numbers or overlap; choose another file.")
+    check_numbers(raw, source.name)
     found = _DTYPES[raw.kind]
     if not raw.count:
         return torch.zeros(raw.shape, dtype=dtype)

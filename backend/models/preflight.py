@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import transformers
 
 from ...shared.shot import Sampling, ShotError
 from .context_loras import check_context_lora
@@ -134,10 +135,24 @@ def _check_transformer_lora(source: ModelSource, layout: FamilyLayout, config: M
             ".safetensors file, or leave the LoRA out.",
         )
     try:
-        check_transformer_lora(partial(getattr(diffusers, layout.denoiser).from_config, config), layout, lora)
+        make = partial(getattr(diffusers, layout.denoiser).from_config, config)
+        check_transformer_lora(make, partial(_make_texts, source), layout, lora)
     except (TypeError, LookupError, RuntimeError, AttributeError) as error:
         # a transformer that cannot be made of its configuration is told of elsewhere
         raise ValueError(str(error)) from error
+
+
+def _make_texts(source: ModelSource) -> dict[str, Any]:
+    """The text encoders of a source by its folder's configurations; none where the folder is not on this machine. Raises what
+    their classes do for configurations that are damaged."""
+    folder = _find_folder(source.parts or source.base)
+    index = read_index(folder) if folder is not None else {}
+    found = dict[str, Any]()
+    for part, entry in index.items():
+        kind = getattr(transformers, str(entry[1]), None) if part.startswith("text_encoder") and isinstance(entry, list) else None
+        if folder is not None and kind is not None:
+            found[part] = kind(kind.config_class.from_pretrained(folder / part))
+    return found
 
 
 def _check_motion(name: str, motion: str, unet: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from ...shared.shot import ShotError
 from .family_layouts import BY_NAME, explain_editing, explain_seen, list_supported
 from .ip_adapter_kinds import find_encoder_kind, find_ip_adapter_kind
-from .lora_kinds import USABLE, LoraKind, find_lora_kind
+from .lora_kinds import USABLE, LoraKind, find_lora_kind, names_other_model
 from .model_file import ModelFile, describe
 from .motion_files import is_motion_module, plan_motion_module
 from .motion_kinds import explain_module, find_module_family
@@ -495,6 +495,9 @@ def _describe_lora(file: WeightFile, lora: LoraKind, name: str, notes: _Notes) -
         notes.guesses.append("The file does not say which kind of model it is for.")
     elif family == "wan_vace":
         notes.guesses.append("LoRAs for all models of Wan have the same names; whether it fits one shows when both are loaded.")
+    told = " ".join(file.metadata.get(key, "") for key in ("modelspec.architecture", "ss_base_model_version"))
+    if family in (*BY_NAME, "joint") and family != "ltx2" and names_other_model(told):
+        family = "other"
     distilled = find_distillation(name)
     if distilled:
         notes.guesses.append(f"That it makes a {distilled.capitalize()} model is taken from its name.")

@@ -29,6 +29,7 @@ from ...shared.shot import ShotError
 from ..maps import MAPS
 from .folder_reading import INDEX, explain_folder, find_model_folder
 from .hub_cache import find_in_cache
+from .lora_kinds import find_scaling_file
 from .picture_encoders import ReferenceSource, find_reference_source
 from .recognition import inspect_model_file
 from .settings_files import IN_FOLDER, RECOGNISED_KEYS, find_settings
@@ -299,7 +300,8 @@ def fingerprint(name: str) -> str:
         overruled = {key: values[key] for key in (*RECOGNISED_KEYS, "spacing") if key in values}
         if overruled:
             digest.update(repr((part, sorted(overruled.items()))).encode())
-    for path in map(Path, parts):
+    beside = [found for lora in loras if (found := find_scaling_file(Path(lora))) is not None]
+    for path in (*map(Path, parts), *beside):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             # what a settings file changes is found above
             if file.is_file() and file.name != IN_FOLDER:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from ...shared.shot import ShotError
 from .family_layouts import TRANSFORMER, FamilyLayout
 from .hub import Report
 from .hub_cache import SECOND
-from .lora_layout import Target, join_name, sort_tensors
+from .lora_layout import Change, Target, join_name, sort_tensors
 from .loras import (
     Addition,
     Scaling,
     add_to_layers,
+    doubt_scaling,
     find_lora_file,
     find_lora_here,
     list_changes,
@@ -37,7 +38,7 @@ from .weight_files import WeightFile
 #: what programs put before the names of a transformer's layers, one or several of them
 _STARTS = (
     *("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_", "lora_"),
-    *("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.", "model."),
+    *("pipe.dit.", "model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.", "model."),
 )
 #: beginning of the name of a text encoder's layer -> what is known of it: the component, or the class that it is found by
 _TEXT_STARTS: tuple[tuple[str, str], ...] = (
@@ -49,8 +50,14 @@ _TEXT_STARTS: tuple[tuple[str, str], ...] = (
 )
 #: what XLabs' trainer calls the changes of FLUX.1 -> the layers of its authors
 _XLABS = re.compile(r"((double|single)_blocks)\.(\d+)\.processor\.(qkv|proj)_lora([12]?)\.(down|up)\.weight$")
+#: the change of numbers that are no layer's, of Wan's blocks and head
+_MODULATION = re.compile(r"(.+)\.diff_m$")
+#: what FLUX.1's authors call the weights of what they divide lengths by
+_SCALE = re.compile(r"(.+_norm)\.scale(\.(?:diff|set_weight))$")
 #: the families whose LoRAs may be recognised as those of others with the same layers
 _ALIKE = {**dict.fromkeys(("flux", "qwen_image", "sd3"), "joint"), "wan_animate": "wan_vace"}
+#: the layer of FLUX.1 that meets latents
+_FIRST = "x_embedder"
 #: which of a pair of transformers a file is for, by its name
 _HALF = re.compile(r"(?:^|[^a-z])(high|low)(?:[^a-z]?noise)?(?:[^a-z]|$)", re.IGNORECASE)
 
@@ -90,7 +97,8 @@ class TransformerNames:
             start = next((start for start in _STARTS if title.startswith(start)), "")
             if not start:
                 break
-            title = title[len(start) :]
+            # some write a dot too much, which is then two
+            title = title[len(start) :].removeprefix("_")
         return found
 
     def _find(self, network: str, rest: str) -> Target | None:
@@ -106,6 +114,9 @@ def open_transformer_lora(path: Path, layout: FamilyLayout) -> WeightFile:
     """A file of a LoRA for a transformer of a layout. Raises ``ShotError`` for another kind of file or method, and for one that is
     for another kind of model by its names."""
     file, found = open_model_file(path, "lora")
+    if found.family == "joint" and all(_find_text_start(name)[1] for name in file.tensors):
+        # a T5 alone, which other families have as well
+        return file
     if found.family not in ("", layout.name, _ALIKE.get(layout.name)):
         raise ShotError(
             "model", f"The LoRA {path.name} is for {FAMILIES[found.family]}, and the model is {layout.title}; choose one for it."
@@ -125,50 +136,118 @@ def add_transformer_loras(
     texts = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if pipeline.components.get(name) is not None]
     halves = [name for name in (TRANSFORMER, SECOND) if pipeline.components.get(name) is not None]
     for half in halves:
-        # the text encoders change once
+        # the text encoders change once, also by what is for the second transformer
         networks = {TRANSFORMER: pipeline.components[half]}
         networks |= {name: pipeline.components[name] for name in texts if half == TRANSFORMER}
-        chosen = [(path, strength) for path, strength in files if len(halves) == 1 or _is_for(path, half)]
-        _add(networks, layout, chosen, warnings, has_texts=half == TRANSFORMER)
+        shares = [
+            _Share(path, strength, has_layers=len(halves) == 1 or _is_for(path, half), has_texts=half == TRANSFORMER)
+            for path, strength in files
+        ]
+        _add(networks, layout, shares, warnings)
     if len(halves) > 1:
-        warnings += [sentence for path, _ in files if (sentence := _tell_half(path))]
+        opened = [open_transformer_lora(path, layout) for path, _ in files]
+        warnings += [_tell_half(file.path) for file in opened if not all(_find_text_start(name)[1] for name in file.tensors)]
     return tuple(dict.fromkeys(warnings))
 
 
-def _add(
-    networks: Mapping[str, Any], layout: FamilyLayout, files: Sequence[tuple[Path, float]], warnings: list[str], has_texts: bool
-) -> None:
-    modules = {name: list_modules(network) for name, network in networks.items()}
+@dataclass(frozen=True)
+class _Share:
+    """What of a file is added at a strength: what is for a transformer, for text encoders, or both."""
+
+    path: Path
+    strength: float
+    has_layers: bool = True
+    has_texts: bool = True
+
+    def spell(self, file: WeightFile) -> dict[str, str]:
+        """The names of the file's tensors as others have them -> the file's own."""
+        found = dict[str, str]()
+        for name in file.tensors:
+            if self.has_texts if _find_text_start(name)[1] else self.has_layers:
+                ours = _respell(name)
+                # of two spellings in one file the second keeps its own
+                found[name if ours in found else ours] = name
+        return found
+
+
+class _Table:
+    """Numbers of a network that no layer has, as if they were a layer's weights."""
+
+    def __init__(self, module: torch.nn.Module, name: str) -> None:
+        self._module, self._name = module, name
+
+    @property
+    def weight(self) -> Any:
+        return getattr(self._module, self._name)
+
+
+def _list_places(network: Any) -> dict[str, Any]:
+    """What of a network has weights that can be changed, by name."""
+    tables = {
+        f"{place}.{name}" if place else name: _Table(module, name)
+        for place, module in network.named_modules()
+        for name, numbers in module.named_parameters(recurse=False)
+        if name not in ("weight", "bias") and isinstance(numbers, torch.nn.Parameter)
+    }
+    return tables | list_modules(network)
+
+
+def _add(networks: Mapping[str, Any], layout: FamilyLayout, shares: Sequence[_Share], warnings: list[str]) -> None:
+    modules = {name: _list_places(network) for name, network in networks.items()}
     wordy = next((name for name, network in networks.items() if "T5" in type(network).__name__), "")
     places = TransformerNames(layout.name, modules, wordy)
     additions: dict[str, list[Addition]] = {name: [] for name in networks}
-    for path, strength in files:
-        file = open_transformer_lora(path, layout)
-        spelled = {_respell(name): name for name in file.tensors if has_texts or not _find_text_start(name)[1]}
+    for share in shares:
+        file = open_transformer_lora(share.path, layout)
+        spelled = share.spell(file)
+        if not spelled:
+            continue
+        warnings += doubt_scaling(file)
         scaling = read_scaling(file, tuple(networks))
-        for change in list_changes(path, sort_tensors(spelled, places), spelled, layout.title, warnings):
+        for change in list_changes(share.path, sort_tensors(spelled, places), spelled, layout.title, warnings):
             own = replace(change, tensors={role: spelled[name] for role, name in change.tensors.items()})
-            additions[change.target.network].append(Addition(file, own, strength, scaling.get(change.target.network, Scaling())))
+            network = change.target.network
+            _check_sight(file, own, modules[network])
+            additions[network].append(Addition(file, own, share.strength, scaling.get(network, Scaling())))
     for network, together in additions.items():
         add_to_layers(modules[network], together, layout.title)
 
 
-def check_transformer_lora(make_transformer: Callable[[], Any], layout: FamilyLayout, source: str) -> None:
-    """Raise ``ShotError`` for a LoRA on this machine that does not fit the transformer that is made, which gets no storage."""
+def _check_sight(file: WeightFile, change: Change, modules: Mapping[str, Any]) -> None:
+    """``ShotError`` for a LoRA that lets a FLUX.1 see a picture, whose first layer is wider."""
+    if change.target != Target(TRANSFORMER, _FIRST) or "down" not in change.tensors:
+        return
+    shape, own = file.tensors[change.tensors["down"]].shape, modules[_FIRST].weight.shape
+    if len(shape) == 2 and shape[1] > own[1]:
+        raise ShotError(
+            "model",
+            f"The LoRA {file.path.name} lets FLUX.1 see a picture beside the noise, for which this model has no place; choose a "
+            "whole model that does, such as FLUX.1-Depth-dev, and leave the LoRA out.",
+        )
+
+
+def check_transformer_lora(
+    make_transformer: Callable[[], Any], make_texts: Callable[[], Mapping[str, Any]], layout: FamilyLayout, source: str
+) -> None:
+    """Raise ``ShotError`` for a LoRA on this machine that does not fit the transformer and the text encoders that are made, which
+    get no storage. Text encoders are not looked at where none are made."""
     path = find_lora_here(source)
     if path is None:
         return
     file = open_transformer_lora(path, layout)
-    if all(_find_text_start(name)[1] for name in file.tensors):
-        return
+    is_text = [bool(_find_text_start(name)[1]) for name in file.tensors]
     with torch.device("meta"):
-        transformer = make_transformer()
+        texts = make_texts() if any(is_text) else {}
+        if all(is_text) and not texts:
+            return
+        networks = {TRANSFORMER: make_transformer(), **texts}
     with torch.no_grad():
-        _add({TRANSFORMER: transformer}, layout, [(path, 1.0)], [], has_texts=False)
+        _add(networks, layout, [_Share(path, 1.0, has_texts=bool(texts))], [])
 
 
 def _respell(name: str) -> str:
     """A tensor's name as others would have it."""
+    name = _MODULATION.sub(r"\1.modulation.diff", _SCALE.sub(r"\1\2", name))
     found = _XLABS.search(name)
     if found is None:
         return name

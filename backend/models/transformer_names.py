@@ -139,12 +139,18 @@ _WAN_BLOCK: dict[str, Target] = {
     "self_attn.k": "attn1.to_k",
     "self_attn.v": "attn1.to_v",
     "self_attn.o": "attn1.to_out.0",
+    # as a trainer turns diffusers' name into theirs where it has no dots
+    "self_attn.to_out.0": "attn1.to_out.0",
     "self_attn.norm_q": "attn1.norm_q",
     "self_attn.norm_k": "attn1.norm_k",
     "cross_attn.q": "attn2.to_q",
     "cross_attn.k": "attn2.to_k",
     "cross_attn.v": "attn2.to_v",
     "cross_attn.o": "attn2.to_out.0",
+    "cross_attn.to_out.0": "attn2.to_out.0",
+    "cross_attn.k_img": "attn2.add_k_proj",
+    "cross_attn.v_img": "attn2.add_v_proj",
+    "cross_attn.norm_k_img": "attn2.norm_added_k",
     "cross_attn.norm_q": "attn2.norm_q",
     "cross_attn.norm_k": "attn2.norm_k",
     "norm3": "norm2",
@@ -153,6 +159,13 @@ _WAN_BLOCK: dict[str, Target] = {
     "modulation": "scale_shift_table",
     "before_proj": "proj_in",
     "after_proj": "proj_out",
+}
+_WAN_FACE: dict[str, Target] = {
+    "linear1_q": "to_q",
+    "linear1_kv": ("to_k", "to_v"),
+    "linear2": "to_out",
+    "q_norm": "norm_q",
+    "k_norm": "norm_k",
 }
 _WAN = Names(
     {
@@ -163,8 +176,12 @@ _WAN = Names(
         "text_embedding.2": "condition_embedder.text_embedder.linear_2",
         "head.modulation": "scale_shift_table",
         "head.head": "proj_out",
+        **{
+            f"img_emb.proj.{number}": f"condition_embedder.image_embedder.{layer}"
+            for number, layer in ((0, "norm1"), (1, "ff.net.0.proj"), (3, "ff.net.2"), (4, "norm2"))
+        },
     },
-    {name: (name, _WAN_BLOCK) for name in ("blocks", "vace_blocks")},
+    {name: (name, _WAN_BLOCK) for name in ("blocks", "vace_blocks")} | {"face_adapter.fuser_blocks": ("face_adapter", _WAN_FACE)},
 )
 #: the layer that in the last block of Stable Diffusion 3 has its halves the other way round
 SD3_LAST = "context_block.adaLN_modulation.1"
@@ -173,7 +190,7 @@ NAMES: dict[str, Names] = {"z_image": _Z_IMAGE, "qwen_image": Names(), "flux": _
 
 def rename_layer(stem: str, names: Names) -> Target:
     """Diffusers' name of a layer, or the names of those whose rows it holds, for its authors' name."""
-    block = re.match(r"([a-z_]+)\.(\d+)\.(.+)$", stem)
+    block = re.match(r"([a-z_.]+?)\.(\d+)\.(.+)$", stem)
     if block is None or block[1] not in names.blocks:
         return names.root.get(stem, stem)
     called, table = names.blocks[block[1]]

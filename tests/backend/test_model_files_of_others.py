@@ -541,6 +541,28 @@ def test_folders_and_memory_are_inspected(places, tmp_path, capsys):
     assert main(["models", "inspect", str(tmp_path)]) == 1 and "is no diffusers folder" in capsys.readouterr().err
 
 
+def test_what_peft_writes_beside_a_lora_is_fetched_with_it(places, tmp_path, monkeypatch):
+    """Also where only the LoRA is in the cache; a repository without it is no error."""
+    hub = StandInHub()
+    try:
+        for name in ("me/peft", "me/bare"):
+            state = {f"base_model.model.{lora_files.FEED}.lora_{end}.weight": torch.randn(4, 4) for end in "AB"}
+            _write(tmp_path / name / "adapter_model.safetensors", state)
+            hub.repositories[name] = (COMMIT, tmp_path / name)
+        (tmp_path / "me" / "peft" / "adapter_config.json").write_text('{"lora_alpha": 8}')
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        for _ in range(2):
+            (found,) = find_added_files("me/peft", "lora")
+            beside = found.with_name("adapter_config.json")
+            assert beside.read_text() == '{"lora_alpha": 8}'
+            beside.unlink()
+        (found,) = find_added_files("me/bare", "lora")
+        assert found.is_file() and not found.with_name("adapter_config.json").exists()
+    finally:
+        hub.close()
+
+
 @pytest.mark.slow
 def test_added_files_of_the_hub_go_on_where_they_stopped(networks, places, tmp_path, monkeypatch):
     hub = StandInHub()

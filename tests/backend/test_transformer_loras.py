@@ -16,11 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentman.backend.__main__ import main
+from latentman.backend.models.identity import identify
 from latentman.backend.models.image_model import ImageModel
 from latentman.backend.models.loading import load
 from latentman.backend.models.preflight import check_model
+from latentman.backend.models.prompts.named_loras import find_named_lora
 from latentman.backend.models.quantization import is_quantized_part
-from latentman.backend.models.transformer_loras import add_transformer_loras
+from latentman.backend.models.recognition import inspect_model_file
+from latentman.backend.models.registry import fingerprint
+from latentman.backend.models.transformer_loras import TransformerNames, add_transformer_loras
 from latentman.backend.video.pipeline import RunContext, ShotPipeline
 from latentman.shared.load_options import LoadOptions
 from latentman.shared.shot import ShotError
@@ -383,3 +387,302 @@ def test_inspect_says_whether_the_parts_of_a_name_go_together(flux, tmp_path, ca
     assert refused["model"] == wrong and "9x7" in refused["problem"]
     assert main(["models", "inspect", f"{flux.name}|lora=nowhere.safetensors"]) == 1
     assert "nowhere.safetensors" in capsys.readouterr().err
+
+
+def _make_plain(base: Base, layers: tuple[str, ...], spell: Callable[[str], str]) -> tuple[State, State]:
+    return _make(base, {layer: (layer,) for layer in layers}, spell)
+
+
+def _read_weights(base: Base, path: Path) -> State:
+    return base.load(path).denoiser.state_dict()
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory) -> Base:
+    return _make_base("wan_vace", tmp_path_factory)
+
+
+def test_biases_and_whole_differences_lie_beside_factors(wan, tmp_path):
+    """As what was extracted from a distilled Wan has them, with norms, the head and numbers that are no layer's."""
+    inner = {"blocks.0.self_attn.q": ("blocks.0.attn1.to_q",), "time_projection.1": ("condition_embedder.time_proj",)}
+    state, added = _make(wan, inner, SPELLINGS["comfy"])
+    generator = torch.Generator().manual_seed(3)
+    plain = {
+        "blocks.0.self_attn.q.diff_b": "blocks.0.attn1.to_q.bias",
+        "time_projection.1.diff_b": "condition_embedder.time_proj.bias",
+        "blocks.1.self_attn.norm_k.diff": "blocks.1.attn1.norm_k.weight",
+        "blocks.1.norm3.diff": "blocks.1.norm2.weight",
+        "blocks.1.norm3.diff_b": "blocks.1.norm2.bias",
+        "blocks.0.diff_m": "blocks.0.scale_shift_table",
+        "blocks.1.modulation.diff": "blocks.1.scale_shift_table",
+        "head.diff_m": "scale_shift_table",
+        "head.head.diff": "proj_out.weight",
+        "vace_patch_embedding.diff_b": "vace_patch_embedding.bias",
+    }
+    wanted = {f"{layer}.weight": value for layer, value in added.items()}
+    for title, name in plain.items():
+        wanted[name] = state[f"diffusion_model.{title}"] = torch.randn(wan.weights[name].shape, generator=generator)
+    path = _write(tmp_path / "distilled.safetensors", state)
+    check_model(f"{wan.name}|lora={path}", 64, 64)
+    model = wan.load(path)
+    found = model.denoiser.state_dict()
+    for name, before in wan.weights.items():
+        assert torch.allclose(found[name].contiguous(), before + wanted.get(name, 0), atol=1e-5), name
+    assert not any("distilled.safetensors" in said for said in model.warnings)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda layer: "lora_unet__" + layer.replace(".", "_"),
+        lambda layer: f"pipe.dit.{layer}",
+        lambda layer: "lycoris_" + layer.replace(".", "_").replace("attn_o", "attn_to_out_0"),
+    ],
+    ids=["two dots", "pipe", "half of a name"],
+)
+def test_names_of_other_trainers_of_wan(wan, spell, tmp_path):
+    layers = {"blocks.0.self_attn.o": ("blocks.0.attn1.to_out.0",), "blocks.1.cross_attn.v": ("blocks.1.attn2.to_v",)}
+    state, added = _make(wan, layers, spell)
+    path = _write(tmp_path / "style.safetensors", state)
+    check_model(f"{wan.name}|lora={path}", 64, 64)
+    _assert_added(wan, wan.load(path), added)
+
+
+def test_names_of_adapters_may_be_two(wan, tmp_path):
+    state, added = _make_plain(wan, ("blocks.0.attn1.to_q",), lambda layer: layer)
+    path = _write(
+        tmp_path / "style.safetensors", {key.replace(".weight", ".default_0.default.weight"): state[key] for key in state}
+    )
+    _assert_added(wan, wan.load(path), added)
+
+
+def test_layers_for_pictures_have_their_place_in_wan_animate():
+    """What models that are shown a picture have, and the face adapter, whose keys and values are one layer."""
+    layers = {
+        "blocks.0.attn2.add_k_proj",
+        "blocks.0.attn2.norm_added_k",
+        "condition_embedder.image_embedder.ff.net.2",
+        *(f"face_adapter.1.to_{letter}" for letter in "qkv"),
+        "face_adapter.1.to_out",
+        "pose_patch_embedding",
+    }
+    places = TransformerNames("wan_animate", {"transformer": layers})
+    for title, wanted in (
+        ("diffusion_model.blocks.0.cross_attn.k_img", "blocks.0.attn2.add_k_proj"),
+        ("lora_unet_blocks_0_cross_attn_norm_k_img", "blocks.0.attn2.norm_added_k"),
+        ("diffusion_model.img_emb.proj.3", "condition_embedder.image_embedder.ff.net.2"),
+        ("diffusion_model.face_adapter.fuser_blocks.1.linear1_q", "face_adapter.1.to_q"),
+        ("diffusion_model.face_adapter.fuser_blocks.1.linear1_kv", "face_adapter.1.to_k+face_adapter.1.to_v"),
+        ("diffusion_model.face_adapter.fuser_blocks.1.linear2", "face_adapter.1.to_out"),
+        ("diffusion_model.pose_patch_embedding", "pose_patch_embedding"),
+    ):
+        found = places.find(title)
+        assert found is not None and found.module == wanted, title
+
+
+def test_a_layer_counts_once(flux, tmp_path):
+    """In a file that programs have written under two kinds of names, which is said."""
+    own, added = _make_plain(flux, ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_out.0"), SPELLINGS["diffusers"])
+    names = ("double_blocks.0.img_attn.qkv", "double_blocks.0.img_attn.proj")
+    theirs, _ = _make(flux, {name: ORIGINAL["flux"][name] for name in names}, SPELLINGS["kohya"])
+    model = flux.load(_write(tmp_path / "twice.safetensors", own | theirs))
+    _assert_added(flux, model, added)
+    assert any("twice.safetensors has 2 of its layers twice" in said for said in model.warnings)
+    dotted = {name.replace("to_q", "to.q"): value for name, value in own.items()}
+    _assert_added(flux, flux.load(_write(tmp_path / "dotted.safetensors", dotted)), added)
+
+
+def test_weights_that_take_the_place_of_others(flux, tmp_path):
+    """What a norm divides by, as FLUX.1's authors have it in the LoRAs that let it see a picture, and ComfyUI."""
+    layer = "transformer_blocks.0.attn.norm_q.weight"
+    new = torch.linspace(0.5, 2.0, len(flux.weights[layer]))
+    state, _ = _make_plain(flux, ("transformer_blocks.0.attn.to_v",), SPELLINGS["diffusers"])
+    for name in (
+        "double_blocks.0.img_attn.norm.query_norm.scale",
+        "diffusion_model.double_blocks.0.img_attn.norm.query_norm.set_weight",
+    ):
+        path = _write(tmp_path / "set.safetensors", state | {name: new})
+        assert torch.allclose(_read_weights(flux, path)[layer], new, atol=1e-6), name
+        half = flux.load(f"{path}@0.5").denoiser.state_dict()
+        assert torch.allclose(half[layer], (new + flux.weights[layer]) / 2, atol=1e-6)
+    wide = {"img_in.lora_A.weight": torch.zeros(2, 128), "img_in.lora_B.weight": torch.zeros(32, 2)}
+    wide |= {"img_in.reshape_weight": torch.tensor([32, 128])}
+    path = _write(tmp_path / "depth.safetensors", wide | {f"diffusion_model.{key}": value for key, value in state.items()})
+    for ask in (lambda one: check_model(one, 64, 64), lambda one: load(one, CPU)):
+        with pytest.raises(ShotError, match=r"lets FLUX\.1 see a picture .* choose a whole model that does"):
+            ask(f"{flux.name}|lora={path}")
+
+
+def test_lengths_of_ai_toolkit(flux, tmp_path):
+    """Its DoRA calls them otherwise than PEFT's."""
+    layer = "transformer_blocks.0.attn.to_q"
+    state, _ = _make_plain(flux, (layer,), SPELLINGS["diffusers"])
+    lengths = torch.linspace(0.5, 2.0, 32)
+    ours, theirs = (
+        _read_weights(flux, _write(tmp_path / f"{end}.safetensors", state | {f"transformer.{layer}.{end}": lengths}))
+        for end in ("magnitude", "lora_magnitude_vector")
+    )
+    assert torch.equal(ours[f"{layer}.weight"], theirs[f"{layer}.weight"])
+    assert torch.allclose(ours[f"{layer}.weight"].norm(dim=1), lengths, atol=1e-5)
+
+
+def _name_layers(*names: str, width: int = 32) -> State:
+    return {
+        f"{name}.lora_{end}.weight": torch.zeros(shape) for name in names for end, shape in (("A", (2, width)), ("B", (width, 2)))
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "family"),
+    [
+        (_name_layers("transformer.transformer_blocks.0.attn.to_q", "transformer.transformer_blocks.0.attn2.to_q"), "sd3"),
+        (_name_layers("transformer.transformer_blocks.3.attn2.to_q", width=1536), "sd3"),
+        (_name_layers("double_blocks.0.img_attn.qkv"), "flux"),
+        # HunyuanVideo
+        (_name_layers("double_blocks.0.img_attn_qkv"), "other"),
+        (_name_layers("lora_unet_double_blocks_0_img_attn_qkv", "lora_unet_double_blocks_0_img_mlp_fc1"), "other"),
+        (_name_layers("transformer.single_transformer_blocks.39.attn.to_q"), "other"),
+        (_name_layers("transformer.single_transformer_blocks.0.attn.to_q", "transformer.transformer_blocks.19.attn.to_q"), "other"),
+        # Chroma
+        (_name_layers("diffusion_model.double_blocks.0.img_attn.qkv", "diffusion_model.distilled_guidance_layer.in_proj"), "other"),
+        # FLUX.2
+        (_name_layers("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"), "other"),
+        (_name_layers("double_blocks.0.img_attn.qkv", "double_stream_modulation_img.lin"), "other"),
+        # AuraFlow
+        (_name_layers("transformer.joint_transformer_blocks.0.attn.to_q", "transformer.single_transformer_blocks.0.ff"), "other"),
+        # Lumina
+        (_name_layers("diffusion_model.layers.0.attention.qkv", width=2304), "other"),
+        (_name_layers("diffusion_model.layers.0.attention.qkv", width=3840), "z_image"),
+        # Cosmos
+        (_name_layers("diffusion_model.blocks.0.self_attn.q_proj"), "other"),
+        (_name_layers("diffusion_model.blocks.0.self_attn.q"), "wan_vace"),
+        (_name_layers("lora_unet__blocks_0_self_attn_q"), "wan_vace"),
+        (_name_layers("transformer.transformer_blocks.0.attn1.to_q", "transformer.transformer_blocks.0.attn2.to_q"), "other"),
+        (_name_layers("diffusion_model.transformer_blocks.0.attn2.to_q", width=4096), "ltx2"),
+    ],
+)
+def test_models_with_like_names_are_told_apart(state, family, tmp_path):
+    assert inspect_model_file(_write(tmp_path / "style.safetensors", state)).family == family
+
+
+def test_what_a_trainer_says_of_the_base_counts(flux, tmp_path):
+    """Attention of Chroma has the names and the shapes of FLUX.1's."""
+    state, _ = _make(flux, {"double_blocks.0.img_attn.qkv": ORIGINAL["flux"]["double_blocks.0.img_attn.qkv"]}, SPELLINGS["kohya"])
+    path = tmp_path / "style.safetensors"
+    for told, fits in (
+        ("flux-1-dev/lora", True),
+        ("chroma/lora", False),
+        ("hunyuan-video/lora", False),
+        ("flux2-klein/lora", False),
+    ):
+        save_file(state, path, {"modelspec.architecture": told})
+        assert (inspect_model_file(path).problem == "") == fits, told
+
+
+def test_numbers_that_are_none_are_a_sentence(flux, tmp_path):
+    """They would turn all frames black."""
+    layer = "transformer_blocks.0.attn.to_q"
+    state, _ = _make_plain(flux, (layer,), SPELLINGS["diffusers"])
+    first = f"transformer.{layer}.lora_A.weight"
+    broken = state[first].clone()
+    broken[0, 0] = float("nan")
+    for name, changed, strength, said in (
+        ("nan.safetensors", {first: broken}, "1", "has numbers at .* that are infinite or none at all; download it again"),
+        ("alpha.safetensors", {f"transformer.{layer}.alpha": torch.tensor(float("inf"))}, "1", "that are infinite or none at all"),
+        ("two.safetensors", {f"transformer.{layer}.alpha": torch.ones(2)}, "1", "has 2 numbers for one in .*; download it again"),
+        (
+            "whole.safetensors",
+            {first: broken.nan_to_num().to(torch.int8)},
+            "1",
+            "are whole numbers or overlap; choose another file",
+        ),
+        ("strong.safetensors", {}, "1e300", "weights become larger than float32 can hold; give it less strength"),
+    ):
+        path = _write(tmp_path / name, state | changed)
+        with pytest.raises(ShotError, match=said):
+            flux.load(f"{path}@{strength}")
+        if name in ("two.safetensors", "whole.safetensors"):
+            with pytest.raises(ShotError, match=said):
+                check_model(f"{flux.name}|lora={path}", 64, 64)
+
+
+def test_a_bias_where_there_is_none_is_a_sentence(wan, tmp_path):
+    state = {
+        "diffusion_model.blocks.0.modulation.diff_b": torch.ones(1),
+        "diffusion_model.blocks.0.self_attn.q.diff_b": torch.ones(24),
+    }
+    path = _write(tmp_path / "style.safetensors", state)
+    for ask in (lambda one: check_model(one, 64, 64), lambda one: load(one, CPU)):
+        with pytest.raises(ShotError, match="it changes a bias, and the model has none; choose another"):
+            ask(f"{wan.name}|lora={path}")
+
+
+def test_text_encoders_are_looked_at_before(flux, tmp_path):
+    """A LoRA whose layers they have in another size."""
+    state = _name_layers("lora_te1_text_model_encoder_layers_0_mlp_fc1", width=768)
+    path = _write(tmp_path / "words.safetensors", state)
+    for ask in (lambda one: check_model(one, 64, 64), lambda one: load(one, CPU)):
+        with pytest.raises(ShotError, match="it changes weights of 768x768, and the model's are 16x16"):
+            ask(f"{flux.name}|lora={path}")
+
+
+def test_text_of_a_pair_changes_once(tmp_path_factory, tmp_path):
+    """Whichever transformer the file is for by its name, and without a word of one where it is for none."""
+    root = tmp_path_factory.mktemp("texts")
+    tiny_transformers.write_wan_vace(root, boundary=0.6)
+    base = Base("wan_vace", str(root / "base"), load_file(next((root / "base" / "transformer").glob("*.safetensors"))))
+    key = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    model = base.load()
+    assert not any("transformer_2" in said for said in model.warnings)
+    before = model.pipeline.text_encoder.state_dict()[key]
+    up, down = _draw(*before.shape, 5)
+    words = {
+        f"lora_te_{key.replace('.', '_').removesuffix('_weight')}.lora_{end}.weight": value
+        for end, value in (("up", up), ("down", down))
+    }
+    layers, _ = _make_plain(base, ("blocks.0.attn1.to_q",), SPELLINGS["comfy"])
+    for name, state in (("style_low.safetensors", words | layers), ("words.safetensors", words)):
+        path = _write(tmp_path / name, state)
+        check_model(f"{base.name}|lora={path}", 64, 64)
+        model = base.load(path)
+        assert torch.allclose(model.pipeline.text_encoder.state_dict()[key], before + up @ down, atol=1e-5), name
+        assert any(name in said for said in model.warnings) == (name == "style_low.safetensors")
+
+
+def test_alphas_of_peft(flux, tmp_path):
+    """Beside the file: of all layers, and of some by their names or by regular expressions; without them it is said."""
+    layers = ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_k")
+    state, added = _make_plain(flux, layers, SPELLINGS["peft"])
+    path, beside = _write(tmp_path / "adapter_model.safetensors", state), tmp_path / "adapter_config.json"
+    for config, scales in (
+        ({"lora_alpha": 2 * RANK}, (2, 2)),
+        ({"lora_alpha": 2 * RANK, "alpha_pattern": {"to_q": RANK}}, (1, 2)),
+        ({"lora_alpha": 2 * RANK, "alpha_pattern": {r".*attn\.to_q": 3 * RANK}}, (3, 2)),
+        ({"lora_alpha": 2 * RANK, "alpha_pattern": {r"^transformer_blocks\.\d+\.attn.to_q": RANK}}, (1, 2)),
+        ({"lora_alpha": 2, "use_rslora": True}, (2 / RANK**0.5,) * 2),
+    ):
+        beside.write_text(json.dumps(config))
+        _assert_added(flux, flux.load(path), {layer: scale * added[layer] for layer, scale in zip(layers, scales, strict=True)})
+    name = f"{flux.name}|lora={path}"
+    before = identify(name), fingerprint(name)
+    beside.write_text(json.dumps({"lora_alpha": 7 * RANK}))
+    assert identify(name) != before[0] and fingerprint(name) != before[1]
+    beside.write_text(json.dumps({"lora_alpha": 2, "alpha_pattern": {"(a+)+b": 3}}))
+    with pytest.raises(ShotError, match=r"tells the alphas of its layers by .* which is not understood"):
+        flux.load(path)
+    beside.unlink()
+    assert any("adapter_config.json is not beside adapter_model.safetensors" in said for said in flux.load(path).warnings)
+
+
+def test_a_prompt_names_one_beside_a_transformers_folder(flux, tmp_path):
+    """Where ComfyUI has both."""
+    state, _ = _make_plain(flux, ("transformer_blocks.0.attn.to_q",), SPELLINGS["diffusers"])
+    for folder in ("diffusion_models", "unet"):
+        base = _write_in(tmp_path / folder / "models" / folder / "flux" / "dev.safetensors", state)
+        lora = _write_in(tmp_path / folder / "models" / "loras" / "my style.safetensors", state)
+        assert find_named_lora("My Style", str(base)) == lora
+
+
+def _write_in(path: Path, state: State) -> Path:
+    path.parent.mkdir(parents=True)
+    return _write(path, state)
