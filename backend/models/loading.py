@@ -33,11 +33,11 @@ from .memory_plan import ROOMY
 from .motion_adapters import add_motion
 from .placement import make_plan, place
 from .profiles import find_profile, list_scheduler_changes
-from .quantization import Quantization, choose_quantization
+from .quantization import Quantization, choose_quantization, count_bits
 from .registry import ModelSource, add_usual_control, find_model, is_weight_file, split_revision
 from .single_files import load_checkpoint_file, load_controlnet_file, load_vae_file
 from .transformer_files import load_control_file, load_transformer_file
-from .transformer_loras import add_transformer_loras
+from .transformer_loras import add_transformer_loras, changes_texts
 from .transformer_parts import find_layout_of_base
 from .vae_precision import choose_vae_dtype
 
@@ -66,7 +66,14 @@ def load(
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
         quantization = choose_quantization(
-            options, layout, device, dtype, from_file=is_weight_file(source.base), has_loras=bool(source.loras)
+            options,
+            layout,
+            device,
+            dtype,
+            from_file=is_weight_file(source.base),
+            has_loras=bool(source.loras),
+            have_texts_loras=count_bits(options) is not None
+            and any(changes_texts(find_lora_file(lora, report)) for lora, _ in source.loras),
         )
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, layout, dtype, quantization)
@@ -92,10 +99,10 @@ def load(
             warnings += said
         words, more = _add_weights(pipeline, source, layout, report)
         warnings += more
-        if quantization is not None and quantization.is_late:
-            for part in (TRANSFORMER, SECOND):
-                if pipeline.components.get(part) is not None:
-                    quantization.quantize(pipeline.components[part])
+        if quantization is not None:
+            for part, network in pipeline.components.items():
+                if quantization.waits_for(part) and network is not None:
+                    quantization.quantize(network)
     except LOAD_ERRORS as error:
         raise explain_unloadable(name, source, error) from error
     sees_controls = sees_picture(layout, getattr(getattr(pipeline, TRANSFORMER, None), "config", {}))

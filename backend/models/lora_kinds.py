@@ -135,8 +135,8 @@ def names_other_model(text: str) -> bool:
 
 
 def _is_down(name: str) -> bool:
-    """Whether a tensor is the first of the two factors; PEFT may have the name of an adapter in its name."""
-    return name.endswith(_DOWN_ENDS) or bool(re.search(r"\.lora_A(\.[\w-]+){1,2}\.weight$", name))
+    """Whether a tensor is the first of the two factors; PEFT may have the name of an adapter in its name, XLabs has numbers."""
+    return name.endswith(_DOWN_ENDS) or bool(re.search(r"\.lora_A(\.[\w-]+){1,2}\.weight$|_lora[12]\.down\.weight$", name))
 
 
 def _find_layout(shapes: Shapes) -> str:

@@ -48,22 +48,25 @@ _WHOLE = {
 }
 #: what is understood of the regular expressions by which PEFT tells layers apart: others might take for ever
 _PATTERN = re.compile(r"\^?(?:[\w-]|\\?\.|(?:\\d\+|\[0-9\]\+)(?!\\d|\[)|\.\*(?!.*\.\*.*\.\*))+\$?")
+#: the end of a module's name
+_PLAIN = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a file says about its alphas beside its tensors: of all modules, and of some by the end of their names."""
+    """What a file says about its alphas beside its tensors: of all modules, of some by the end of their names, and of some by
+    regular expressions, the first of all."""
 
     alpha: float | None = None
-    pattern: Mapping[str, float] | None = None
+    pattern: Mapping[str | re.Pattern[str], float] | None = None
     root_rank: bool = False
 
     def find(self, *modules: str) -> float | None:
         """The alpha of a module, by any of its names."""
         for end, alpha in (self.pattern or {}).items():
-            pattern = re.compile(rf"(?:.*\.)?(?:{end if _PATTERN.fullmatch(end) else re.escape(end)})")
-            if any(map(pattern.fullmatch, modules)):
-                return alpha
+            for module in modules:
+                if (module == end or module.endswith(f".{end}")) if isinstance(end, str) else end.fullmatch(module):
+                    return alpha
         return self.alpha
 
 
@@ -237,7 +240,12 @@ def _make_scaling(values: Mapping[str, Any], name: str) -> Scaling:
             f"The LoRA {name} tells the alphas of its layers by '{shorten(strange)}', which is not understood; choose another.",
         )
     alpha = config.lora_alpha if config.lora_alpha is not None else config.alpha
-    return Scaling(alpha, config.alpha_pattern, config.use_rslora or False)
+    pattern = {
+        # there may be as many as layers
+        key if _PLAIN.fullmatch(key) else re.compile(rf"(?:.*\.)?(?:{key})"): value
+        for key, value in (config.alpha_pattern or {}).items()
+    }
+    return Scaling(alpha, pattern, config.use_rslora or False)
 
 
 def add_to_layers(modules: Mapping[str, Any], additions: Sequence[Addition], family: str) -> None:

@@ -15,8 +15,8 @@ DISTILLED: dict[str, tuple[str, ...]] = {
     "dmd": ("dmd", "dmd2"),
     "pcm": ("pcm",),
     "schnell": ("schnell",),
-    # in a way without a name, of which many a small model is called
-    "distilled": (),
+    # in a way without a name, as what is published for Wan under these
+    "distilled": ("lightx2v", "causvid", "accvid", "accvideo", "fusionx"),
 }
 #: those whose name is no part of another word
 _INSIDE = ("lightning", "turbo", "schnell")

@@ -28,12 +28,17 @@ class Quantization:
     library: str
     bits: float
     dtype: torch.dtype
-    #: whether the transformers are held so only once LoRAs have been added to them
+    #: whether the transformers, and the text encoders, are held so only once LoRAs have been added to them
     is_late: bool = False
+    are_texts_late: bool = False
 
     def holds(self, part: str) -> bool:
         """Whether a part of a pipeline is to be loaded so."""
-        return is_quantized_part(part) and not (self.is_late and part.startswith(TRANSFORMER))
+        return is_quantized_part(part) and not self.waits_for(part)
+
+    def waits_for(self, part: str) -> bool:
+        """Whether a part of a pipeline is held so only once LoRAs have been added to it."""
+        return (self.is_late and part.startswith(TRANSFORMER)) or (self.are_texts_late and part.startswith("text_encoder"))
 
     def make_config(self, kind: Any) -> Any:
         """The configuration that ``from_pretrained`` of a network's class takes."""
@@ -85,9 +90,10 @@ def choose_quantization(
     *,
     from_file: bool = False,
     has_loras: bool = False,
+    have_texts_loras: bool = False,
 ) -> Quantization | None:
-    """How the weights of a model are held, whose transformer may be ``from_file``, and may have LoRAs added; None for as they are.
-    Raises ``ShotError`` where that is not possible here."""
+    """How the weights of a model are held, whose transformer may be ``from_file``, and may have LoRAs added, as may its text
+    encoders; None for as they are. Raises ``ShotError`` where that is not possible here."""
     if options.weights not in _WAYS:
         return None
     library, bits = _WAYS[options.weights]
@@ -105,4 +111,4 @@ def choose_quantization(
             f"Weights of {bits:.0f} bits need the package {library}, which is not installed; install it into the backend's "
             "environment, or leave the weights at auto.",
         )
-    return Quantization(library, bits, dtype, is_late=has_loras)
+    return Quantization(library, bits, dtype, is_late=has_loras, are_texts_late=have_texts_loras)

@@ -33,7 +33,7 @@ from .loras import (
 from .model_file import FAMILIES
 from .plans import open_model_file
 from .transformer_names import Swapped, name_original_layers
-from .weight_files import WeightFile
+from .weight_files import WeightFile, read_weight_file
 
 #: what programs put before the names of a transformer's layers, one or several of them
 _STARTS = (
@@ -211,6 +211,11 @@ def _add(networks: Mapping[str, Any], layout: FamilyLayout, shares: Sequence[_Sh
             additions[network].append(Addition(file, own, share.strength, scaling.get(network, Scaling())))
     for network, together in additions.items():
         add_to_layers(modules[network], together, layout.title)
+
+
+def changes_texts(path: Path) -> bool:
+    """Whether a LoRA's file has layers of text encoders. Raises ``ShotError`` for one that cannot be read."""
+    return any(_find_text_start(name)[1] for name in read_weight_file(path).tensors)
 
 
 def _check_sight(file: WeightFile, change: Change, modules: Mapping[str, Any]) -> None:

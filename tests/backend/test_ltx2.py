@@ -368,7 +368,7 @@ def test_fewer_bits_come_after_the_lora(name, model, monkeypatch):
         make_config=lambda kind: None,
         check=lambda network: None,
         holds=is_quantized_part,
-        is_late=False,
+        waits_for=lambda part: False,
         quantize=quantize,
         sentence="Fewer bits.",
     )

@@ -217,6 +217,20 @@ def test_xlabs_names_of_flux(flux, tmp_path):
     _assert_added(flux, flux.load(_write(tmp_path / "style.safetensors", state)), added)
 
 
+@pytest.mark.parametrize("start", ["", "diffusion_model."])
+def test_xlabs_names_of_pairs_of_blocks_alone(flux, start, tmp_path):
+    """Which most of what it has published consists of."""
+    names = {
+        f"{start}double_blocks.0.processor.qkv_lora{n}": f"double_blocks.0.{what}_attn.qkv" for n, what in ((1, "img"), (2, "txt"))
+    }
+    state, added = _make(flux, {title: ORIGINAL["flux"][name] for title, name in names.items()}, lambda layer: layer)
+    state = {name.replace(".lora_B", ".up").replace(".lora_A", ".down"): value for name, value in state.items()}
+    path = _write(tmp_path / "style.safetensors", state)
+    assert inspect_model_file(path).family == "flux" and inspect_model_file(path).rank == RANK
+    check_model(f"{flux.name}|lora={path}", 64, 64)
+    _assert_added(flux, flux.load(path), added)
+
+
 def test_several_add_up_in_any_order(flux, tmp_path):
     """Also where one knows a layer as a part of another, and where one's change depends on the weights that it finds."""
     whole = {"double_blocks.0.img_attn.qkv": ORIGINAL["flux"]["double_blocks.0.img_attn.qkv"]}
@@ -320,7 +334,7 @@ def test_each_of_a_pair_learns_from_its_own(tmp_path_factory, tmp_path):
 def test_fewer_bits_come_after_a_lora(flux, tmp_path, monkeypatch):
     """Rounded weights take no difference."""
     state, added = _make(flux, _spell_plainly(flux), SPELLINGS["diffusers"])
-    path, held = _write(tmp_path / "style.safetensors", state), []
+    path, held = _write(tmp_path / "style.safetensors", state), list[State]()
 
     class StandIn:
         """What torchao does, without rounding."""
@@ -328,7 +342,10 @@ def test_fewer_bits_come_after_a_lora(flux, tmp_path, monkeypatch):
         is_late, sentence = True, "Fewer bits."
 
         def holds(self, part: str) -> bool:
-            return is_quantized_part(part) and not part.startswith("transformer")
+            return is_quantized_part(part) and not self.waits_for(part)
+
+        def waits_for(self, part: str) -> bool:
+            return part.startswith("transformer") or (part.startswith("text_encoder") and told["have_texts_loras"])
 
         def make_config(self, kind: Any) -> None:
             return None
@@ -339,11 +356,23 @@ def test_fewer_bits_come_after_a_lora(flux, tmp_path, monkeypatch):
         def quantize(self, network: Any) -> None:
             held.append({key: value.clone() for key, value in network.state_dict().items()})
 
-    monkeypatch.setattr("latentman.backend.models.loading.choose_quantization", lambda *_, **__: StandIn())
+    told = dict[str, bool]()
+    monkeypatch.setattr(
+        "latentman.backend.models.loading.choose_quantization", lambda *_, **known: [told.update(known), StandIn()][1]
+    )
     model = flux.load(path)
     (weights,) = held
     _assert_added(flux, model, added)
     assert all(torch.equal(value, weights[key]) for key, value in model.denoiser.state_dict().items())
+    held.clear()
+    layer = "text_model.encoder.layers.0.mlp.fc1"
+    words = {f"lora_te1_{layer.replace('.', '_')}.lora_{end}.weight": torch.ones(16, 16) for end in ("up", "down")}
+    path = _write(tmp_path / "words.safetensors", state | words)
+    pipeline = flux.load(path, options=LoadOptions(weights="8bit")).pipeline
+    parts = {name: network.state_dict() for name, network in pipeline.components.items() if is_quantized_part(name)}
+    assert len(held) == len(parts) == 3
+    for network in parts.values():
+        assert any(network.keys() == one.keys() and all(torch.equal(one[key], network[key]) for key in one) for one in held)
 
 
 def test_weights_in_fewer_bits_are_left_alone(flux, tmp_path):
