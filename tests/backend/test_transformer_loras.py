@@ -715,3 +715,19 @@ def test_a_prompt_names_one_beside_a_transformers_folder(flux, tmp_path):
 def _write_in(path: Path, state: State) -> Path:
     path.parent.mkdir(parents=True)
     return _write(path, state)
+
+
+@pytest.mark.parametrize(
+    ("stem", "steps"),
+    [
+        ("Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank32", 4),
+        ("wan2.2_t2v_lightx2v_8steps_lora_v1.1_high_noise", 8),
+        ("Wan21_CausVid_14B_T2V_lora_rank32_v2", 4),
+        ("Wan21_AccVid_T2V_14B_lora_rank32_fp16", 4),
+        ("my_causal_video", 0),
+    ],
+)
+def test_few_steps_are_told_by_names(wan, stem, steps, tmp_path):
+    state, _ = _make_plain(wan, ("blocks.0.attn1.to_q",), SPELLINGS["comfy"])
+    found = inspect_model_file(_write(tmp_path / f"{stem}.safetensors", state)).recommended
+    assert (found.steps, found.guidance_scale) == ((steps, 1.0) if steps else (0, -1.0))
