@@ -21,6 +21,7 @@ from ...shared.version import VERSION
 from ..models.downloads import hash_file
 from ..models.identity import SUFFIXES
 from ..models.image_model import ImageModel
+from ..models.lora_kinds import find_scaling_file
 from ..models.settings_files import IN_FOLDER
 from .code_identity import describe_code
 from .provenance import PROVENANCE as PROVENANCE
@@ -70,6 +71,14 @@ def fingerprint_model(model: ImageModel) -> str:
         model.distilled,
         dict(model.pipeline.scheduler.config),
     ]
+    # only where there are such, so that other models' hashes stay what they were
+    beside = [find_scaling_file(Path(path)) for path, _ in source.loras]
+    further = {
+        "motion": source.motion and _hash_part(source.motion),
+        "parts": source.parts and _hash_part(source.parts),
+        "scaling": [_hash_part(str(file)) for file in beside if file is not None and file.is_file()],
+    }
+    parts += [(name, value) for name, value in further.items() if value]
     return _digest(parts)
 
 

@@ -57,6 +57,8 @@ def identify(name: str) -> str:
         add_part("embedding", embedding)
     if source.vae:
         add_part("vae", source.vae)
+    if source.parts:
+        add_part("parts", source.parts)
     if source.motion:
         add_part("motion", source.motion)
     if source.reference is not None:
