@@ -20,9 +20,9 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".sft")
 #: kinds of parts that are ControlNets: one for each picture that can be made of the passes
 CONTROL_KINDS = ("depth", "normal", "openpose", "iuv")
 #: kinds of parts that are no ControlNets
-OTHER_KINDS = ("lora", "embedding", "vae", "ip", "encoder", "parts", "motion")
+OTHER_KINDS = ("lora", "embedding", "vae", "ip", "encoder", "parts", "motion", "sees")
 #: kinds of which a model has one at most
-SINGLE_KINDS = ("vae", "ip", "encoder", "parts", "motion")
+SINGLE_KINDS = ("vae", "ip", "encoder", "parts", "motion", "sees")
 #: the strength of an IP-Adapter that names none is its setting's; this is what a slider begins with
 ADAPTER_STRENGTH = 0.6
 

@@ -76,6 +76,7 @@ def fingerprint_model(model: ImageModel) -> str:
     further = {
         "motion": source.motion and _hash_part(source.motion),
         "parts": source.parts and _hash_part(source.parts),
+        "sees": source.sees,
         "scaling": [_hash_part(str(file)) for file in beside if file is not None and file.is_file()],
     }
     parts += [(name, value) for name, value in further.items() if value]

@@ -59,6 +59,8 @@ class FamilyLayout:
     tells_channels: bool = False
     #: whether its denoiser learns what depth is from a LoRA, which is named as a ControlNet is
     is_taught: bool = False
+    #: the pictures that a denoiser which sees one by itself was trained with, its usual one first; those of ``kinds`` where empty
+    sights: tuple[str, ...] = ()
     #: whether there are models with a second denoiser, which takes over where little noise is left
     has_pairs: bool = False
 
@@ -150,6 +152,7 @@ LAYOUTS = (
         640,
         repository="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         solver="unipc",
+        sights=("depth", "depth_openpose", "openpose"),
         has_pairs=True,
     ),
     FamilyLayout(
@@ -270,8 +273,20 @@ def check_same_kind(base: FamilyLayout | None, controls: Sequence[tuple[str, Map
             )
 
 
+def _check_sight(base: FamilyLayout | None, source: ModelSource) -> None:
+    """``ShotError`` for a picture that a base of that kind does not see by itself."""
+    if not source.sees:
+        return
+    if base is None or not base.sights:
+        title = _UNETS if base is None else base.title
+        raise ShotError("model", f"{title} cannot choose what it sees; leave sees= out of the model's name.")
+    if source.sees not in base.sights:
+        raise ShotError("model", f"{base.title} does not see '{source.sees[:40]}'; use sees= with {join_titles(base.sights)}.")
+
+
 def check_extras(base: FamilyLayout | None, source: ModelSource) -> None:
     """``ShotError`` for parts of a model's name that cannot be put into a base of that kind."""
+    _check_sight(base, source)
     if base is None:
         return
     extras = {

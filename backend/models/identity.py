@@ -61,6 +61,8 @@ def identify(name: str) -> str:
         add_part("parts", source.parts)
     if source.motion:
         add_part("motion", source.motion)
+    if source.sees:
+        add("sees", source.sees)
     if source.reference is not None:
         add_part("adapter", str(source.reference.adapter))
         add_part("encoder", str(source.reference.encoder))

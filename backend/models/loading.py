@@ -118,7 +118,7 @@ def load(
         pipeline,
         device,
         dtype,
-        tuple(kind for kind, _ in source.controls) or (layout.kinds[:1] if layout is not None else ("depth",)),
+        tuple(kind for kind, _ in source.controls) or _find_sight(source, layout),
         source,
         warnings,
         words,
@@ -150,6 +150,13 @@ def load(
         for network in model.controlnets:
             network.compile()
     return model
+
+
+def _find_sight(source: ModelSource, layout: FamilyLayout | None) -> tuple[str, ...]:
+    """The kind of picture that a model sees by itself."""
+    if source.sees:
+        return (source.sees,)
+    return ("depth",) if layout is None else layout.kinds[:1]
 
 
 def _list_uses(source: ModelSource, layout: FamilyLayout | None) -> tuple[ControlUse, ...]:

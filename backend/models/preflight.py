@@ -214,6 +214,7 @@ def _read_base(source: ModelSource) -> _Base:
     if source.parts:
         return _read_transformer(source)
     if is_weight_file(source.base):
+        check_extras(None, source)
         opened = open_model_file(Path(source.base), "checkpoint")
         plans = plan_checkpoint(*opened, has_other_vae=vae is not None)
         return _Base(None, plans["unet"].config, vae if vae is not None else plans["vae"].config)

@@ -6,7 +6,7 @@ for depth), ``lora=PATH`` or ``lora=PATH@0.8``, ``embedding=PATH`` for a textual
 ``ip=PATH`` or ``ip=PATH@0.6`` for an IP-Adapter, and ``encoder=PATH`` for its picture encoder where that is not found. Behind a
 file with a transformer alone, ``parts=FOLDER`` is the diffusers folder with all else of such a model, where none lies near.
 ``motion=PATH`` is a motion module of AnimateDiff, a file, a diffusers folder or a hub id: with it a Stable Diffusion 1.x is a model
-of clips.
+of clips. ``sees=KIND`` is the picture that a model sees which needs no ControlNet, where it was trained with several.
 Behind a ControlNet, ``@0.8`` is its strength, and ``@0-0.6``, behind that or alone, the fractions of the steps between which it
 works: ``depth=PATH@0.8@0-0.6``. A path that exists with an @ in it is a path.
 Behind the hub id of a base, a ControlNet, a LoRA, a textual inversion or a motion module, ``@COMMIT`` names the revision that is
@@ -26,7 +26,7 @@ from ...shared.model_name import is_weight_file as is_weight_file
 from ...shared.model_name import read_adapter_strength, read_lora_strength, split_name, split_part
 from ...shared.pasted_paths import is_relative_to_blend_file, read_pasted_path, unquote_text
 from ...shared.shot import ShotError
-from ..maps import MAPS
+from ..maps import FOR_NO_CONTROLNET, MAPS
 from .folder_reading import INDEX, explain_folder, find_model_folder
 from .hub_cache import find_in_cache
 from .lora_kinds import find_scaling_file
@@ -43,7 +43,7 @@ FLOW_STARTER, FLOW_NAME = STARTER.with_name("flow_starter"), "starter_flow"
 #: the motion module for measuring models of clips, which the extension's zip leaves out, and the name of the starter with it
 CLIP_STARTER, CLIP_NAME = STARTER.with_name("clip_starter"), "starter_clip"
 #: the kinds of ControlNets: one for each picture that can be made of the passes
-CONTROLS = tuple(MAPS)
+CONTROLS = tuple(kind for kind in MAPS if kind not in FOR_NO_CONTROLNET)
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class ModelSource:
     are_parts_found: bool = field(default=False, repr=False)
     #: the folder or hub id of a motion module; empty for models whose frames are independent
     motion: str = field(default="", repr=False)
+    #: the kind of picture that it sees by itself; empty for its usual one
+    sees: str = field(default="", repr=False)
 
 
 PRESETS: dict[str, ModelSource] = {
@@ -161,7 +163,7 @@ def find_model(name: str) -> ModelSource:
         raise ShotError("model", _explain_no_model(name, path))
     if first not in PRESETS and os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX)):
         raise ShotError("model", explain_folder(Path(path)))
-    controls, uses, loras, embeddings, vae, others, motion = [], [], [], [], "", "", ""
+    controls, uses, loras, embeddings, vae, others, motion, sees = [], [], [], [], "", "", "", ""
     adapters: list[str] = []
     encoders: list[str] = []
     for part in parts:
@@ -189,17 +191,21 @@ def find_model(name: str) -> ModelSource:
             if motion or source.motion:
                 raise ShotError("model", "The model names several motion modules; leave one motion=.")
             motion = _read_path(value)
+        elif kind == "sees":
+            if sees:
+                raise ShotError("model", "The model names several pictures that it sees; leave one sees=.")
+            sees = unquote_text(value).strip().lower()
         elif kind == "ip":
             adapters.append(value)
         elif kind == "encoder":
             encoders.append(value)
         else:
-            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder", "parts", "motion"))
+            known = "=, ".join((*CONTROLS, "lora", "vae", "ip", "encoder", "parts", "motion", "sees"))
             raise ShotError("model", f"'{kind}=' is not a part of a model; use {known}= or embedding=.")
     if controls:
         uses = uses if any(use != ControlUse() for use in uses) else []
         source = replace(source, controls=tuple(controls), control_uses=tuple(uses))
-    added = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae, motion=motion or source.motion)
+    added = replace(source, loras=tuple(loras), embeddings=tuple(embeddings), vae=vae, motion=motion or source.motion, sees=sees)
     found = add_parts(added, others)
     return add_usual_control(replace(found, reference=_find_reference(adapters, encoders, source.base)))
 
@@ -294,6 +300,8 @@ def fingerprint(name: str) -> str:
     if source.motion:
         digest.update(repr(("motion", source.motion, split_revision(source.motion)[1])).encode())
         parts = (*parts, source.motion)
+    if source.sees:
+        digest.update(repr(("sees", source.sees)).encode())
     added = (*loras, *filter(None, [source.motion]))
     for part, preset in ((source.base, get_preset_name(source)), *((one, "") for one in added)):
         values = find_settings(part, preset).values

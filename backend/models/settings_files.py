@@ -20,7 +20,7 @@ from ...shared.model_name import WEIGHTS as WEIGHTS
 from ...shared.model_name import is_weight_file as is_weight_file
 from ...shared.settings import Declared, SettingError, list_settings
 from ...shared.shot import MAX_SIDE, MAX_STEPS, Sampling, ShotError, ShotRequest
-from ..maps import MAPS
+from ..maps import FOR_NO_CONTROLNET, MAPS
 from .names import DISTILLED
 
 ENDING, IN_FOLDER = ".latentman.json", "latentman.json"
@@ -67,7 +67,7 @@ def _list_choices() -> dict[str, tuple[str, ...]]:
         "spacing": SPACINGS,
         "prediction": PREDICTIONS,
         "distilled": (NOT_DISTILLED, *DISTILLED),
-        "control": tuple(MAPS),
+        "control": tuple(kind for kind in MAPS if kind not in FOR_NO_CONTROLNET),
     }
 
 

@@ -16,7 +16,7 @@ from ...shared.control_uses import ControlUse
 from ...shared.manifest import PassesManifest
 from ...shared.passes import PASS_LAYOUT, FramePasses
 from ...shared.shot import ShotError
-from ..maps import MAPS
+from ..models.registry import CONTROLS
 from ..reference_pictures import read_reference
 
 
@@ -107,9 +107,9 @@ def check_controls(controls: Sequence[str] | str, count: int) -> tuple[str, ...]
     if not isinstance(controls, (str, list, tuple)):
         raise TypeError(f"The controls are a {type(controls).__name__}; give a tuple with the kind of each ControlNet.")
     found = (controls,) if isinstance(controls, str) else tuple(controls)
-    unknown = [kind for kind in found if kind not in MAPS]
+    unknown = [kind for kind in found if kind not in CONTROLS]
     if unknown:
-        raise ShotError("control", f"There is no kind of ControlNet '{unknown[0]}'; choose {', '.join(MAPS)}, or give image.")
+        raise ShotError("control", f"There is no kind of ControlNet '{unknown[0]}'; choose {', '.join(CONTROLS)}, or give image.")
     if len(found) != count:
         raise ShotError("control", f"The model has {count} ControlNets; name the kind of each in controls.")
     return found

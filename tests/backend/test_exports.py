@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from latentman.backend.__main__ import main
 from latentman.backend.maps import MAPS, draw_iuv, draw_normals, draw_openpose
+from latentman.backend.maps import skeleton as skeleton_maps
 from latentman.backend.maps.skeleton import LIMBS
 from latentman.shared import passes_folder
 from latentman.shared.manifest import CameraEntry, PartEntry, PassesManifest, PersonEntry
@@ -88,6 +89,19 @@ def test_parts_take_denseposes_numbers():
     assert found[..., 1][left].min() == 0 and found[..., 1][left].max() == 255
     with pytest.raises(ShotError, match="left hip"):
         draw_iuv(passes, msgspec.structs.replace(manifest, parts=()))
+
+
+def test_a_skeleton_is_drawn_into_the_depth(monkeypatch):
+    """Over it, without a dark line around."""
+    monkeypatch.setattr(skeleton_maps, "THICKNESS", 64.0)
+    passes, manifest, _ = _shot()
+    both, skeleton, depth = (MAPS[name](passes, manifest) for name in ("depth_openpose", "openpose", "depth"))
+    free = binary_dilation(skeleton.any(-1), np.ones((1, 3, 3))) == 0
+    assert np.array_equal(both[free], depth[free]) and free.any()
+    inner = binary_erosion(skeleton.any(-1), np.ones((1, 3, 3)))
+    assert inner.any() and np.array_equal(both[inner], skeleton[inner])
+    edge = ~free & ~inner
+    assert (both[edge] >= np.minimum(skeleton, depth)[edge].astype(int) - 1).all()
 
 
 def test_the_command_writes_every_map(tmp_path, capsys):

@@ -68,7 +68,7 @@ FILES = {
     "reference's encoder": "encoder/model.safetensors",
 }
 #: fields that hold no files
-NUMBERS = {"control_uses", "is_control_usual", "are_parts_found"}
+NUMBERS = {"control_uses", "is_control_usual", "are_parts_found", "sees"}
 
 
 def test_every_field_of_a_source_is_tried():
@@ -108,3 +108,11 @@ def test_other_contents_are_another_model(place, tmp_path, field, tell):
     assert tells[tell](name) == before
     _touch(root / FILES[field])
     assert tells[tell](name) != before
+
+
+@pytest.mark.parametrize("tell", [identify, fingerprint])
+def test_what_a_model_sees_tells_it_from_others(tmp_path, tell):
+    tiny_transformers.write_wan_vace(tmp_path)
+    base = str(tmp_path / "base")
+    told = [tell(name) for name in (base, f"{base}|sees=depth_openpose", f"{base}|sees=openpose")]
+    assert len(set(told)) == 3

@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from latentman.backend.__main__ import main
+from latentman.backend.maps import MAPS
 from latentman.backend.models.clip_rows import count_rows, join_frames, list_first_frames, spread_rows
 from latentman.backend.models.families import QwenImage, WanVace
 from latentman.backend.models.flow_schedules import make_shifted_scheduler
@@ -45,6 +46,7 @@ from latentman.backend.video.look import Look
 from latentman.backend.video.pipeline import Interrupted, RunContext, ShotPipeline
 from latentman.backend.video.run_context import Checkpoint
 from latentman.backend.video.shown_look import draw_view
+from latentman.shared.manifest import PassesManifest, PersonEntry
 from latentman.shared.passes import FramePasses
 from latentman.shared.schedule import make_schedule
 from latentman.shared.shot import METHODS, Fusion, Sampling, ShotError, ShotRequest, with_schedule
@@ -215,22 +217,75 @@ def test_clips_are_those_of_diffusers(model, monkeypatch, guidance, count):
     # diffusers' pipeline makes whole rows, of which the last frames are those behind ours
     whole = (len(noise) - 1) * 4 + 1
     pictures = [Image.fromarray(np.uint8(np.round(PASSES.depth[min(n, count - 1)] * 255))).convert("RGB") for n in range(whole)]
+    theirs = _call_diffusers(model, request, pictures, noise, monkeypatch, conditioning_scale=0.8)
+    assert ours[0].std() > 5 and _difference(ours, np.round(theirs[:count] * 255)) <= 1
+
+
+def _call_diffusers(
+    model: ImageModel, request: ShotRequest, pictures: list[Any], noise: torch.Tensor, monkeypatch: Any, **options: Any
+) -> np.ndarray:
+    """(F, H, W, 3) frames in [0, 1] of its own pipeline from the same noise."""
     monkeypatch.setattr(pipeline_wan_vace, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
     model.pipeline.set_progress_bar_config(disable=True)
-    theirs = model.pipeline(
+    found: np.ndarray = model.pipeline(
         request.text.prompt,
         negative_prompt="",
         video=pictures,
         height=SIDE,
         width=SIDE,
-        num_frames=whole,
+        num_frames=len(pictures),
         num_inference_steps=3,
-        guidance_scale=guidance,
-        conditioning_scale=0.8,
+        guidance_scale=request.sampling.guidance_scale,
         latents=noise.transpose(0, 1)[None],
-        output_type="np",
+        **{"output_type": "np"} | options,
     ).frames[0]
-    assert ours[0].std() > 5 and _difference(ours, np.round(theirs[:count] * 255)) <= 1
+    return found
+
+
+@pytest.fixture(scope="module")
+def walker() -> PassesManifest:
+    """A skeleton whose points move."""
+    points = np.random.default_rng(0).uniform(4, SIDE - 8, (18, 2))
+    poses = tuple(tuple((x + n, y, 2.0) for x, y in points.tolist()) for n in range(5))
+    return PassesManifest(SIDE, SIDE, 20.0, tuple(range(1, 6)), 1.0, 2.0, people=(PersonEntry(1, poses),))
+
+
+@pytest.mark.parametrize("sees", ["openpose", "depth_openpose"])
+def test_it_sees_a_skeleton_by_itself_or_in_the_depth(name, model, walker, monkeypatch, sees):
+    """Which its name says; diffusers makes the same clip of the pictures that are exported."""
+    count = len(walker.frames)
+    check_model(f"{name}|sees={sees}", SIDE, SIDE)
+    seeing = load(f"{name}|sees={sees}", CPU)
+    assert seeing.controls == (sees,)
+    # so strong that it shows
+    request = _request(count, manifest=walker, preset="per_frame", guidance_scale=4.0, control_scale=8.0)
+    noise = torch.randn(count_rows(count, 4), 16, 4, 4, generator=torch.Generator().manual_seed(3))
+    passes = PASSES.select(range(count))
+
+    def draw(each: ImageModel) -> torch.Tensor:
+        started = ShotPipeline(each, request, passes, RunContext(), noise=spread_rows(noise, count, 4))
+        return started.latents()[sorted(set(list_first_frames(count, 4)))]
+
+    ours, pictures = draw(seeing), list(map(Image.fromarray, MAPS[sees](passes, walker)))
+    options: dict[str, Any] = dict(conditioning_scale=8.0, output_type="latent")
+    theirs = _call_diffusers(seeing, request, pictures, noise, monkeypatch, **options)
+    assert _difference(ours, draw(model)) > 20 * _difference(ours, torch.as_tensor(theirs).transpose(0, 1))
+
+
+def test_what_it_does_not_see_is_refused(name, walker):
+    """Before anything is loaded and when it is; a shot without a skeleton when it begins."""
+    for wrong, said in (
+        (f"{name}|sees=normal", "does not see 'normal'; use sees= with depth, depth_openpose or openpose"),
+        (f"{name}|sees=", "names nothing"),
+        (f"{name}|sees=depth|sees=openpose", "several pictures that it sees"),
+        ("starter|sees=depth", "Stable Diffusion or SDXL cannot choose what it sees"),
+    ):
+        for ask in (lambda one: check_model(one, SIDE, SIDE), lambda one: load(one, CPU)):
+            with pytest.raises(ShotError, match=said):
+                ask(wrong)
+    bare = msgspec.structs.replace(walker, people=())
+    with pytest.raises(ShotError, match="hold no skeleton"):
+        _make(load(f"{name}|sees=openpose", CPU), _request(5, manifest=bare, preset="per_frame"))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
