@@ -18,7 +18,6 @@ from ...shared.model_profile import ModelProfile
 from ...shared.shot import Sampling, ShotError
 from .family_layouts import BY_NAME
 from .folder_reading import describe_folder, find_model_folder
-from .hub import HubError
 from .library import command as library
 from .library.naming import read_path
 from .model_file import ModelFile
@@ -115,6 +114,8 @@ def inspect_files(args: argparse.Namespace) -> int:
 
 def _inspect_name(name: str, args: argparse.Namespace) -> int:
     """Say of a model by its name whether its parts go together, and how it is run; 1 when they do not."""
+    # imported late: without them the command takes a moment, and works where no backend is installed
+    from .hub import HubError
     from .preflight import check_model
 
     try:

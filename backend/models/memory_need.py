@@ -81,6 +81,35 @@ def _count_bytes(network: torch.nn.Module, bits: float | None) -> int:
     return int(sum(sizes))
 
 
+def _make(
+    networks: Mapping[str, Callable[[], Any]],
+    dtype: torch.dtype,
+    choose_vae_dtype: Callable[[Mapping[str, Any]], torch.dtype] | None,
+) -> tuple[dict[str, Any], Any]:
+    """The networks without storage, and the auto-encoder among them."""
+    with _META:
+        # by its parameters, since diffusers warns of casts that matter only for values
+        made = {name: torch.nn.Module.to(make(), dtype).eval() for name, make in networks.items()}
+    vae = made["vae"]
+    if choose_vae_dtype is not None:
+        torch.nn.Module.to(vae, choose_vae_dtype(vae.config))
+    return made, vae
+
+
+def _count_weights(made: Mapping[str, torch.nn.Module], bits: float | None) -> dict[str, int]:
+    return {name: _count_bytes(network, bits if is_quantized_part(name) else None) for name, network in made.items()}
+
+
+def count_weights(
+    networks: Mapping[str, Callable[[], Any]],
+    dtype: torch.dtype,
+    choose_vae_dtype: Callable[[Mapping[str, Any]], torch.dtype] | None = None,
+    bits: float | None = None,
+) -> dict[str, int]:
+    """The bytes of each network's weights, as in ``estimate_need``, which also finds out how they compute and takes longer."""
+    return _count_weights(_make(networks, dtype, choose_vae_dtype)[0], bits)
+
+
 def estimate_need(
     networks: Mapping[str, Callable[[], Any]],
     width: int,
@@ -96,18 +125,13 @@ def estimate_need(
     auto-encoder's numbers by its configuration where they are others. The transformer and the text encoders hold weights of so
     many ``bits``, None for those of ``dtype``.
     """
-    with _META:
-        # by its parameters, since diffusers warns of casts that matter only for values
-        made = {name: torch.nn.Module.to(make(), dtype).eval() for name, make in networks.items()}
-    vae = made["vae"]
-    if choose_vae_dtype is not None:
-        torch.nn.Module.to(vae, choose_vae_dtype(vae.config))
+    made, vae = _make(networks, dtype, choose_vae_dtype)
     family = family_of_networks(made)
     denoise, decode = family.make_passes(made, width, height, dtype)
     denoiser = next(made[part] for part in DENOISERS if part in made)
     controls = [network for name, network in made.items() if name.startswith("controlnet")]
     return MemoryNeed(
-        {name: _count_bytes(network, bits if is_quantized_part(name) else None) for name, network in made.items()},
+        _count_weights(made, bits),
         _measure(denoise, [denoiser, *controls]),
         _measure(decode, [vae]),
         is_guided=family.runs_together and not family.takes_guidance_scale(denoiser.config),

@@ -15,7 +15,7 @@ from .devices import choose_device, choose_dtype, choose_family_dtype, measure_f
 from .families import family_of_layout
 from .family_layouts import TRANSFORMER, FamilyLayout
 from .image_model import ImageModel
-from .memory_need import MemoryNeed, estimate_need
+from .memory_need import MemoryNeed, count_weights, estimate_need
 from .memory_plan import ROOMY, MemoryPlan, plan_memory
 from .network_shapes import list_networks
 from .quantization import choose_quantization, count_bits
@@ -57,6 +57,15 @@ def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int
     )
     # the weights of such a file stay as they are in it
     return replace(need, weights={**need.weights, TRANSFORMER: file_size}) if file_size else need
+
+
+def _hold_in_bits(need: MemoryNeed, source: ModelSource, dtype: torch.dtype, bits: float | None) -> MemoryNeed:
+    """The need of the same model with weights of so many bits: what is computed with them is the same."""
+    if bits is None:
+        return need
+    networks = list_networks(source)
+    is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
+    return replace(need, weights=count_weights(networks, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), bits))
 
 
 def _measure_gguf(base: str) -> int:
@@ -116,8 +125,9 @@ def _describe_gpus(source: ModelSource, size: tuple[int, int], layout: FamilyLay
     said = []
     is_whole = is_weight_file(source.base) or (layout is not None and layout.is_taught)
     choices = ("auto", "8bit") if is_whole else ("auto", "8bit", "4bit")
+    own = _estimate_need(source, dtype, size)
     for weights in ("auto",) if layout is None or _measure_gguf(source.base) else choices:
-        need = _estimate_need(source, dtype, size, count_bits(LoadOptions(weights=weights)))
+        need = _hold_in_bits(own, source, dtype, count_bits(LoadOptions(weights=weights)))
         found: dict[str, list[int]] = {}
         for gigabytes in _GPUS:
             try:

@@ -379,7 +379,6 @@ def test_what_it_cannot_do_is_a_sentence(case):
     with pytest.raises(ShotError, match="knows one layer"):
         _make(case.model, _request(1, preset="per_frame", clip_skip=2), count=1)
     for part, what in (
-        ("lora=a.safetensors", "LoRA"),
         ("embedding=a.pt", "textual inversion"),
         ("vae=a.safetensors", "auto-encoder"),
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import bpy
@@ -205,9 +205,15 @@ def test_names_are_looked_up_in_the_extensions_context(registered_operators):
     assert found.translation_context == CONTEXT
 
 
+@cache
+def collect_once():
+    """The texts of the window, which take seconds to collect."""
+    return collect()
+
+
 @pytest.mark.parametrize("locale", LOCALES)
 def test_a_catalogue_has_every_text_with_its_places(locale):
-    messages = collect()
+    messages = collect_once()
     translations = read_messages((CATALOGUES / f"{locale}.po").read_text(encoding="utf-8"))
     assert find_faults(locale, messages, translations) == []
 

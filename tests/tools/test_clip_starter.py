@@ -79,6 +79,7 @@ def learnt(tmp_path_factory, made) -> tuple[Path, MotionAdapter, list[dict[str, 
     return work, module, errors
 
 
+@pytest.mark.slow
 def test_training_goes_on_and_lowers_the_error(learnt):
     work, _, errors = learnt
     assert errors[1]["body"] < 0.995 * errors[0]["body"] and errors[1]["restlessness"] < errors[0]["restlessness"]
@@ -107,6 +108,7 @@ def test_a_new_module_changes_nothing():
     assert trainable and all(clip_training.MOTION in name for name in trainable)
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_motion_module_for_the_starter(learnt, tmp_path):
     _, module, _ = learnt
     clip_export.export_motion_module(module, tmp_path / "module")

@@ -43,6 +43,7 @@ def _part(name, share=1.0):
 # -- correctness --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_of_the_part_about_correctness_runs_on_a_processor(tmp_path, monkeypatch):
     # one of each kind is enough here: other tests make frames with all of them
     monkeypatch.setattr(correctness, "SCHEDULERS", {name: SCHEDULERS[name] for name in ("ddim", "dpm++_sde")})

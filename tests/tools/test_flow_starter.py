@@ -49,6 +49,7 @@ def trained(tmp_path_factory, tokenizer) -> tuple[Path, Any, list[float]]:
     return out, models, errors
 
 
+@pytest.mark.slow
 def test_training_goes_on_and_lowers_the_error(trained):
     folder, _, errors = trained
     assert errors[1] < 0.9 * errors[0]
@@ -103,6 +104,7 @@ def test_what_fills_up_a_text_changes_nothing(tokenizer):
     assert torch.allclose(whole[:, :count], cut, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_z_image(trained):
     """diffusers loads it unchanged, and its frames are ours."""
     folder, models, _ = trained

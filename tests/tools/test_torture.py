@@ -102,6 +102,7 @@ def test_a_store_that_stays_broken_is_seen(budget, monkeypatch):
     assert figures.counts["cases stuck"] == len(figures.faults) == 3 and "it is damaged" in figures.faults[0]
 
 
+@pytest.mark.slow
 def test_files_that_kill_hang_and_eat_memory_are_seen(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "Program", lambda target, *arguments: Program(read_strangely, *arguments))
     monkeypatch.setattr(files, "HANG_SECONDS", 2.0)
