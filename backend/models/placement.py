@@ -124,7 +124,8 @@ def _describe_gpus(source: ModelSource, size: tuple[int, int], layout: FamilyLay
     dtype = torch.float16 if fits_half else torch.bfloat16
     said = []
     is_whole = is_weight_file(source.base) or (layout is not None and layout.is_taught)
-    choices = ("auto", "8bit") if is_whole else ("auto", "8bit", "4bit")
+    # nothing can be added to weights of 4 bits
+    choices = ("auto", "8bit") if is_whole or source.loras else ("auto", "8bit", "4bit")
     own = _estimate_need(source, dtype, size)
     for weights in ("auto",) if layout is None or _measure_gguf(source.base) else choices:
         need = _hold_in_bits(own, source, dtype, count_bits(LoadOptions(weights=weights)))

@@ -12,6 +12,7 @@ import diffusers
 import transformers
 
 from ...shared.shot import Sampling, ShotError
+from .added_files import find_added_files_here
 from .context_loras import check_context_lora
 from .families import Family, family_of_controlnet, family_of_layout, find_motion_family
 from .family_layouts import TRANSFORMER, FamilyLayout, check_extras, check_same_kind, find_layout
@@ -81,17 +82,19 @@ def check_model(name: str, width: int, height: int, sampling: Sampling | None = 
             _check_motion(name, source.motion, unet)
         except (OSError, ValueError) as error:
             raise explain_unloadable(name, source, error) from error
-    for lora, _ in source.loras:
-        if layout is not None:
-            try:
+    try:
+        for lora, _ in source.loras:
+            if layout is not None:
                 _check_transformer_lora(source, layout, unet, lora)
-            except (OSError, ValueError) as error:
-                raise explain_unloadable(name, source, error) from error
-        elif Path(lora).is_file():
-            open_lora(Path(lora), unet)
-    for embedding in source.embeddings:
-        if Path(embedding).is_file():
-            open_model_file(Path(embedding), "embedding")
+            elif (found := find_lora_here(lora)) is not None:
+                open_lora(found, unet)
+        for embedding in source.embeddings:
+            files = find_added_files_here(embedding, "embedding")
+            # of a folder of many, those for other models are left where they are
+            if len(files) == 1:
+                open_model_file(files[0], "embedding")
+    except (OSError, ValueError) as error:
+        raise explain_unloadable(name, source, error) from error
     if source.reference is not None:
         try:
             check_reference_source(source.reference, unet)
@@ -242,6 +245,7 @@ def _read_base(source: ModelSource) -> _Base:
         denoiser = _read_config(source.base, TITLES[TRANSFORMER], TRANSFORMER)
         # before tens of gigabytes are downloaded
         doubt_transformer(layout, denoiser, index, folder)
+    check_extras(layout, source)
     return _Base(layout, denoiser, vae if vae is not None else _read_config(source.base, "auto-encoder", "vae"))
 
 

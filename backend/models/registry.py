@@ -101,7 +101,8 @@ HUB_REVISIONS = {
 
 def is_model_name(text: str) -> bool:
     """Whether a text is the name of a model, a preset's or one with parts, and not of a file or folder alone."""
-    return text.strip() in PRESETS or (len(split_name(text)[1]) > 0 and not os.path.exists(text))
+    first, parts = split_name(text)
+    return first in PRESETS or (bool(first and parts) and not os.path.exists(text))
 
 
 def split_revision(source: str) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -414,8 +415,21 @@ def test_inspect_says_whether_the_parts_of_a_name_go_together(flux, tmp_path, ca
     found, refused = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert found["model"] == name and not found["problem"] and "Its parts are transformer" in found["memory"]
     assert refused["model"] == wrong and "9x7" in refused["problem"]
+    assert "weights of 8 bits" in found["memory"] and "weights of 4 bits" not in found["memory"]
     assert main(["models", "inspect", f"{flux.name}|lora=nowhere.safetensors"]) == 1
     assert "nowhere.safetensors" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    for name, said in (
+        (f"starter|lora={tmp_path / 'empty'}", "holds no LoRA"),
+        (f"starter|lora={path}", "is for FLUX.1, and the model is none"),
+        (f"starter|lora={path.parent / 'folder'}", "is for FLUX.1, and the model is none"),
+        (f"starter|embedding={tmp_path / 'empty'}", "holds no textual inversion"),
+    ):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "folder")
+        assert main(["models", "inspect", name]) == 1 and said in capsys.readouterr().err, name
+    # as they are pasted
+    assert main(["models", "inspect", "'starter'", "starter|"]) == 0
 
 
 def _make_plain(base: Base, layers: tuple[str, ...], spell: Callable[[str], str]) -> tuple[State, State]:
