@@ -36,6 +36,9 @@ MAX_CONFIG = 1 << 20
 SCHEDULE: Mapping[str, Any] = {"beta_schedule": "linear", "trained_betas": None}
 #: the configuration of the scheduler that a module was trained with, which its folder may hold
 SCHEDULE_FILE = "scheduler_config.json"
+#: steps of the longest training whose noise is computed
+_MOST_TIMESTEPS = 100_000
+_PREDICTIONS = ("epsilon", "sample", "v_prediction")
 #: numbers of a text token of Stable Diffusion 2.x, whose UNets have the shapes of 1.x otherwise
 _OTHER_CONTEXT = 1024
 #: options of UNets that Stable Diffusion 1.x has not, and UNets with a motion module do without
@@ -85,11 +88,23 @@ def read_motion_schedule(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_file(file, MAX_CONFIG))
         options = {option: value for option, value in found.items() if not option.startswith("_")}
-        # computes the noise of every step
-        DDIMScheduler.from_config(options)
+        _check_schedule(options)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise _refuse(path, f"its {SCHEDULE_FILE} cannot be used: {shorten(error)}") from error
     return options
+
+
+def _check_schedule(options: Mapping[str, Any]) -> None:
+    """``ValueError``, or what its class raises, for a scheduler's options that no clip can be sampled with."""
+    count = options.get("num_train_timesteps", 1000)
+    if not 1 <= count <= _MOST_TIMESTEPS:
+        raise ValueError(f"it has {count} timesteps")
+    if options.get("prediction_type", _PREDICTIONS[0]) not in _PREDICTIONS:
+        raise ValueError(f"its prediction_type is none of {', '.join(_PREDICTIONS)}")
+    # computes the noise of every step
+    betas = DDIMScheduler.from_config(options).betas
+    if len(betas) != count or not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise ValueError("its betas are not those of so many steps")
 
 
 def check_motion_config(path: Path, config: Mapping[str, Any]) -> None:

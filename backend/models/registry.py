@@ -42,6 +42,8 @@ STARTER = Path(__file__).resolve().parent / "starter"
 FLOW_STARTER, FLOW_NAME = STARTER.with_name("flow_starter"), "starter_flow"
 #: the motion module for measuring models of clips, which the extension's zip leaves out, and the name of the starter with it
 CLIP_STARTER, CLIP_NAME = STARTER.with_name("clip_starter"), "starter_clip"
+#: the models with a name that the extension's zip leaves out
+LEFT_OUT = (FLOW_NAME, CLIP_NAME)
 #: the kinds of ControlNets: one for each picture that can be made of the passes
 CONTROLS = tuple(kind for kind in MAPS if kind not in FOR_NO_CONTROLNET)
 
@@ -85,7 +87,7 @@ PRESETS: dict[str, ModelSource] = {
 }
 
 #: the presets whose weights come with the package
-BUNDLED = tuple(name for name in ("starter", FLOW_NAME, CLIP_NAME) if name in PRESETS)
+BUNDLED = tuple(name for name in ("starter", *LEFT_OUT) if name in PRESETS)
 
 #: hub id -> the commit that is loaded, whatever its owner puts there later
 HUB_REVISIONS = {
@@ -154,6 +156,10 @@ def _find_reference(adapters: list[str], encoders: list[str], base: str) -> Refe
 def find_model(name: str) -> ModelSource:
     """The source of a model name; ``ShotError`` when it cannot be one."""
     first, parts = split_name(name)
+    if first in LEFT_OUT and first not in PRESETS and not os.path.exists(first):
+        raise ShotError(
+            "model", f"'{first}' does not come with the extension; use starter, or a backend from the repository or the wheel."
+        )
     path = first if first in PRESETS else find_model_folder(_read_path(first))
     if first in PRESETS:
         source = PRESETS[first]
@@ -189,7 +195,9 @@ def find_model(name: str) -> ModelSource:
                 raise ShotError("model", "The model names several folders of parts; leave one parts=.")
             others = find_model_folder(_read_path(value))
         elif kind == "motion":
-            if motion or source.motion:
+            if source.motion:
+                raise ShotError("model", f"'{first}' brings a motion module; leave motion= out, or choose another base.")
+            if motion:
                 raise ShotError("model", "The model names several motion modules; leave one motion=.")
             motion = _read_path(value)
         elif kind == "sees":

@@ -42,7 +42,7 @@ from latentman.backend.models.network_shapes import list_networks
 from latentman.backend.models.preflight import check_model
 from latentman.backend.models.profiles import find_profile
 from latentman.backend.models.recognition import inspect_model_file
-from latentman.backend.models.registry import STARTER, find_model, fingerprint
+from latentman.backend.models.registry import PRESETS, STARTER, find_model, fingerprint
 from latentman.backend.tasks.shot import check_shot
 from latentman.backend.video import clips, denoising
 from latentman.backend.video.clips import Window, plan_blocks, plan_windows
@@ -76,6 +76,12 @@ TORN = (
     '{"beta_end": "high"}',
     '{"num_train_timesteps": -4}',
     '{"trained_betas": {}}',
+    '{"trained_betas": [0.1, 0.2]}',
+    '{"num_train_timesteps": 300000000}',
+    '{"num_train_timesteps": "1000"}',
+    '{"beta_end": NaN}',
+    '{"beta_end": 2.0}',
+    '{"prediction_type": "nonsense"}',
 )
 
 
@@ -139,6 +145,7 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
         ("starter", module, r"its block_out_channels are \[16, 32\], the model's \[64, 128, 192\]"),
         *((tiny, write(f"torn{n}", schedule=text), "scheduler_config.json cannot be used") for n, text in enumerate(TORN)),
         (sdxl, module, "is for Stable Diffusion 1.x, and the model .* is another kind"),
+        ("starter_clip", module, "'starter_clip' brings a motion module; leave motion= out"),
         (tiny, write("wide", block_out_channels=[16, 64]), r"its block_out_channels are \[16, 64\], the model's \[16, 32\]"),
         (tiny, write("pia", conv_in_channels=9), "it is one for animating pictures"),
         (tiny, write("unet", _class_name="UNet2DConditionModel"), "it is a UNet2DConditionModel"),
@@ -149,6 +156,15 @@ def test_what_does_not_go_together_is_refused(tiny, sdxl, module, tmp_path):
         for ask in (lambda one: check_model(one, 64, 64), lambda one: load(one, CPU)):
             with pytest.raises(ShotError, match=said):
                 ask(f"{base}|motion={motion}")
+
+
+@pytest.mark.parametrize("name", ["starter_flow", "starter_clip"])
+def test_models_that_the_extension_leaves_out_are_named_there(name, monkeypatch):
+    """With parts, too: the hub is not asked for them."""
+    monkeypatch.delitem(PRESETS, name)
+    for whole in (name, f"{name}|lora=style.safetensors"):
+        with pytest.raises(ShotError, match=f"'{name}' does not come with the extension; use starter"):
+            check_model(whole, 64, 64)
 
 
 def test_a_module_may_bring_the_scheduler_that_it_was_trained_with(tiny, module, tmp_path):
