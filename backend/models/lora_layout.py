@@ -185,8 +185,12 @@ def sort_tensors(names: Iterable[str], modules: Places) -> Layout:
             # the network's own name is the one that those of single layers go with
             doubled += [changes[target].title] if target in changes else []
             changes[target] = Change(title, target, tensors)
-    # programs that turn one kind of names into another may leave both
-    single = {(target.network, target.module) for target in changes if not target.layers}
+    # programs that turn one kind of names into another may leave both; a bias alone goes with the whole
+    single = {
+        (target.network, target.module)
+        for target, change in changes.items()
+        if not target.layers and change.tensors.keys() != {"diff_b"}
+    }
     for target in [target for target in changes if any((target.network, layer) in single for layer in target.layers)]:
         doubled.append(changes.pop(target).title)
     return Layout(tuple(changes.values()), placeless, tuple(unknown), tuple(doubled))

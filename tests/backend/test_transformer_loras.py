@@ -432,6 +432,22 @@ def test_inspect_says_whether_the_parts_of_a_name_go_together(flux, tmp_path, ca
     assert main(["models", "inspect", "'starter'", "starter|"]) == 0
 
 
+def test_what_a_file_has_of_one_of_several_layers_does_not_replace_them(flux, tmp_path):
+    """Such as the bias of the queries beside the factors of queries, keys and values."""
+    whole = "double_blocks.0.img_attn.qkv"
+    state, added = _make(flux, {whole: ORIGINAL["flux"][whole]}, SPELLINGS["comfy"])
+    biases = {
+        f"transformer_blocks.0.attn.to_{letter}": torch.full((len(added[ORIGINAL["flux"][whole][0]]),), 0.5) for letter in "qkv"
+    }
+    beside = {f"diffusion_model.{layer}.diff_b": bias for layer, bias in biases.items()}
+    for some in (1, 3):
+        kept = dict(list(beside.items())[:some])
+        found = flux.load(_write(tmp_path / f"{some}.safetensors", state | kept)).denoiser.state_dict()
+        for n, (layer, bias) in enumerate(biases.items()):
+            assert torch.allclose(found[f"{layer}.weight"], flux.weights[f"{layer}.weight"] + added[layer], atol=1e-5)
+            assert torch.allclose(found[f"{layer}.bias"], flux.weights[f"{layer}.bias"] + (bias if n < some else 0))
+
+
 def _make_plain(base: Base, layers: tuple[str, ...], spell: Callable[[str], str]) -> tuple[State, State]:
     return _make(base, {layer: (layer,) for layer in layers}, spell)
 
