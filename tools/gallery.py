@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         save_moving(lay_out(rows), IMAGES / f"{shot}.webp")
     if "dressed" in args.only:
         save_moving(lay_out([[dress(WORK / f"dressed_{key}" / "views")]]), IMAGES / "dressed.webp")
-    if set(SHOTS) <= set(args.only):
+    if set(SHOTS) <= set(args.only) and args.frames == parser.get_default("frames"):
         # the page's word on their age is about all three
         (IMAGES / "made_of.json").write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -75,7 +75,8 @@ _OTHERS = re.compile(r"joint_transformer_blocks_\d+_|blocks_\d+_(self|cross)_att
 _LUMINA_WIDTH = 2304
 #: what trainers call other models that are built like these
 _ARCHITECTURES = re.compile(
-    r"chroma|hunyuan|framepack|flux[-_. ]?2|lumina|hidream|aura[-_ ]?flow|sana|cosmos|anima(?!t)", re.IGNORECASE
+    r"(?<![a-z])(chroma|hunyuan|framepack|flux[-_. ]?2(?!\d)|lumina|hidream|aura[-_ ]?flow|sana|cosmos|anima)(?![a-su-z])",
+    re.IGNORECASE,
 )
 #: the blocks of FLUX.1 with this attention; Qwen-Image, which is as wide, has more
 _FLUX_BLOCKS, _FLUX_WIDTH = 19, 3072

@@ -176,6 +176,8 @@ def find_model(name: str) -> ModelSource:
     for part in parts:
         kind, value = split_part(part)
         if kind and not unquote_text(value):
+            if kind == "sees":
+                raise ShotError("model", "'sees=' names nothing; give a kind of picture behind it, or leave it out.")
             raise ShotError("model", f"'{kind}=' names nothing; give a path behind it, or leave it out.")
         if not kind or kind in CONTROLS:
             text, use = read_control_use(value, is_weight_file)

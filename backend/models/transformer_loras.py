@@ -16,6 +16,7 @@ import torch
 
 from ...shared.shot import ShotError
 from .family_layouts import TRANSFORMER, FamilyLayout
+from .folder_reading import name_folder
 from .hub import Report
 from .hub_cache import SECOND
 from .lora_layout import Change, Target, join_name, sort_tensors
@@ -59,7 +60,7 @@ _ALIKE = {**dict.fromkeys(("flux", "qwen_image", "sd3"), "joint"), "wan_animate"
 #: the layer of FLUX.1 that meets latents
 _FIRST = "x_embedder"
 #: which of a pair of transformers a file is for, by its name
-_HALF = re.compile(r"(?:^|[^a-z])(high|low)(?:[^a-z]?noise)?(?:[^a-z]|$)", re.IGNORECASE)
+_HALF = re.compile(r"(high|low)[^a-z]?noise|(?:^|[^a-z])(high|low)(?=[^a-z]*(?:v?\d[\d.]*[^a-z]*)?$)", re.IGNORECASE)
 
 
 class TransformerNames:
@@ -263,8 +264,9 @@ def _respell(name: str) -> str:
 
 
 def _find_half(path: Path) -> str:
-    found = _HALF.search(path.stem)
-    return "" if found is None else {"high": TRANSFORMER, "low": SECOND}[found[1].lower()]
+    # a trainer may call all of its files alike, in folders of their own
+    found = _HALF.search(path.stem) or _HALF.search(name_folder(path.parent))
+    return "" if found is None else {"high": TRANSFORMER, "low": SECOND}[(found[1] or found[2]).lower()]
 
 
 def _is_for(path: Path, half: str) -> bool:
@@ -274,7 +276,10 @@ def _is_for(path: Path, half: str) -> bool:
 def _tell_half(path: Path) -> str:
     half = _find_half(path)
     if not half:
-        return f"Nothing says for which of the model's two transformers {path.name} is; it is added to both."
+        return (
+            f"Nothing says for which of the model's two transformers {path.name} is; it is added to both. Put high_noise or "
+            "low_noise into its name to add it to one."
+        )
     if half == TRANSFORMER:
         return (
             f"By its name, {path.name} is for the transformer that is at work where there is much noise; it is added to that alone."

@@ -324,7 +324,11 @@ def test_each_of_a_pair_learns_from_its_own(tmp_path_factory, tmp_path):
     for name, changed, said in (
         ("style_high_noise.safetensors", (True, False), "there is much noise"),
         ("Style-LOW.safetensors", (False, True), "there is little noise"),
-        ("lowlands.safetensors", (True, True), "it is added to both"),
+        ("WanHighNoise-style.safetensors", (True, False), "there is much noise"),
+        ("style_low_v1.5.safetensors", (False, True), "there is little noise"),
+        ("lowlands.safetensors", (True, True), "Put high_noise or low_noise into its name"),
+        ("ultra-high-res.safetensors", (True, True), "it is added to both"),
+        ("low_light.safetensors", (True, True), "it is added to both"),
     ):
         model = base.load(_write(tmp_path / name, state))
         after = [model.pipeline.transformer.state_dict(), model.pipeline.transformer_2.state_dict()]
