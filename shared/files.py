@@ -103,6 +103,14 @@ def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
         stream.write(data)
 
 
+def replace_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """As ``write_atomically``, for folders of one's own: a link is put aside, also one to a device, which nothing is written over
+    elsewhere."""
+    if path.is_symlink():
+        path.unlink()
+    write_atomically(path, data, private=private)
+
+
 @contextmanager
 def open_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """A stream to a file beside ``path`` under a name of its own, which at the end is written to the disk and renamed.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...shared.files import write_atomically
+from ...shared.files import replace_file
 from ...shared.frame_digest import digest_frame
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.passes import FramePasses
@@ -42,7 +42,7 @@ def name_try(owner: bytes, request: ShotRequest, model: str, header: PassesHeade
 
 def mark_try(folder: Path, name: str) -> None:
     """Write down which try the passes in a folder are of; a job has the marks of all that had its passes."""
-    write_atomically(folder / f"{name}{TRY}", b"", private=True)
+    replace_file(folder / f"{name}{TRY}", b"", private=True)
 
 
 def _sort_by_age(marks: Iterable[Path]) -> list[Path]:

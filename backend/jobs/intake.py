@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from ...shared.files import make_private_folder, write_atomically
+from ...shared.files import make_private_folder, replace_file
 from ...shared.frame_digest import digest_frame
 from ...shared.manifest import FrameEntry, PassesHeader
 from ...shared.overview import compute_overview_size, needs_overview
@@ -210,18 +210,18 @@ class PassesIntake:
         self.job = Job(folder, self._request, self._passes)
 
     def _describe(self, folder: Path) -> None:
-        write_atomically(folder / "model.txt", self._model.encode(), private=True)
+        replace_file(folder / "model.txt", self._model.encode(), private=True)
         method = describe_method(self._request.get_method())
         made_with = hashlib.blake2b(msgspec.json.encode([VERSION, method]), digest_size=12).hexdigest()
-        write_atomically(folder / MADE_WITH, made_with.encode(), private=True)
+        replace_file(folder / MADE_WITH, made_with.encode(), private=True)
         if self._reference:
-            write_atomically(folder / REFERENCE, self._reference, private=True)
+            replace_file(folder / REFERENCE, self._reference, private=True)
         if self._look:
-            write_atomically(folder / LOOK_FILE, self._look, private=True)
+            replace_file(folder / LOOK_FILE, self._look, private=True)
         for name, data in self._costume.items():
             make_private_folder(folder / WORN)
-            write_atomically(folder / WORN / name, data, private=True)
-        write_atomically(folder / "request.json", msgspec.json.encode(self._request), private=True)
+            replace_file(folder / WORN / name, data, private=True)
+        replace_file(folder / "request.json", msgspec.json.encode(self._request), private=True)
 
     def _finish(self) -> None:
         """All passes are there."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...shared import logs
 from ...shared.costume_files import COSTUME, check_files
-from ...shared.files import is_unfinished, read_file, write_atomically
+from ...shared.files import is_unfinished, read_file, replace_file
 from ...shared.look_file import LookFile, read_look_file
 from ...shared.npy import read_npz
 from ...shared.png import is_intact_png
@@ -73,7 +73,7 @@ class Job:
 
     def _write(self, path: Path, data: bytes) -> None:
         # prompts and pictures are their owner's business
-        write_atomically(path, data, private=True)
+        replace_file(path, data, private=True)
 
     def passes(self) -> StoredPasses:
         """The stored passes, which are read when they are asked for."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...shared.files import make_private_folder, read_file, write_atomically
+from ...shared.files import make_private_folder, read_file, replace_file
 from ...shared.frame_digest import digest_frame
 from ...shared.manifest import FrameEntry, PassesHeader, PassesManifest, join_manifest
 from ...shared.overview import needs_overview, shrink_passes
@@ -183,7 +183,7 @@ class StoredPasses:
         """Frames will be added, by this process."""
         data = _encode_readable(header)
         make_private_folder(self.folder)
-        write_atomically(self.folder / HEADER, data, private=True)
+        replace_file(self.folder / HEADER, data, private=True)
         with self._changed:
             self._header, self._streaming = header, True
 
@@ -195,7 +195,7 @@ class StoredPasses:
             folder = self.folder / OVERVIEW if overview else self.folder
             save_frame(folder, self._request.frames[index], passes, self.header)
             beside = self._path(index, overview=overview).with_suffix(".json")
-            write_atomically(beside, description, private=True)
+            replace_file(beside, description, private=True)
         with self._changed:
             self._changed.notify_all()
         return digest

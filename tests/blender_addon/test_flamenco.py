@@ -174,7 +174,7 @@ def test_the_tasks_make_a_shot(run_job):
     assert [one.name for one in tasks] == ["passes 1-4", "passes 5-6", "look", "frames 1-3", "frames 4-6", "put together"]
     # what is not there yet is a sentence, and the farm says that the task failed
     code, out = run(2)
-    assert code == 2 and "no readable passes" in out and "Traceback" not in out
+    assert code == 2 and "give a folder of saved passes" in out and "Traceback" not in out
     for number in (1, 0, 2, 4):
         code, out = run(number)
         assert code == 0, out
