@@ -7,7 +7,6 @@ continues where it was stopped; ``--export-only`` writes the folder from the che
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, MotionAdapter
 from transformers import CLIPTokenizer
 
+from latentman.backend.metrics.statistics import average_ratios
 from latentman.backend.models.registry import CLIP_STARTER, STARTER
 
 from .starter import clip_export, clip_training, clips, networks, training
@@ -27,17 +27,11 @@ HELD_OUT, HELD_OUT_COUNT = 900_000_000, 24
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "clip_starter", help="clips and the checkpoint")
-    parser.add_argument("--out", type=Path, default=CLIP_STARTER)
+    training.add_arguments(
+        parser, ROOT / "build" / "clip_starter", CLIP_STARTER, 7, 1, "whole clips in a step, or twice as many of half the width"
+    )
     parser.add_argument("--start", type=Path, help="train an exported motion module further")
     parser.add_argument("--clips", type=int, default=640)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=1, help="whole clips in a step, or twice as many of half the width")
-    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
-    parser.add_argument("--minutes", type=float, default=0.0, help="end after this time, with the learning rate decayed by then")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
     if args.start and not (args.start / "config.json").exists():
         parser.error(f"--start {args.start} holds no motion module: name a folder with a config.json")
@@ -53,8 +47,12 @@ def main() -> None:
     module = clip_training.train_motion_module(seen, latents, models, tokenizer, args.work, config, initial)
     unseen = _prepare(args.work / "held_out", HELD_OUT_COUNT, HELD_OUT, args.workers, vae)
     _, models = networks.load_networks(STARTER)
-    for title, each in (("without", clip_training.make_motion_module()), ("with", module)):
-        print(title, clip_training.measure_error(models, each, *unseen, tokenizer))
+    found = [clip_training.measure_clips(models, each, *unseen, tokenizer) for each in (clip_training.make_motion_module(), module)]
+    without, trained = (clips_of[:, 0] / clips_of[:, 1] for clips_of in found)
+    for n, name in enumerate(clip_training.MEASURED):
+        whole = [float(each[:, 0, n].sum() / each[:, 1, n].sum()) for each in found]
+        ratio = average_ratios({("clips", ""): (trained[:, n] / without[:, n]).tolist()})
+        print(f"{name}: {whole[0]:.3f} without, {whole[1]:.3f} with; clip by clip {ratio}")
     clip_export.export_motion_module(module, args.out)
     print(f"{args.out}: {sum(f.stat().st_size for f in args.out.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 

@@ -7,7 +7,6 @@ diffusers folder. Every stage continues where it was stopped; ``--export-only`` 
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,18 +25,10 @@ HELD_OUT, HELD_OUT_COUNT = 900_000_000, 96
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "flow_starter", help="renders and checkpoints")
-    parser.add_argument("--out", type=Path, default=FLOW_STARTER)
+    training.add_arguments(parser, ROOT / "build" / "flow_starter", FLOW_STARTER, seed=8, batch=16)
     parser.add_argument("--start", type=Path, help="train an exported model's networks further")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--images", type=int, default=10000)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
-    parser.add_argument("--minutes", type=float, default=0.0, help="end after this time, with the learning rate decayed by then")
-    parser.add_argument("--seed", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
     if args.start and not (args.start / "model_index.json").exists():
         parser.error(f"--start {args.start} holds no exported model: name a folder with a model_index.json")

@@ -7,7 +7,6 @@ stopped; ``--export-only`` writes the folder from the checkpoints that exist.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,20 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "starter", help="renders and checkpoints")
-    parser.add_argument("--out", type=Path, default=STARTER)
+    training.add_arguments(parser, ROOT / "build" / "starter", STARTER, seed=1, batch=16)
     parser.add_argument("--start", type=Path, help="fine-tune an exported starter's networks; its latents change little")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--vae-steps", type=int, default=4800)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3, help="the diffusion stage's highest learning rate")
-    parser.add_argument(
-        "--minutes", type=float, default=0.0, help="end the diffusion stage after this time, with the learning rate decayed by then"
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-mirrored", action="store_true", help="leave out the pictures' mirror images: half the encoding")
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a C++ compiler, pays after minutes")
     parser.add_argument(
@@ -47,7 +37,6 @@ def main() -> None:
         default=0,
         help="also train the network that measures the pictures, and write it beside the tools",
     )
-    parser.add_argument("--export-only", action="store_true")
     args = parser.parse_args()
     config = training.TrainingConfig(
         args.device,

@@ -65,16 +65,7 @@ def load(
         check_extras(layout, source)
         if layout is not None:
             dtype = choose_family_dtype(family_of_layout(layout), dtype, device)
-        quantization = choose_quantization(
-            options,
-            layout,
-            device,
-            dtype,
-            from_file=is_weight_file(source.base),
-            has_loras=bool(source.loras),
-            have_texts_loras=count_bits(options) is not None
-            and any(changes_texts(find_lora_file(lora, report)) for lora, _ in source.loras),
-        )
+        quantization = _choose_quantization(source, options, layout, device, dtype, report)
         plan = make_plan(source, device, dtype, options, size, name) if size else ROOMY
         loaded = _load_pipeline(source, layout, dtype, quantization)
         pipeline, warnings = loaded.pipeline, loaded.warnings
@@ -150,6 +141,27 @@ def load(
         for network in model.controlnets:
             network.compile()
     return model
+
+
+def _choose_quantization(
+    source: ModelSource,
+    options: LoadOptions,
+    layout: FamilyLayout | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report | None,
+) -> Quantization | None:
+    """How the weights of a source are held; None for as they are. LoRAs are only looked into where that counts."""
+    is_asked = count_bits(options) is not None
+    return choose_quantization(
+        options,
+        layout,
+        device,
+        dtype,
+        from_file=is_weight_file(source.base),
+        has_loras=bool(source.loras),
+        have_texts_loras=is_asked and any(changes_texts(find_lora_file(lora, report)) for lora, _ in source.loras),
+    )
 
 
 def _find_sight(source: ModelSource, layout: FamilyLayout | None) -> tuple[str, ...]:

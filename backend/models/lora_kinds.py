@@ -38,10 +38,13 @@ _LTX_WIDTH = 4096
 #: such attention that only it has, and what other attention lies in the same blocks of Stable Diffusion 3
 _LTX_ALONE = re.compile(r"transformer_blocks[._]\d+[._](audio_attn[12]|attn1)[._]")
 _BESIDE_SECOND = re.compile(r"transformer_blocks_\d+_(attn|ff_context|norm1_context)_")
-#: what programs put before the names of a transformer's layers
-_TRANSFORMER_STARTS = re.compile(
-    r"^((base_model\.)?model\.|diffusion_model\.|transformer\.|unet\.|pipe\.dit\.|lora_unet__?|lora_transformer_|lycoris_(unet_)?|lora_)+"
+#: what programs put before the names of a transformer's layers, one or several of them
+TRANSFORMER_STARTS = (
+    *("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_", "lora_"),
+    *("pipe.dit.", "model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.", "model."),
 )
+#: all of these at once; some write a dot too much, which is then two
+_TRANSFORMER_STARTS = re.compile(rf"^(?:(?:{'|'.join(map(re.escape, TRANSFORMER_STARTS))})_?)+")
 #: (family, what the name of one of its transformer's layers begins with, where dots are underscores), the most special first
 _TRANSFORMERS = tuple(
     (family, re.compile(pattern))

@@ -173,8 +173,8 @@ def list_changes(path: Path, layout: Layout, tensors: Collection[str], family: s
         )
     if layout.doubled:
         warnings.append(
-            f"{path.name} has {len(layout.doubled)} of its layers twice, under two names; each counts once, and not as "
-            f"'{shorten(layout.doubled[0])}'."
+            f"{path.name} has {len(layout.doubled)} of its layers twice, under two names; what stands under the other one, such as "
+            f"'{shorten(layout.doubled[0])}', is not used."
         )
     if left := [*layout.unknown, *idle]:
         warnings.append(

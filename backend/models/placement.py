@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -50,11 +53,8 @@ def make_plan(
 
 def _estimate_need(source: ModelSource, dtype: torch.dtype, size: tuple[int, int], bits: float | None = None) -> MemoryNeed:
     networks = list_networks(source)
-    is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
     file_size = _measure_gguf(source.base)
-    need = estimate_need(
-        networks, *size, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), None if file_size else bits
-    )
+    need = estimate_need(networks, *size, dtype, _choose_for_vae(networks, dtype), None if file_size else bits)
     # the weights of such a file stay as they are in it
     return replace(need, weights={**need.weights, TRANSFORMER: file_size}) if file_size else need
 
@@ -64,8 +64,12 @@ def _hold_in_bits(need: MemoryNeed, source: ModelSource, dtype: torch.dtype, bit
     if bits is None:
         return need
     networks = list_networks(source)
-    is_sdxl = {"unet", "text_encoder_2"} <= networks.keys()
-    return replace(need, weights=count_weights(networks, dtype, lambda config: choose_vae_dtype(dtype, config, sdxl=is_sdxl), bits))
+    return replace(need, weights=count_weights(networks, dtype, _choose_for_vae(networks, dtype), bits))
+
+
+def _choose_for_vae(networks: Mapping[str, Any], dtype: torch.dtype) -> Callable[[Mapping[str, Any]], torch.dtype]:
+    """The auto-encoder's numbers by its configuration, among networks that compute in a type."""
+    return partial(choose_vae_dtype, dtype, sdxl={"unet", "text_encoder_2"} <= networks.keys())
 
 
 def _measure_gguf(base: str) -> int:

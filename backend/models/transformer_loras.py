@@ -19,6 +19,7 @@ from .family_layouts import TRANSFORMER, FamilyLayout
 from .folder_reading import name_folder
 from .hub import Report
 from .hub_cache import SECOND
+from .lora_kinds import TRANSFORMER_STARTS
 from .lora_layout import Change, Target, join_name, sort_tensors
 from .loras import (
     Addition,
@@ -36,11 +37,6 @@ from .plans import open_model_file
 from .transformer_names import Swapped, name_original_layers
 from .weight_files import WeightFile, read_weight_file
 
-#: what programs put before the names of a transformer's layers, one or several of them
-_STARTS = (
-    *("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_", "lora_"),
-    *("pipe.dit.", "model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.", "model."),
-)
 #: beginning of the name of a text encoder's layer -> what is known of it: the component, or the class that it is found by
 _TEXT_STARTS: tuple[tuple[str, str], ...] = (
     *((start, "text_encoder") for start in ("lora_te1_", "lora_te_", "lycoris_te1_", "text_encoders.clip_l.transformer.")),
@@ -95,7 +91,7 @@ class TransformerNames:
         found = None
         while found is None:
             found = self._find(TRANSFORMER, title)
-            start = next((start for start in _STARTS if title.startswith(start)), "")
+            start = next((start for start in TRANSFORMER_STARTS if title.startswith(start)), "")
             if not start:
                 break
             # some write a dot too much, which is then two

@@ -3,7 +3,6 @@ starter's own networks stay as they are."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from latentman.backend.models.motion_adapters import make_motion_unet
 
 from . import networks
 from .clips import FRAMES, Clips
-from .flow_training import LowerPrecision, choose_kind
+from .flow_training import LowerPrecision, choose_kind, make_encoder
 from .optimiser import MuonAdamW
 from .training import (
     DROPPED_CAPTIONS,
@@ -30,11 +29,14 @@ from .training import (
     crop_around_body,
     decay_cosine,
     iter_steps,
+    sample_timesteps,
     tokenize_captions,
     weigh_pixels,
 )
 
 HEADS = 4
+#: what is measured of a module, by name
+MEASURED = ("body", "beside", "restlessness")
 #: what a motion module's parameters are called in a UNet
 MOTION = "motion_modules"
 
@@ -45,14 +47,10 @@ def encode_clips(vae: AutoencoderTiny, clips: Clips, folder: Path, device: str) 
     if not path.exists():
         count, frames, side = clips.images.shape[:3]
         out = np.empty((count, frames, 4, side // 8, side // 8), np.float16)
-        kind = choose_kind(device)
-        quick = copy.deepcopy(vae).to(kind).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            for n in tqdm(range(count), desc="latents", mininterval=10):
-                for frame in range(frames):
-                    seen = clips.images[n, frame].to(device)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
-                    encoded = quick.encode(seen.to(kind).contiguous(memory_format=torch.channels_last)).latents
-                    out[n, frame] = (encoded.float() * vae.config.scaling_factor).cpu()[0]
+        encode = make_encoder(vae, device)
+        for n in tqdm(range(count), desc="latents", mininterval=10):
+            for frame in range(frames):
+                out[n, frame] = encode(clips.images[n, frame].to(device)[None].permute(0, 3, 1, 2).float() / 127.5 - 1)[0]
         np.save(path, out)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
@@ -152,8 +150,7 @@ def train_motion_module(
         with torch.no_grad():
             states = encode(prompt).last_hidden_state
         noise = torch.randn(clean.shape, generator=generator)
-        noisiest = chance(count) < NOISIEST_FRACTION
-        timestep = torch.where(noisiest, 1000 - 300 * chance(count), 1000 * chance(count) ** 0.65).long().clamp(max=999)
+        timestep = sample_timesteps(chance(count), chance(count), chance(count), NOISIEST_FRACTION)
         lower.update()
         error = compute_error(lower.copy, states, clean, depth, noise, timestep, schedule)
         weights = weigh_pixels(depth.flatten(0, 1)[:, None]).unflatten(0, depth.shape[:2])
@@ -191,12 +188,21 @@ def compute_error(
     return predicted.float() - target
 
 
-@torch.no_grad()
 def measure_error(
     models: torch.nn.ModuleDict, module: MotionAdapter, clips: Clips, latents: torch.Tensor, tokenizer: CLIPTokenizer
 ) -> dict[str, float]:
     """The mean square error of v with a motion module on the body and beside it, over all clips and even timesteps, in float32, and
-    how much the clean prediction on the body changes from frame to frame beside how much the clip does (``restlessness``)."""
+    that of how the clean prediction on the body changes from frame to frame (``restlessness``)."""
+    sums, cells = measure_clips(models, module, clips, latents, tokenizer).sum(0)
+    return dict(zip(MEASURED, (sums / cells).tolist(), strict=True))
+
+
+@torch.no_grad()
+def measure_clips(
+    models: torch.nn.ModuleDict, module: MotionAdapter, clips: Clips, latents: torch.Tensor, tokenizer: CLIPTokenizer
+) -> torch.Tensor:
+    """(N, 2, 3) for each clip the sums of the squares that ``measure_error`` is about, in the order of ``MEASURED``, and of how
+    many latent pixels they are."""
     pictures, schedule = ClipNetworks(models, module).eval(), networks.make_scheduler()
     ids = tokenize_captions(tokenizer, [texts[0] for texts in clips.captions])
     generator, found = torch.Generator().manual_seed(0), []
@@ -213,6 +219,5 @@ def measure_error(
         wrong = error[0] * float((1 - schedule.alphas_cumprod[timestep]).sqrt())
         restless = (wrong[1:] - wrong[:-1]).square().mean(1, keepdim=True) * body[1:] * body[:-1]
         both = (body[1:] * body[:-1]).sum()
-        found.append([(squared * body).sum(), body.sum(), (squared * (1 - body)).sum(), (1 - body).sum(), restless.sum(), both])
-    on, ons, off, offs, change, changes = torch.tensor(found).sum(0).tolist()
-    return {"body": on / ons, "beside": off / offs, "restlessness": change / changes}
+        found.append([[(squared * body).sum(), (squared * (1 - body)).sum(), restless.sum()], [body.sum(), (1 - body).sum(), both]])
+    return torch.tensor(found)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
-from tqdm import tqdm
 
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.blender_addon.motion.retarget import retarget
@@ -148,19 +146,9 @@ def _render_into(folder: Path, first_seed: int, rows: range) -> list[list[str]]:
 def write_clips(folder: Path, count: int, first_seed: int, workers: int) -> None:
     """Write ``images.npy`` (N, F, S, S, 3) and ``depths.npy`` (N, F, S, S), both uint8, and ``captions.json``, several for each
     clip. A complete folder is not written again."""
-    if (folder / "captions.json").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
     size = dataset.SIZE
-    for name, shape in zip(ARRAYS, ((count, FRAMES, size, size, 3), (count, FRAMES, size, size)), strict=True):
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
-    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    texts: list[list[str]] = []
-    with Pool(workers) as pool, tqdm(total=count, desc="clips", mininterval=5) as progress:
-        for some in pool.imap(partial(_render_into, folder, first_seed), chunks):
-            texts += some
-            progress.update(len(some))
-    (folder / "captions.json").write_text(json.dumps(texts))
+    shapes = dict(zip(ARRAYS, ((FRAMES, size, size, 3), (FRAMES, size, size)), strict=True))
+    dataset.fill_arrays(folder, shapes, count, partial(_render_into, folder, first_seed), CHUNK, workers, "clips")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import Pool
@@ -159,6 +159,8 @@ def shade(
     eye: np.ndarray,
     generator: np.random.Generator,
 ) -> np.ndarray:
+    """(S, S, 3) uint8 picture of a body whose vertices ``points`` (V, 3) are in metres, in front of a place; light and place are
+    drawn from the ``generator``."""
     size = raster.triangle.shape[0]
     rows, cols = np.mgrid[0:size, 0:size] + 0.5
     rays = np.stack([(cols - size / 2) / focal, (size / 2 - rows) / focal, -np.ones_like(rows)], -1) @ world_to_camera
@@ -254,15 +256,30 @@ def write_renders(folder: Path, count: int, first_seed: int, workers: int) -> No
 
     A complete folder is not written again.
     """
+    shapes = dict(zip(ARRAYS, ((SIZE, SIZE, 3), (SIZE, SIZE), ()), strict=True))
+    fill_arrays(folder, shapes, count, partial(_render_into, folder, first_seed), CHUNK, workers, "renders")
+
+
+def fill_arrays(
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    count: int,
+    render_rows: Callable[[range], list[list[str]]],
+    chunk: int,
+    workers: int,
+    title: str,
+) -> None:
+    """Write ``count`` rows of uint8 arrays of ``shapes``, each by its name, and ``captions.json``. ``render_rows`` writes some rows
+    in a process of its own and gives their captions. A complete folder is not written again."""
     if (folder / "captions.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name, shape in zip(ARRAYS, ((count, SIZE, SIZE, 3), (count, SIZE, SIZE), (count,)), strict=True):
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
-    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    for name, shape in shapes.items():
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (count, *shape)).flush()
+    chunks = [range(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     texts: list[list[str]] = []
-    with Pool(workers) as pool, tqdm(total=count, desc="renders", mininterval=5) as progress:
-        for some in pool.imap(partial(_render_into, folder, first_seed), chunks):
+    with Pool(workers) as pool, tqdm(total=count, desc=title, mininterval=5) as progress:
+        for some in pool.imap(render_rows, chunks):
             texts += some
             progress.update(len(some))
     (folder / "captions.json").write_text(json.dumps(texts))

@@ -6,6 +6,7 @@ earlier training.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import os
 import time
@@ -65,6 +66,21 @@ class TrainingConfig:
     def make_generator(self, stage: int, step: int) -> torch.Generator:
         """The generator of one step, so that a run that was stopped continues with the same random numbers."""
         return torch.Generator(self.device).manual_seed((self.seed * 10 + stage) * 1_000_003 + step)
+
+
+def add_arguments(parser: argparse.ArgumentParser, work: Path, out: Path, seed: int, batch: int, batch_help: str = "") -> None:
+    """What every training is told on its command line."""
+    parser.add_argument("--work", type=Path, default=work, help="renders and checkpoints")
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=batch, help=batch_help or None)
+    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate, of the last stage")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="end the last stage after this time, with the learning rate decayed by then"
+    )
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--export-only", action="store_true", help="write the folder from the checkpoints that exist")
 
 
 def save(path: Path, state: dict) -> None:
@@ -312,6 +328,12 @@ def weigh_pixels(depth: torch.Tensor) -> torch.Tensor:
     return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(find_body_cells(depth), 3, 1, 1)
 
 
+def sample_timesteps(which: torch.Tensor, noisy: torch.Tensor, any_one: torch.Tensor, noisiest: float) -> torch.Tensor:
+    """(N,) int64 timesteps of three draws (N,) of 0 to 1; the fraction ``noisiest`` of them lies above 700: only there do the words
+    decide, later the picture itself shows its colours."""
+    return torch.where(which < noisiest, 1000 - 300 * noisy, 1000 * any_one**0.65).long().clamp(max=999)
+
+
 def train_diffusion(
     renders: Renders,
     latents: torch.Tensor,
@@ -381,9 +403,7 @@ def train_diffusion(
         prompt = ids[rows, (chance(count) * ids.shape[1]).long().clamp(max=ids.shape[1] - 1)]
         prompt = torch.where(chance(count, 1) < DROPPED_CAPTIONS, empty, prompt)
         noise = torch.randn(clean.shape, generator=generator, device=config.device)
-        # noisy steps are drawn more often: only there do the words decide; later the picture itself shows its colours
-        noisiest = chance(count) < (NOISIEST_FRACTION if early else 0.0)
-        timestep = torch.where(noisiest, 1000 - 300 * chance(count), 1000 * chance(count) ** 0.65).long().clamp(max=999)
+        timestep = sample_timesteps(chance(count), chance(count), chance(count), NOISIEST_FRACTION if early else 0.0)
         noisy = noise_schedule.add_noise(clean, noise, timestep)
         target = noise_schedule.get_velocity(clean, noise, timestep)
         with networks.autocast(config.device):
