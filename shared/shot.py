@@ -204,7 +204,7 @@ class Keyframes(msgspec.Struct, frozen=True):
     ] = 8
     strength: Annotated[
         float, Setting("Denoising Strength", "Fraction of the steps that the other frames go through", ge=1e-6, le=1)
-    ] = 0.1
+    ] = 0.05
     least_gain: Annotated[
         float,
         Setting(
@@ -325,13 +325,13 @@ ALL_PRESETS: dict[str, Preset] = {
     ),
     "surface_fast": Preset(
         "Surface, Fast",
-        "As Surface with at most four key frames and fewer steps for the others: for trying out",
+        "As Surface with at most four key frames: for trying out",
         Method(
             matching="surface",
             background=Background(1.0),
             shadows=Shadows(),
             fusion=Fusion(),
-            keyframes=Keyframes(4, 0.05),
+            keyframes=Keyframes(4),
         ),
     ),
     "surface_quality": Preset(
