@@ -51,7 +51,10 @@ def mark_as_verified(folder: Path) -> None:
     """Write down that the results in a folder are what today's weights, presets and code make."""
     path = folder / MADE_OF
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    today = describe_making(stored.get("model", "starter")) | ({"rivals": describe_rivals()} if "rivals" in stored else {})
+    variants = {row["variant"] for row in read_runs(folder)}
+    today = describe_making(stored.get("model", "starter"), variants) | (
+        {"rivals": describe_rivals()} if "rivals" in stored else {}
+    )
     path.write_text(json.dumps(stored | today, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -71,16 +72,27 @@ def _fingerprint_model(source: ModelSource) -> str:
 
 
 @cache
-def describe_making(model: str = "starter") -> dict[str, str]:
-    """What results that are made now with one of the bundled models are made of, by ``PARTS``, and which it is if it is not the
-    usual one."""
+def _describe_making(model: str) -> dict[str, Any]:
     presets = {name: msgspec.to_builtins(method) for name, method in (VARIANTS | make_sweep()).items()}
     return ({} if model == "starter" else {"model": model}) | {
         "weights": _fingerprint_model(PRESETS[model]),
-        "presets": hashlib.sha256(json.dumps(presets, sort_keys=True).encode()).hexdigest(),
+        "presets": {name: hashlib.sha256(json.dumps(one, sort_keys=True).encode()).hexdigest() for name, one in presets.items()},
         "method": fingerprint_modules((BACKEND / "video").rglob("*.py")),
         "figures": fingerprint_modules(BACKEND / "metrics" / f"{name}.py" for name in FIGURES_CODE),
     }
+
+
+def describe_making(model: str = "starter", variants: Collection[str] | None = None) -> dict[str, Any]:
+    """What results that are made now with one of the bundled models are made of, by ``PARTS``, and which it is if it is not the
+    usual one.
+
+    Of the presets those count that are among the results' ``variants``; None for all. What is said stays as it was at the first
+    call of a process, however long its runs take.
+    """
+    found = dict(_describe_making(model))
+    if variants is not None:
+        found["presets"] = {name: one for name, one in found["presets"].items() if name in variants}
+    return found
 
 
 @cache
@@ -89,11 +101,20 @@ def describe_rivals() -> str:
     return fingerprint_modules((BACKEND / "metrics" / "rivals").glob("*.py"))
 
 
-def list_changes(stored: Mapping[str, str] | None, today: Mapping[str, str]) -> list[str]:
-    """In words, what of ``PARTS`` has changed since results were made; ``stored`` None when that is unknown."""
+def list_changes(stored: Mapping[str, Any] | None, today: Mapping[str, Any]) -> list[str]:
+    """In words, what of ``PARTS`` has changed since results were made; ``stored`` None when that is unknown. ``today`` is of all
+    presets."""
     if stored is None:
         return ["what it was made of was not kept"]
-    changed = [words for part, words in PARTS.items() if stored.get(part) != today[part]]
+    changed = [words + named for part, words in PARTS.items() if (named := _name_change(stored.get(part), today[part])) is not None]
     if stored.get("rivals", describe_rivals()) != describe_rivals():
         changed.append("the rivals' code has changed")
     return changed
+
+
+def _name_change(stored: Any, today: Any) -> str | None:
+    """None where what was stored is as today, else which of several have changed."""
+    if isinstance(stored, dict) and isinstance(today, dict):
+        names = [name for name, one in stored.items() if today.get(name) != one]
+        return f" ({', '.join(names)})" if names else None
+    return None if stored == today else ""

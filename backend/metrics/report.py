@@ -76,9 +76,10 @@ def write_tables(rows: list[Row], out: Path) -> None:
     models = {row["model"]: row["model_fingerprint"] for row in rows if row["model"]}
     bundled = next((name for name in BUNDLED if set(models) == {name}), "starter")
     other = {} if set(models) <= {bundled} else {"weights": ", ".join(models.values())}
-    if any(row["variant"] in (*RIVALS, ANIMATEDIFF) for row in rows):
+    variants = {row["variant"] for row in rows}
+    if any(name in (*RIVALS, ANIMATEDIFF) for name in variants):
         other["rivals"] = describe_rivals()
-    _write(out / "made_of.json", json.dumps(describe_making(bundled) | other, indent=1) + "\n")
+    _write(out / "made_of.json", json.dumps(describe_making(bundled, variants) | other, indent=1) + "\n")
     clean = [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()} for row in rows]
     _write(
         out / "results.json",

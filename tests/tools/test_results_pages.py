@@ -102,6 +102,21 @@ def test_a_suite_says_what_has_changed_since(results):
     assert list_changes({}, describe_making()) == list(PARTS.values())
 
 
+def test_of_the_presets_those_count_that_are_among_the_results():
+    today = describe_making()
+    assert {"surface", "per_frame", "sla_until_0.4"} <= set(today["presets"])
+    own = describe_making(variants=("per_frame", "surface", "bake"))
+    assert set(own["presets"]) == {"per_frame", "surface"} and not list_changes(own, today)
+
+    def change(*names):
+        return today | {"presets": today["presets"] | {name: "another" for name in names}}
+
+    assert not list_changes(own, change("latentman", "surface_fast"))
+    assert list_changes(own, change("latentman", "surface")) == ["presets have changed (surface)"]
+    gone = {name: one for name, one in today["presets"].items() if name != "per_frame"}
+    assert list_changes(own, today | {"presets": gone}) == ["presets have changed (per_frame)"]
+
+
 def test_code_is_known_by_what_it_does(tmp_path, monkeypatch):
     monkeypatch.setattr(making, "BACKEND", tmp_path)
     module, other = tmp_path / "a.py", tmp_path / "b.py"

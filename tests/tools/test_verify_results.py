@@ -41,7 +41,8 @@ def suite(tmp_path, monkeypatch):
 
 def test_the_same_figures_are_marked_as_of_today(suite):
     code, made_of = suite(HEAD + "walk,a man,1,base,bb,100.5,1.0,9\nwalk,a man,1,bake,bb,3,,\n")
-    assert code == 0 and made_of == {"rivals": describe_rivals()} | describe_making()
+    assert describe_making(variants=("base", "bake"))["presets"] == {}, "none of ours is among them"
+    assert code == 0 and made_of == {"rivals": describe_rivals()} | describe_making(variants=("base", "bake"))
 
 
 @pytest.mark.parametrize(
