@@ -32,6 +32,23 @@ def test_the_shots_are_written_as_saved_passes(tmp_path):
         assert 3 < np.median(compute_metric_depth(passes.depth, manifest.near, manifest.far)[passes.mask > 0]) < 5
 
 
+def test_shots_of_another_size_show_the_same(tmp_path):
+    for size in ("64", "128"):
+        assert main([str(tmp_path / size), "--frames", "2", "--shots", "walk", "--size", size, "--world"]) == 0
+    (small, said), (large, _) = (passes_folder.load(tmp_path / size / "walk") for size in ("64", "128"))
+    assert (said.width, said.height) == (64, 64) and large.mask.shape == (2, 128, 128) == large.shadow.shape
+    inside = (large.mask > 0).reshape(2, 64, 2, 64, 2).mean((2, 4))
+    # what is wholly inside or outside in the larger frames is so in the smaller ones
+    assert (small.mask[inside == 1] > 0).mean() > 0.99 and (small.mask[inside == 0] > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("size", ["0", "-64", "100", "8192", "256.0", "big", "²"])
+def test_a_size_that_models_do_not_make_is_refused(tmp_path, capsys, size):
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "out"), f"--size={size}"])
+    assert ended.value.code == 2 and "multiple of 8" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_the_camera_orbits_and_the_walk_moves_in_place():
     still, orbiting = (make_clip_views("a person dances", 3, orbit=angle) for angle in (0.0, 90.0))
     # the last of the orbiting views is the still one turned by a quarter about the vertical axis
