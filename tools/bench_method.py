@@ -43,7 +43,7 @@ def list_runs() -> list[tuple[str, str, int, int, int]]:
 
 
 def run_variant(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
-    """Seconds per frame and peak memory in MB of one run in this process, without the loading of the model."""
+    """Seconds, processor seconds per frame and peak memory in MB of one run in this process, without the loading of the model."""
     import torch
 
     from latentman.backend.metrics.peak_memory import PeakMemory
@@ -70,21 +70,26 @@ def run_variant(variant: str, frames: int, steps: int, size: int) -> dict[str, f
         seed=3,
     )
     with PeakMemory(model.device) as memory:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         for _ in ShotPipeline(model, request, passes, RunContext()).frames():
             pass
-        seconds = time.perf_counter() - started
-    return {"seconds_per_frame": seconds / frames, "peak_mb": memory.megabytes, "frames": frames, "steps": steps, "size": size}
+        seconds, worked = time.perf_counter() - started, time.process_time() - worked
+    cost = {"seconds_per_frame": seconds / frames, "processor_seconds_per_frame": worked / frames}
+    return cost | {"peak_mb": memory.megabytes, "frames": frames, "steps": steps, "size": size}
+
+
+def run_apart(variant: str, frames: int, steps: int, size: int) -> dict[str, float]:
+    """``run_variant`` in a process of its own. Raises ``subprocess.CalledProcessError`` when it fails."""
+    what = map(str, (variant, frames, steps, size))
+    made = subprocess.run([sys.executable, "-m", "tools.bench_method", *what], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(made.stdout.strip().splitlines()[-1])
 
 
 def measure_method() -> dict[str, dict[str, float]]:
     """Row -> figures; ``time_ratio`` is against the plain ControlNet at the same frames, steps and size, if that is a row."""
     out: dict[str, dict[str, float]] = {}
-    for row, *what in list_runs():
-        made = subprocess.run(
-            [sys.executable, "-m", "tools.bench_method", *map(str, what)], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        out[row] = json.loads(made.stdout.strip().splitlines()[-1])
+    for row, variant, frames, steps, size in list_runs():
+        out[row] = run_apart(variant, frames, steps, size)
         print(f"{row:>28} {out[row]['seconds_per_frame']:8.3f} s per frame {out[row]['peak_mb']:8.0f} MB", flush=True)
     for figures in out.values():
         same = [

@@ -12,12 +12,11 @@ from latentman.backend.models.memory_plan import MOST_FRAMES, plan_memory
 from latentman.shared.machine import write_size
 from latentman.shared.shot import ShotError
 
+from .bench_cost import list_cost_changes, read_cost
 from .cuda_check.running import RESULTS, read_results
 from .cuda_check.tables import format_number
 from .write_catalogue_memory import FAMILIES
 from .write_cuda_page import FOLDER as CUDA
-from .write_results_pages import RESULTS as RUNS
-from .write_results_pages import compute_mean, read_runs
 from .written_page import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -35,8 +34,8 @@ TITLES = {
 #: precision -> how it is called
 PRECISIONS = {"float16": "half precision", "float32": "single precision"}
 PLACES = {"none": "whole", "model": "part by part", "sequential": "layer by layer"}
-#: the suite whose seconds are shown, its variants, and the one that they are compared with
-SUITE, VARIANTS, BASELINE = "surface", ("cross_frame", "latentman", "surface"), "per_frame"
+#: the preset that the others are compared with
+BASELINE = "per_frame"
 #: the rows of the CUDA results that are repeated here
 SHOWN = ("sd15", "sdxl")
 
@@ -46,12 +45,14 @@ What to expect of a machine. Figures in **bold** were measured in a run on a nam
 planner that places a model in memory, and were not seen on such a card. `python -m tools.write_performance_page` writes this page.
 
 """
-ON_CPU = """## Measured on two CPU cores
+ON_CPU = """## Measured on a processor
 
-The starter at 256x256, 20 steps, shots of 12 frames, by the version whose runs are kept in [results](results/README.md): seconds a
-frame as a multiple of those of frames that are each made by themselves, in the same runs. The machine was busy, so that only large
-differences count. The longer a shot, the less the surface presets cost: only key frames are denoised from noise. `make bench`
-measures what each technique costs on your machine, and how that grows with frames, steps and size.
+The starter at 256x256, 20 steps and its own guidance of 1.5, one walk, one seed: processor time of one thread a frame as a multiple
+of that of frames that are each made by themselves, by `python -m tools.bench_cost`. The longer a shot, the less the surface presets
+cost: only key frames are denoised from noise, eight at most. `make bench` measures what each technique costs on your machine, and
+how that grows with frames, steps and size.
+
+{age}
 
 """
 NO_CUDA = """## On CUDA
@@ -113,13 +114,16 @@ def _make_memory_table(precision: str) -> str:
     return _write_table(["model", "size", "weights", "a frame", *(f"{gigabytes} GB" for gigabytes in CARDS)], rows)
 
 
-def _make_cpu_table() -> str:
-    runs = read_runs(RUNS / SUITE)
-    usual = compute_mean(runs, BASELINE, "seconds_per_frame")
+def _make_cpu_section() -> str:
+    stored = read_cost()
+    seconds, changes = stored["seconds"], list_cost_changes(stored)
+    age = f"**Out of date**: {'; '.join(changes)}." if changes else "Made with today's weights, presets and code."
+    counts = list(seconds[BASELINE])
     rows = [
-        [f"`{variant}`", f"**{compute_mean(runs, variant, 'seconds_per_frame') / usual:.1f}**"] for variant in (BASELINE, *VARIANTS)
+        [f"`{preset}`", *(f"**{own[count] / seconds[BASELINE][count]:.2f}**" if count in own else "" for count in counts)]
+        for preset, own in seconds.items()
     ]
-    return _write_table(["preset", f"time of `{BASELINE}`"], rows)
+    return ON_CPU.format(age=age) + _write_table(["preset", *(f"{count} frames" for count in counts)], rows)
 
 
 def _make_cuda_section() -> str:
@@ -147,8 +151,7 @@ def format_page() -> str:
     parts = (
         INTRODUCTION,
         _make_cuda_section(),
-        ON_CPU,
-        _make_cpu_table(),
+        _make_cpu_section(),
         MEMORY.format(most=MOST_FRAMES),
         memory.rstrip("\n"),
         "\n",
