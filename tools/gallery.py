@@ -34,7 +34,8 @@ PROMPTS = {
     "desert": "a knight in armour with a red tabard, in a desert",
     "stage": "a dancer with red hair in a purple shirt and white trousers and black boots, on a stage",
 }
-DRESSED = "beach"
+#: the first one before a plain place: thin parts take up what is behind them
+DRESSED = "a man with brown hair in a red shirt and blue jeans and white shoes, in a studio"
 #: the upper and the lower row
 BEFORE, AFTER = "per_frame", "surface"
 SEED = 4
@@ -78,7 +79,7 @@ def dress(frames_folder: Path) -> list[Path]:
         )
         subprocess.run([sys.executable, "-c", begin], cwd=ROOT, check=True)
         out = ("--out", str(frames_folder))
-        run("latentman.blender_addon", str(blend), "dress", "--prompt", PROMPTS[DRESSED], "--seed", str(SEED), *out)
+        run("latentman.blender_addon", str(blend), "dress", "--prompt", DRESSED, "--seed", str(SEED), *out)
     return sorted(frames_folder.glob("[0-9]*.png"))[:TURNS]
 
 
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="make these pictures")
     args = parser.parse_args(argv)
     passes = render_shots(args.frames)
-    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, **describe_making(variants=(BEFORE, AFTER))}
+    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, "dressed": DRESSED, **describe_making(variants=(BEFORE, AFTER))}
     # what a run with other weights, presets or code had made is not gone on with
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     for shot in (name for name in SHOTS if name in args.only):
