@@ -113,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="make these pictures")
     args = parser.parse_args(argv)
     passes = render_shots(args.frames)
-    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, "dressed": DRESSED, **describe_making(variants=(BEFORE, AFTER))}
+    made_of = {"version": VERSION, "seed": SEED, "prompts": PROMPTS, "dressed": DRESSED}
+    made_of |= describe_making(variants=(BEFORE, AFTER))
     # what a run with other weights, presets or code had made is not gone on with
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     for shot in (name for name in SHOTS if name in args.only):
