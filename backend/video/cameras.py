@@ -83,12 +83,13 @@ def list_cameras(manifest: PassesManifest | None) -> list[Camera]:
     return cameras if all(camera.is_usable for camera in cameras) else []
 
 
-def moves(cameras: Sequence[Camera], height: int, width: int) -> bool:
-    """Whether cameras of pictures (height, width) do not all see the same."""
+def moves(cameras: Sequence[Camera], height: int, width: int, nearest: float = 1.0) -> bool:
+    """Whether cameras of pictures (height, width) do not all see the same, from a metre on, or from what is ``nearest`` in metres
+    where that is nearer."""
     if len(cameras) < 2:
         return False
     origin, way = cameras[0].find_rays(2, 2)
-    points = np.concatenate([origin + way * distance for distance in (1.0, 10.0, 1000.0)])
+    points = np.concatenate([origin + way * distance for distance in (min(nearest, 1.0), 1.0, 10.0, 1000.0)])
     first = cameras[0].project(points, height, width)[0]
     for camera in cameras[1:]:
         pixels, before = camera.project(points, height, width)

@@ -48,6 +48,8 @@ MOST_SHARE = 0.5
 MARGIN = 3.0
 #: pixels beside a character that take on its colours, as latents are coarser than pixels
 EDGE = 6.0
+#: lengths of contact shadows are of a figure of this many metres, and of those that are between these
+FIGURE, SMALLEST, LARGEST = 1.7, 0.5, 5.0
 #: metres above the ground at which what is near it darkens it still by 1 / e, for the contact and for the body above it
 CONTACT, BODY = 0.08, 0.7
 #: their softness in metres, and how dark each is
@@ -164,19 +166,36 @@ def find_ground_height(depth: np.ndarray, mask: np.ndarray, camera: Camera, near
     return float(np.quantile(points[:, 2], 0.002))
 
 
-def cast_contact_shadow(passes: FramePasses, row: int, camera: Camera, ground: float, near: float, far: float) -> np.ndarray:
+def measure_figures(depth: np.ndarray, mask: np.ndarray, camera: Camera, near: float, far: float) -> list[float]:
+    """How large in metres, along the longest of the world's axes, each of the characters is that one frame (H, W) shows."""
+    if far <= near:
+        return []
+    points = camera.find_points(compute_metric_depth(depth, near, far))
+    seen = [points[mask == number] for number in np.unique(mask[mask > 0])]
+    return [float(np.ptp(np.quantile(one, (0.002, 0.998), axis=0), axis=0).max()) for one in seen]
+
+
+def scale_lengths(figure: float) -> float:
+    """By how much the shadow of a figure of so many metres is larger than a person's: a child's, a crouching one's and a bear's
+    are the same, those of scenes in other units not."""
+    return 1.0 if SMALLEST <= figure <= LARGEST or not 0 < figure < np.inf else figure / FIGURE
+
+
+def cast_contact_shadow(
+    passes: FramePasses, row: int, camera: Camera, ground: float, near: float, far: float, scale: float = 1.0
+) -> np.ndarray:
     """(H, W) float32 from 0 to 1: a soft shadow on the ground, at the height ``ground`` in metres, below what of frame ``row`` is
-    near it; 0 on the characters and above the horizon."""
+    near it; 0 on the characters and above the horizon. ``scale`` is that of its lengths."""
     height, width = passes.mask.shape[1:]
     out = np.zeros((height, width), np.float32)
     body = passes.mask[row] > 0
     if not body.any() or far <= near:
         return out
     points = camera.find_points(compute_metric_depth(passes.depth[row], near, far))[body]
-    low = points[points[:, 2] - ground < 3 * BODY]
+    low = points[points[:, 2] - ground < 3 * BODY * scale]
     if not len(low):
         return out
-    grid = _GroundGrid.around(low)
+    grid = _GroundGrid.around(low, scale)
     shade = grid.shade(low, ground)
     hits, there = find_ground_hits(camera, ground, height, width)
     there &= ~body
@@ -187,19 +206,20 @@ def cast_contact_shadow(passes: FramePasses, row: int, camera: Camera, ground: f
 
 @dataclass(frozen=True)
 class _GroundGrid:
-    """Square cells of the ground from ``corner`` (2,), ``side`` metres each."""
+    """Square cells of the ground from ``corner`` (2,), ``side`` metres each, for shadows whose lengths are ``scale`` as large."""
 
     corner: np.ndarray
     side: float
     count: tuple[int, int]
+    scale: float
 
     @classmethod
-    def around(cls, points: np.ndarray) -> _GroundGrid:
-        margin = 4 * BODY_BLUR
+    def around(cls, points: np.ndarray, scale: float) -> _GroundGrid:
+        margin = 4 * BODY_BLUR * scale
         low, high = points[:, :2].min(0) - margin, points[:, :2].max(0) + margin
-        side = max(CELL, float((high - low).max()) / MOST_CELLS)
+        side = max(CELL * scale, float((high - low).max()) / MOST_CELLS)
         x, y = np.ceil((high - low) / side).astype(int) + 1
-        return cls(low, side, (int(x), int(y)))
+        return cls(low, side, (int(x), int(y)), scale)
 
     def shade(self, points: np.ndarray, ground: float) -> np.ndarray:
         """How dark each cell is."""
@@ -208,10 +228,10 @@ class _GroundGrid:
         left = np.ones(self.count)
         for fall, blur, share in ((CONTACT, CONTACT_BLUR, 0.9), (BODY, BODY_BLUR, BODY_SHARE)):
             near = np.zeros(self.count)
-            np.maximum.at(near, cells, np.exp(-above / fall))
+            np.maximum.at(near, cells, np.exp(-above / (fall * self.scale)))
             # only the side that the camera sees is there, and a foot is thicker
-            thick = grey_dilation(near, max(1, round(2 * THICKNESS / self.side)) | 1)
-            spread = gaussian_filter(thick, blur / self.side) * 1.4
+            thick = grey_dilation(near, max(1, round(2 * THICKNESS * self.scale / self.side)) | 1)
+            spread = gaussian_filter(thick, blur * self.scale / self.side) * 1.4
             left *= 1 - share * np.clip(spread, 0, 1)
         return np.asarray(1 - left, np.float32)
 

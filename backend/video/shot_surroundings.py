@@ -16,7 +16,7 @@ from .edges import composite_surfaces
 from .horizon import Horizon
 from .images import convert_to_image
 from .look import Anchor, Look, Plate
-from .shadows import find_ground_height
+from .shadows import find_ground_height, measure_figures, scale_lengths
 from .source import PassesSource
 from .surroundings import FrameBackground, Surroundings, make_background, make_moving, make_still
 from .view_selection import bridge_views
@@ -55,7 +55,9 @@ class ShotSurroundings:
         background = self._method.background
         if background is None or not background.follow_camera or self._method.fusion is None or self._is_part:
             return False
-        return moves(list(self.cameras.values()), *self._source.size) and not self._has_scenery
+        manifest = self._source.overview_manifest(list(self._rows))
+        nearest = manifest.near if manifest is not None and manifest.near > 0 else 1.0
+        return moves(list(self.cameras.values()), *self._source.size, nearest) and not self._has_scenery
 
     @cached_property
     def _has_scenery(self) -> bool:
@@ -66,18 +68,30 @@ class ShotSurroundings:
     @cached_property
     def ground(self) -> float | None:
         """The height of the ground under the feet in metres; None where it is not known."""
+        views = self._list_views()
+        lowest = min((find_ground_height(*view) for view in views), default=float("inf"))
+        return lowest if np.isfinite(lowest) else None
+
+    @cached_property
+    def shadow_scale(self) -> float:
+        """That of the lengths of contact shadows, by how large the characters are."""
+        figures = [figure for view in self._list_views() for figure in measure_figures(*view)]
+        return scale_lengths(float(np.median(figures))) if figures else 1.0
+
+    def _list_views(self) -> list[tuple[np.ndarray, np.ndarray, Camera, float, float]]:
+        """Depth and mask (h, w) of some frames, small, with the camera and the nearest and farthest depth; none where cameras are
+        not known."""
         rows = list(self._rows)
         manifest = self._source.overview_manifest(rows)
         if manifest is None or not self.cameras:
-            return None
-        heights = []
+            return []
         # in some of many frames a foot is down
         rows = rows[:: max(1, len(rows) // GROUND_FRAMES)]
-        for row in rows:
-            small = self._source.overview(row)
-            heights.append(find_ground_height(small.depth[0], small.mask[0], self.cameras[row], manifest.near, manifest.far))
-        lowest = min(heights)
-        return lowest if np.isfinite(lowest) else None
+        small = [self._source.overview(row) for row in rows]
+        return [
+            (one.depth[0], one.mask[0], self.cameras[row], manifest.near, manifest.far)
+            for row, one in zip(rows, small, strict=True)
+        ]
 
     def bridge_views(self, found: list[int], rows: list[int], look: Look | None) -> list[int]:
         """Key frames ``found`` among ``rows`` in an order in which their backgrounds overlap, and some more where it takes them;
@@ -106,15 +120,19 @@ class ShotSurroundings:
         if self.turns:
             images = [convert_to_image(picture) for picture in pictures]
             cameras = [self.cameras[row] for row in keyframes]
-            return make_moving(images, passes, cameras, list(self.cameras.values()), self.ground, former, shadows=shadows)
+            seen_by, scale = list(self.cameras.values()), self.shadow_scale if shadows else 1.0
+            return make_moving(images, passes, cameras, seen_by, self.ground, former, shadows=shadows, scale=scale)
         if not shadows:
             return None
         # only shadows without a pass need the ground
-        return self._make_still(look, passes.shadow, former, self.ground if passes.shadow is None else None)
+        known = (self.ground, self.shadow_scale) if passes.shadow is None else (None, 1.0)
+        return self._make_still(look, passes.shadow, former, *known)
 
-    def _make_still(self, look: Look, shadow: np.ndarray | None, former: Surroundings | None, ground: float | None) -> Surroundings:
+    def _make_still(
+        self, look: Look, shadow: np.ndarray | None, former: Surroundings | None, ground: float | None, scale: float = 1.0
+    ) -> Surroundings:
         figure = look.anchor.passes.surface_index[0] > 0
-        return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground)
+        return make_still(look.plate.colour, look.plate.distance, figure, shadow=shadow, former=former, ground=ground, scale=scale)
 
     def complete_look(self, look: Look) -> Look:
         """A look that was made before looks had surroundings, with them."""

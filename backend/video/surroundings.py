@@ -44,7 +44,8 @@ class Surroundings:
     """``colour`` (K, H, W, 3) uint8 and ``cameras`` of some pictures, and ``weight`` (K, H, W) uint8, how well each shows its
     places, 0 where it does not. Before a camera that stands still there are no cameras, and one picture, whose weight says where
     the frames' own backgrounds are not as they should be. ``ground`` is that of the ``Horizon``. ``tone`` (3,) float32
-    is by how much shadows darken, None where none are laid on, and ``level`` how dark the shadow pass is where they are."""
+    is by how much shadows darken, None where none are laid on, ``level`` how dark the shadow pass is where they are, and ``scale``
+    that of the lengths of contact shadows."""
 
     colour: np.ndarray
     weight: np.ndarray
@@ -52,6 +53,7 @@ class Surroundings:
     ground: float | None = None
     tone: np.ndarray | None = None
     level: float = 1.0
+    scale: float = 1.0
 
     def render(self, camera: Camera | None) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) float32 from 0 to 255, the background before a camera, and (H, W) bool where it replaces a frame's own. Every
@@ -125,6 +127,7 @@ class Surroundings:
             "around": self.colour,
             "around_weight": self.weight,
             "around_level": np.array(self.level),
+            "around_scale": np.array(self.scale),
             "around_cameras": np.array([camera.pack() for camera in self.cameras]).reshape(-1, 32),
         }
         if self.ground is not None:
@@ -140,9 +143,11 @@ class Surroundings:
             return None
         colour, weight, cameras = found["around"], found["around_weight"], found["around_cameras"]
         tone, ground = found.get("around_tone"), found.get("around_ground")
-        numbers: list[Any] = [found["around_level"], *(one for one in (tone, ground) if one is not None)]
+        # looks of earlier versions have none
+        scale = found.get("around_scale", np.array(1.0))
+        numbers: list[Any] = [found["around_level"], scale, *(one for one in (tone, ground) if one is not None)]
         fits = colour.dtype == weight.dtype == np.uint8 and colour.ndim == 4 and colour.shape == (*weight.shape, 3)
-        if not fits or not colour.size or not all(np.isfinite(one).all() for one in numbers):
+        if not fits or not colour.size or not all(np.isfinite(one).all() for one in numbers) or scale.size != 1 or scale <= 0:
             raise ValueError("its surroundings are damaged")
         if cameras.shape[1:] != (32,) or len(cameras) not in (0, len(colour)) or (tone is not None and tone.shape != (3,)):
             raise ValueError("its surroundings are damaged")
@@ -153,6 +158,7 @@ class Surroundings:
             None if ground is None else float(ground),
             None if tone is None else tone.astype(np.float32),
             float(found["around_level"]),
+            float(scale),
         )
 
 
@@ -171,6 +177,7 @@ def make_still(
     shadow: np.ndarray | None,
     former: Surroundings | None,
     ground: float | None,
+    scale: float = 1.0,
 ) -> Surroundings:
     """What is around the characters before a camera that stands still, from the background plate: ``colour`` (H, W, 3) uint8, seen
     ``distance`` (H, W) pixels from characters. ``figure`` (H, W) bool are the characters in the frame whose background all frames
@@ -184,6 +191,7 @@ def make_still(
         ground,
         USUAL_TONE if tone is None else tone,
         former.level if former is not None else (1.0 if shadow is None else measure_level(shadow)),
+        scale,
     )
 
 
@@ -196,6 +204,7 @@ def make_moving(
     former: Surroundings | None,
     *,
     shadows: bool,
+    scale: float = 1.0,
 ) -> Surroundings:
     """What is around the characters before a camera that moves, from finished key frames (H, W, 3) uint8 with their passes and
     ``cameras``, behind what there was before; ``seen_by`` are the cameras of all frames. With ``shadows``, those that are painted
@@ -208,6 +217,7 @@ def make_moving(
         ground,
         None,
         1.0 if passes.shadow is None else measure_level(passes.shadow),
+        scale,
     )
     tones = []
     surfaces = passes.surface_index > 0
@@ -253,5 +263,5 @@ def find_shadow(
     if passes.shadow is not None:
         return np.clip(passes.shadow[row].astype(np.float32) / around.level, 0, 1)
     if camera is not None and around.ground is not None:
-        return cast_contact_shadow(passes, row, camera, around.ground, *depth_range)
+        return cast_contact_shadow(passes, row, camera, around.ground, *depth_range, around.scale)
     return guess_contact_shadow(passes.mask[row])

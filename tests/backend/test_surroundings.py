@@ -23,7 +23,14 @@ from latentman.backend.video.horizon import Horizon  # noqa: E402
 from latentman.backend.video.look import Look  # noqa: E402
 from latentman.backend.video.pipeline import RunContext, ShotPipeline  # noqa: E402
 from latentman.backend.video.plate_filling import fill_along_horizon  # noqa: E402
-from latentman.backend.video.shadows import blur_sparse, cast_contact_shadow, clean_plate, guess_contact_shadow  # noqa: E402
+from latentman.backend.video.shadows import (  # noqa: E402
+    blur_sparse,
+    cast_contact_shadow,
+    clean_plate,
+    guess_contact_shadow,
+    measure_figures,
+    scale_lengths,
+)
 from latentman.backend.video.surroundings import FrameBackground, make_moving, make_still  # noqa: E402
 from latentman.backend.video.view_selection import bridge_views  # noqa: E402
 from latentman.blender_addon.reference_shots.shots import SHOTS  # noqa: E402
@@ -196,6 +203,53 @@ def test_a_contact_shadow_is_below_the_feet_and_walks_with_them():
     assert guess_contact_shadow(np.ones((8, 8), np.uint8)).max() == 0
 
 
+def _scale(camera: Camera, factor: float) -> Camera:
+    """The same view of a world that is ``factor`` as large."""
+    to_camera, projection = camera.world_to_camera.copy(), camera.projection.copy()
+    to_camera[:3, 3] *= factor
+    projection[2, 3] *= factor
+    return Camera(to_camera, projection)
+
+
+@pytest.mark.parametrize("factor", [0.0125, 0.2, 20.0, 106.0])
+def test_contact_shadows_are_the_same_in_worlds_of_any_size(factor):
+    """Figures of 2 cm and of 180 m, as scenes in other units have them."""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[20:86, 44:52] = 1
+
+    def cast(factor: float) -> tuple[np.ndarray, float]:
+        camera, near, far = _scale(_camera(0.0), factor), 3.0 * factor, 5.0 * factor
+        depth = normalise_depth(np.where(mask > 0, 4.0 * factor, 1e10), near, far)
+        (figure,) = measure_figures(depth, mask, camera, near, far)
+        scale = scale_lengths(figure)
+        passes = replace(_stub_passes(mask[None]), depth=depth[None])
+        return cast_contact_shadow(passes, 0, camera, 0.0, near, far, scale), figure
+
+    (usual, tall), (other, scaled) = cast(1.0), cast(factor)
+    assert abs(tall - 66 / SIDE / FOCAL * 4) < 0.1 and abs(scaled / tall - factor) < 0.01 * factor
+    assert usual.max() > 0.5 and np.abs(usual - other).max() < 0.15
+
+
+def test_people_of_all_sizes_have_a_persons_shadow():
+    assert [scale_lengths(size) for size in (0.5, 1.0, 1.7, 3.0, 5.0, np.inf, np.nan, 0.0)] == [1.0] * 8
+    assert scale_lengths(0.017) == pytest.approx(0.01) and scale_lengths(170.0) == pytest.approx(100)
+    camera = _camera(0.0)
+    two = np.zeros((SIDE, SIDE), np.uint8)
+    two[20:80, 10:16], two[60:80, 70:76] = 1, 2
+    depth = normalise_depth(np.where(two > 0, 4.0, 1e10), 3.0, 5.0)
+    tall, short = measure_figures(depth, two, camera, 3.0, 5.0)
+    assert tall == pytest.approx(3 * short, rel=0.1), "each by itself, however far apart they are"
+    assert measure_figures(depth, two, camera, 0.0, 0.0) == [] == measure_figures(depth, two * 0, camera, 3.0, 5.0)
+
+
+@pytest.mark.parametrize("factor", [0.01, 1.0, 100.0])
+def test_a_camera_that_moves_does_so_in_worlds_of_any_size(factor):
+    first = _scale(_camera(0.0), factor)
+    aside = Camera(first.world_to_camera.copy(), first.projection)
+    aside.world_to_camera[0, 3] += 0.05 * factor
+    assert moves([first, aside], 64, 64, nearest=3.0 * factor)
+
+
 @pytest.fixture(scope="module")
 def orbit():
     """Key frames of a painted world seen by an orbiting camera, a figure before each."""
@@ -278,13 +332,16 @@ def test_surroundings_survive_the_disk_and_damage_is_said(orbit, starter):
     method = METHODS["surface_fast"]
     request = samples.request(2, steps=2, method=method)
     list(ShotPipeline(starter, request, passes, RunContext(keep_look=looks.append)).frames())
-    look = replace(looks[0], surroundings=replace(orbit[0], tone=np.full(3, 0.4, np.float32), level=0.7))
+    look = replace(looks[0], surroundings=replace(orbit[0], tone=np.full(3, 0.4, np.float32), level=0.7, scale=0.25))
     back = Look.decode(look.encode()).surroundings
     assert (back.colour == orbit[0].colour).all() and (back.weight == orbit[0].weight).all() and back.level == 0.7
-    assert back.ground == 0.0 and (back.tone == np.float32(0.4)).all()
+    assert back.ground == 0.0 and back.scale == 0.25 and (back.tone == np.float32(0.4)).all()
     assert all((a.pack() == b.pack()).all() for a, b in zip(back.cameras, orbit[0].cameras, strict=True))
     with np.load(io.BytesIO(look.encode())) as file:
         arrays = {name: file[name] for name in file.files}
+    former = io.BytesIO()
+    np.savez_compressed(former, **{name: one for name, one in arrays.items() if name != "around_scale"})
+    assert Look.decode(former.getvalue()).surroundings.scale == 1.0, "looks of earlier versions have none"
     for name, value in (
         ("around_tone", np.array([np.nan] * 3, np.float32)),
         ("around_cameras", np.zeros((1, 32))),
@@ -292,6 +349,9 @@ def test_surroundings_survive_the_disk_and_damage_is_said(orbit, starter):
         ("anchor_camera", np.full(32, np.nan)),
         ("around_weight", np.zeros((1, 2, 2), np.uint8)),
         ("around_level", np.array(np.inf)),
+        ("around_scale", np.array(0.0)),
+        ("around_scale", np.array(np.nan)),
+        ("around_scale", np.ones(2)),
     ):
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{**arrays, name: value})
