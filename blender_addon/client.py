@@ -22,7 +22,7 @@ from ..shared import curve_keys, key_entries, logs, messages, running
 from ..shared.endpoint import is_loopback, normalise_endpoint
 from ..shared.streams import TRY_SECONDS, StreamError
 from .far_link import FarLink
-from .render_gate import gate
+from .render_gate import gate, keep_from_renders, wakers
 
 CONNECT_SECONDS = 10.0
 #: how long to wait before a connection that broke is tried again, and how long its silence may be
@@ -108,6 +108,7 @@ class BackendClient:
             # the near end of a tunnel is on this machine, what listens at its other end is not: it has another key
             if not is_loopback(self.endpoint) or self._server_key != self._keys.server_public:
                 self.link = FarLink()
+        keep_from_renders()
         self._context = zmq.Context()
         address = f"inproc://outgoing-{id(self)}"
         self._sender = self._context.socket(zmq.PAIR)
@@ -120,7 +121,12 @@ class BackendClient:
         self._leaving: deque[tuple[zmq.MessageTracker, int]] = deque()
         self._thread = threading.Thread(target=self._run, name="latentman-client", daemon=True)
         self._thread.start()
+        wakers.append(self._wake)
         self.send(messages.Hello())
+
+    def _wake(self) -> None:
+        """Have the thread come to the gate, where it rests."""
+        self._enqueue([_WAKE])
 
     def send(self, message: messages.Message, arrays: dict[str, np.ndarray] | None = None) -> None:
         """Queue a message; ``ConnectionLost`` arrives as an event if it cannot be delivered."""
@@ -128,7 +134,7 @@ class BackendClient:
             return
         if self.link is not None:
             self.link.send(message, arrays)
-            self._enqueue([_WAKE])
+            self._wake()
             return
         parts = messages.encode(message, arrays)
         if arrays:
@@ -158,6 +164,7 @@ class BackendClient:
         if self._is_closed:
             return
         self._is_closed = True
+        wakers.remove(self._wake)
         self._enqueue([b""])
         self._sender.close()
         # what is still to be sent goes out meanwhile
@@ -232,7 +239,8 @@ class BackendClient:
                         parts = self._outgoing.recv_multipart(copy=False)
                         if len(parts) == 1 and not parts[0].bytes:
                             return
-                        socket.send_multipart(parts, copy=False)
+                        if len(parts) > 1 or parts[0].bytes != _WAKE:
+                            socket.send_multipart(parts, copy=False)
                         del parts
                     if not answered and time.monotonic() > deadline:
                         self.events.put(ConnectionLost(self._explain_silence()))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import subprocess
 import sys
 import time
 
+import bpy
+import numpy as np
 import pytest
+import zmq
 
 from latentman.blender_addon.command_line import wait_until
-from latentman.blender_addon.render_gate import gate
+from latentman.blender_addon.render_gate import gate, keep_from_renders, override_context
 from latentman.shared import messages
 from tests.checkout import ROOT
 
@@ -72,3 +76,38 @@ def test_the_connection_rests_meanwhile(connection, held):
     else:
         ask()
     assert wait_until(connection, lambda: bool(connection.device), 30)
+
+
+def test_what_was_sent_without_a_copy_is_let_go_of_outside_renders():
+    """By a thread of pyzmq's, which knows nothing of renders."""
+    keep_from_renders()
+    context = zmq.Context()
+    into, out = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+    out.connect(f"tcp://127.0.0.1:{into.bind_to_random_port('tcp://127.0.0.1')}")
+    try:
+        with gate:
+            sent = zmq.Frame(np.zeros(1 << 20, np.uint8), track=True, copy=False)
+            out.send(sent, copy=False)
+            tracker = zmq.MessageTracker(sent)
+            del sent
+            assert into.recv() == bytes(1 << 20)
+            time.sleep(0.2)
+            assert not tracker.done
+        tracker.wait(10)
+    finally:
+        context.destroy(0)
+
+
+def test_the_connection_comes_to_the_gate_when_a_render_begins(connection):
+    """It would else wake up from waiting, and run a little, at any time during it."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    client = connection.get_client()
+    for _ in range(3):
+        with override_context(bpy.context, scene=bpy.context.scene):
+            time.sleep(0.05)
+            frame = sys._current_frames()[client._thread.ident]
+            assert "with gate" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    # and goes on afterwards
+    connection.device = ""
+    client.send(messages.Hello(), {"a": np.arange(5, dtype=np.uint8), "b": np.zeros(2 << 20, np.uint8), "c": np.zeros(3, np.uint8)})
+    assert wait_until(connection, lambda: client.waiting_bytes == 0, 30)
