@@ -6,6 +6,7 @@ another one and taken off again, also after the file was saved and opened.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from .typed_access import add_node, get_input, get_mesh, get_node_tree, get_outp
 
 #: the colour of texels that no frame has shown
 UNSEEN = (0.5, 0.5, 0.5, 1.0)
-#: custom properties: of a material the shot that it is from; of a body what its slots were before, a letter for each (D for the
-#: mesh's material, O for the object's own, N for a slot that was not there), and the object's own materials by slot
-_JOB, _SLOTS, _OWN = "latentman_job", "latentman_slots", "latentman_material_{}"
+#: custom properties: of a material the shot that it is from, the costume that this wore and the number of the surface; of a body
+#: what its slots were before, a letter for each (D for the mesh's material, O for the object's own, N for a slot that was not
+#: there), and the object's own materials by slot
+_JOB, _COSTUME, _SURFACE = "latentman_job", "latentman_costume", "latentman_surface"
+_SLOTS, _OWN = "latentman_slots", "latentman_material_{}"
 
 
 def find_look_image(material: bpy.types.Material | None) -> bpy.types.Image | None:
@@ -41,11 +44,25 @@ def _find_look_material(path: Path, job: str) -> bpy.types.Material | None:
     return None
 
 
-def make_look_material(path: Path, name: str, job: str = "") -> bpy.types.Material:
+def find_surface(material: bpy.types.Material, costume: str) -> int | None:
+    """The number of the surface whose image a look's material shows, where it is of the ``costume``, the name of the folder of
+    which, or of a shot that wore that; None for others. It is known whatever image the material has got since."""
+    number = material.get(_SURFACE)
+    return int(number) if number is not None and costume and costume in (material.get(_JOB), material.get(_COSTUME)) else None
+
+
+def _mark(material: bpy.types.Material, path: Path, costume: str) -> None:
+    number = re.fullmatch(r"texture_([0-9]{1,5})", path.stem)
+    if number is not None:
+        material[_SURFACE], material[_COSTUME] = int(number[1]), costume
+
+
+def make_look_material(path: Path, name: str, job: str = "", costume: str = "") -> bpy.types.Material:
     """A material whose base colour is the texture file at ``path``, neutral grey where the texture is transparent: the one that was
-    made of it before, with the file read anew, or a new one."""
+    made of it before, with the file read anew, or a new one. ``costume`` is what the shot wore, as ``find_surface`` has it."""
     found = _find_look_material(path, job)
     if found is not None:
+        _mark(found, path, costume)
         image = find_look_image(found)
         assert image is not None
         if not image.is_dirty:  # what is painted on it is nowhere else
@@ -60,6 +77,7 @@ def make_look_material(path: Path, name: str, job: str = "") -> bpy.types.Materi
     material = bpy.data.materials.new(name)
     material.use_nodes = True
     material[_JOB] = job
+    _mark(material, path, costume)
     tree = get_node_tree(material)
     surface = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
     set_socket_value(get_input(surface, "Roughness"), 0.8)
@@ -100,6 +118,12 @@ def _check_body(body: bpy.types.Object) -> None:
         raise shot.ShotError(
             "character", f"{body.name} has no texture coordinates; unwrap it (U in edit mode), then generate again."
         )
+    if body.override_library is not None and mesh.library is not None and not body.material_slots:
+        raise shot.ShotError(
+            "character",
+            f"The mesh of {body.name} is linked and has no material that another can stand in for; give it one in its own "
+            "file, save that, and reload the library here.",
+        )
     if body.library is not None or (mesh.library is not None and not body.material_slots):
         raise shot.ShotError(
             "character",
@@ -107,17 +131,23 @@ def _check_body(body: bpy.types.Object) -> None:
         )
 
 
-def apply_look(bodies: list[bpy.types.Object], path: Path | Mapping[bpy.types.Object, Path], name: str, job: str = "") -> None:
+def apply_look(
+    bodies: list[bpy.types.Object],
+    path: Path | Mapping[bpy.types.Object, Path],
+    name: str,
+    job: str = "",
+    costume: str = "",
+) -> None:
     """Lay the look over the materials of every body, instead of a look that is there; their own stay below and come back with
     ``remove_look``. The meshes are not changed, but for a slot where they have none. ``path`` is the texture of all of them, or
-    that of each.
+    that of each; the other arguments are ``make_look_material``'s.
 
     Raises ``ShotError`` for bodies without texture coordinates and for linked ones, before anything is changed.
     """
     for body in bodies:
         _check_body(body)
     for body in bodies:
-        material = make_look_material(path if isinstance(path, Path) else path[body], name, job)
+        material = make_look_material(path if isinstance(path, Path) else path[body], name, job, costume)
         if not has_look(body):
             _remember_slots(body)
         for slot in body.material_slots:
@@ -139,7 +169,8 @@ def _remember_slots(body: bpy.types.Object) -> None:
 
 def has_look(body: bpy.types.Object) -> bool:
     """Whether a look lies over a body's own materials."""
-    return body.get(_SLOTS) is not None and find_look(body) is not None
+    # an override forgets custom properties with its file, and not its materials
+    return (body.get(_SLOTS) is not None or body.override_library is not None) and find_look(body) is not None
 
 
 def find_dressed(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
@@ -158,11 +189,24 @@ def shows_texture(body: bpy.types.Object, folder: Path) -> bool:
     return image is not None and resolve(image.filepath).is_relative_to(folder)
 
 
+def _take_from_library(body: bpy.types.Object) -> None:
+    """Give the slots of an override that show a look what they have in its library."""
+    reference = body.override_library.reference if body.override_library is not None else None
+    own = reference.material_slots if isinstance(reference, bpy.types.Object) else ()
+    for slot, before in zip(body.material_slots, own, strict=False):
+        if find_look_image(slot.material) is not None:
+            slot.material = before.material if before.link == "OBJECT" else None
+            slot.link = before.link
+
+
 def remove_look(bodies: Iterable[bpy.types.Object]) -> int:
     """Give bodies their own materials back; slots that the user has changed since stay. Returns how many wore a look."""
     count = 0
     for body in bodies:
         letters = body.get(_SLOTS)
+        if letters is None and has_look(body):
+            count += 1
+            _take_from_library(body)
         if letters is None:
             continue
         count += 1

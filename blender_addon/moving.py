@@ -23,7 +23,7 @@ from .connection import connection
 from .error_places import Place
 from .event_handlers import EventHandlers
 from .paths import find_output_folder, is_temporary, make_stored_path, resolve
-from .properties import get_kept_look, get_scene_settings
+from .properties import find_look_library, get_kept_look, get_scene_settings
 
 logger = logs.get_logger(__name__)
 
@@ -111,8 +111,8 @@ def _iter_result_holders() -> Iterator[tuple[PathHolder, str]]:
                 yield PathHolder(result.folder, _make_setter(result, "folder")), settings.output
     for one in bpy.data.objects:
         worn = get_kept_look(one)[0]
-        # what is linked has its path from its own file
-        if is_costume(worn) and one.library is None:
+        # what is linked, or an override of it that wears the same, has its path from its own file
+        if is_costume(worn) and find_look_library(one) is None:
             shown = next((scene for scene in bpy.data.scenes if scene.objects.get(one.name) == one), bpy.data.scenes[0])
             yield PathHolder(worn, _make_setter(one, "latentman_look")), get_scene_settings(shown).output
 

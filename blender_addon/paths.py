@@ -7,8 +7,9 @@ from pathlib import Path
 
 import bpy
 
+from ..shared.costume_files import is_costume
 from ..shared.folders import results_folder
-from .properties import LatentManSettings
+from .properties import LatentManSettings, get_kept_look
 from .result_properties import LatentManResult
 
 
@@ -58,3 +59,9 @@ def find_output_folder(output: str, blend: str | None = None) -> Path:
 def get_result_folder(result: LatentManResult) -> Path:
     """The folder of a result's frames, whether or not it is there."""
     return resolve(result.folder)
+
+
+def find_worn_folder(character: bpy.types.Object) -> str:
+    """The name of the folder of the costume that a character keeps, by which its images are known; "" where it keeps none."""
+    kept = get_kept_look(character)[0]
+    return resolve(kept).parent.parent.name if is_costume(kept) else ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import bpy
 import msgspec
@@ -507,9 +508,31 @@ def get_settings(context: bpy.types.Context) -> LatentManSettings:
 
 def get_kept_look(character: bpy.types.Object) -> tuple[str, str]:
     """The job whose look a character keeps, or the path of the costume that it wears, and the prompt of either; both are empty when
-    it keeps none."""
+    it keeps none. A path that comes from a library, and begins with ``//`` there, is a whole one here."""
     owner: Any = character
-    return owner.latentman_look, owner.latentman_look_prompt
+    look: str = owner.latentman_look
+    library = find_look_library(character)
+    if library is not None and is_costume(look) and look.startswith("//"):
+        look = os.path.normpath(bpy.path.abspath(look, library=library))
+    return look, owner.latentman_look_prompt
+
+
+def find_look_library(character: bpy.types.Object) -> bpy.types.Library | None:
+    """The library that says what a character keeps: that of a linked one, or of an override that was given nothing else."""
+    if character.library is not None or character.override_library is None:
+        return character.library
+    owner, reference = cast(Any, character), cast(Any, character.override_library.reference)
+    return reference.library if owner.latentman_look and reference.latentman_look == owner.latentman_look else None
+
+
+def explain_linked(character: bpy.types.Object) -> str:
+    """Why the file will not keep what a character is told to keep; "" where it will."""
+    if character.library is None:
+        return ""
+    return (
+        f"'{character.name}' is linked from {Path(character.library.filepath).name}, so this file forgets what it wears when it is "
+        "closed; make a library override of it, or dress it in its own file."
+    )
 
 
 def set_kept_look(character: bpy.types.Object, job: str, prompt: str) -> None:
@@ -551,15 +574,21 @@ def register() -> None:
         description="The bone of each joint, where the map was guessed, loaded or changed",
         override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"},
     )
-    object_type.latentman_look = make_string(name="Kept Look", description="The shot whose look this character keeps")
+    # an override keeps what is set on it, and only that, in the file that it is in
+    overridable = {"LIBRARY_OVERRIDABLE"}
+    object_type.latentman_look = make_string(
+        name="Kept Look", description="The shot whose look this character keeps", override=overridable
+    )
     object_type.latentman_look_prompt = make_string(
-        name="Kept Look's Prompt", description="What the kept look was asked to look like"
+        name="Kept Look's Prompt", description="What the kept look was asked to look like", override=overridable
     )
     model_library.add_properties()
     row_list.add_properties()
     make_bool: Any = BoolProperty
     object_type.latentman_is_prop = make_bool(
-        name="Only a Prop", description="This object moves with a character's bones without being part of the character"
+        name="Only a Prop",
+        description="This object moves with a character's bones without being part of the character",
+        override=overridable,
     )
 
 

@@ -44,6 +44,7 @@ class LatentManResult(bpy.types.PropertyGroup):
     total: IntProperty(name="Wanted Frames", description="How many frames were to be made")
     made: IntProperty(name="New Frames", description="How many frames were made")
     kept: IntProperty(name="Kept Frames", description="How many frames were taken over from the result before, as nothing changed")
+    costume: StringProperty(name="Costume", description="The folder of the costume that the character wore, by its name")
     panel: StringProperty(name="Panel", description="The panel's settings when it was started, for Restore Settings")
 
 

@@ -60,6 +60,7 @@ class ResultRecord:
     made: int
     kept: int
     panel: str
+    costume: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def make_record(task: ShotTask, panel: str = "") -> ResultRecord:
         made=_read_count(counts.get("made")),
         kept=_read_count(counts.get("kept")),
         panel=panel,
+        costume=task.wears,
     )
 
 

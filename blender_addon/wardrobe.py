@@ -5,16 +5,15 @@ A character keeps its costume as it keeps a look: the text names a file instead 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from ..shared.charts import Charts, measure_likeness
+from ..shared.charts import Charts, match_surfaces, measure_likeness
 from ..shared.costume_files import (
     COSTUME,
     PAINT,
@@ -29,14 +28,18 @@ from ..shared.costume_files import (
 from ..shared.files import read_file
 from ..shared.png import encode_rgba, is_intact_png
 from ..shared.shot import ShotError
-from .look import find_look, find_look_image
-from .passes.render_set import get_bodies
+from .look import find_look, find_look_image, find_surface
+from .passes.render_set import find_followers, get_bodies
+from .passes.staged_character import stage_character
 from .paths import make_stored_path, resolve
-from .properties import get_kept_look, set_kept_look
+from .properties import find_look_library, get_kept_look, set_kept_look
 from .tasks import frames_folder
+from .typed_access import SceneContext, get_mesh
 
 #: how like the surfaces must be that wear a costume
 ALIKE = 0.9
+#: texture coordinates that differ by more than this are others
+OTHER_MAP = 0.002
 
 
 def read_kept_files(character: bpy.types.Object | None, kept: str) -> dict[str, bytes]:
@@ -73,43 +76,72 @@ def read_all_files(
     return files
 
 
+def find_wearing(character: bpy.types.Object | None) -> list[bpy.types.Object]:
+    """The meshes that can wear a costume: those that the character's bones deform, and others that hang on it and have texture
+    coordinates. Raises ``ShotError`` as ``get_bodies`` does."""
+    bodies = get_bodies(character)
+    if character is not None and character.type == "ARMATURE":
+        bodies += [one for one in find_followers(character) if one.type == "MESH" and one not in bodies and one.library is None]
+    mapped = [one for one in bodies if get_mesh(one).uv_layers]
+    # where there is no map at all, that is said of the first
+    return mapped or bodies
+
+
 def find_worn_images(character: bpy.types.Object | None, folder: Path) -> dict[int, bytes]:
-    """The PNG files of the images in a folder that a character's materials show, as they are now, by their surfaces' numbers."""
+    """The PNG files of the images of a costume, whose ``folder`` for textures is given, that a character's materials show, as they
+    are now and whatever files they are in, by their surfaces' numbers."""
     found: dict[int, bytes] = {}
     try:
-        bodies = get_bodies(character)
+        bodies = find_wearing(character)
     except ShotError:
         return found
     for body in bodies:
-        image = find_look_image(find_look(body))
-        if image is None:
+        material = find_look(body)
+        image = find_look_image(material)
+        if image is None or material is None:
             continue
-        path = resolve(image.filepath)
-        number = re.fullmatch(r"texture_([0-9]{1,5})", path.stem)
-        if number is not None and path.parent == folder and int(number[1]) not in found:
-            found[int(number[1])] = read_image(image, path)
+        path = resolve(image.filepath) if image.filepath else Path()
+        number = find_surface(material, folder.parent.name)
+        if number is None and path.parent == folder:
+            # from an earlier version
+            named = re.fullmatch(r"texture_([0-9]{1,5})", path.stem)
+            number = int(named[1]) if named is not None else None
+        if number is not None and number not in found:
+            found[number] = read_image(image, path)
     return found
 
 
 def read_image(image: bpy.types.Image, path: Path) -> bytes:
-    """An image as a PNG file: the one on disk, or where it was painted on since or packed, what is in memory."""
+    """An image as a PNG file: the one on disk, or where it was painted on since, is packed or is of another kind, what is in
+    memory."""
     if not image.is_dirty and image.packed_file is None and path.is_file():
         data = read_file(path)
         if is_intact_png(data):
             return data
     width, height = image.size
-    if not (width and height) or image.channels != 4:
+    channels = image.channels
+    if not (width and height) or channels not in (1, 3, 4):
         raise ShotError("paint", f"The image {image.name} has no pixels; reload it, or press As Material again.")
     pixels: Any = image.pixels
-    flat = np.empty(width * height * 4, np.float32)
+    flat = np.empty(width * height * channels, np.float32)
     pixels.foreach_get(flat)
-    rows = np.round(np.clip(flat.reshape(height, width, 4)[::-1], 0, 1) * 255).astype(np.uint8)
-    return encode_rgba(rows.tobytes(), width, height)
+    rows = np.ones((height, width, 4), np.float32)
+    found = flat.reshape(height, width, channels)[::-1]
+    rows[..., : 4 if channels == 4 else 3] = np.nan_to_num(found)
+    space = image.colorspace_settings
+    if image.is_float and not (space is not None and space.is_data):
+        # such images are kept in the colours of light, which files of 8 bits are not
+        colour = np.clip(rows[..., :3], 0, 1)
+        rows[..., :3] = np.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour ** (1 / 2.4) - 0.055)
+    return encode_rgba(np.round(np.clip(rows, 0, 1) * 255).astype(np.uint8).tobytes(), width, height)
 
 
 def wear(character: bpy.types.Object, path: Path, prompt: str, output: str = "") -> None:
     """Have a character keep a costume from now on; ``output`` is the panel's setting."""
     set_kept_look(character, make_stored_path(path, output), prompt)
+    if find_look_library(character) is not None:
+        # there it would begin at the library's file
+        set_kept_look(character, str(path), prompt)
 
 
 def list_wearers(folder: Path) -> list[str]:
@@ -118,16 +150,40 @@ def list_wearers(folder: Path) -> list[str]:
     return sorted(name for name, kept in worn.items() if is_costume(kept) and resolve(kept).is_relative_to(folder))
 
 
-def find_textures(folder: Path, bodies: list[bpy.types.Object]) -> dict[bpy.types.Object, Path]:
-    """The image of each body in a result's folder: its own, where its surfaces have one each, else the character's."""
-    try:
-        report = json.loads(read_file(folder / frames_folder.REPORT, frames_folder.MAX_REPORT))
-        surfaces: Mapping[str, str] = report["costume"]["surfaces"]
-        numbers = {str(name): int(number) for number, name in surfaces.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        numbers = {}
+def explain_left_out(character: bpy.types.Object, dressed: Container[bpy.types.Object]) -> str:
+    """Which meshes of a character do not show the image of its costume, and why; "" where all do."""
+    bodies = get_bodies(character)
+    if character.type == "ARMATURE":
+        bodies += [one for one in find_followers(character) if one.type == "MESH" and one not in bodies]
+    names = ", ".join(f"'{one.name}'" for one in bodies if one not in dressed and not one.hide_render)
+    return f"{names} keep their own materials, as they have no texture map or are not part of the costume." if names else ""
+
+
+def find_textures(
+    context: SceneContext, character: bpy.types.Object, folder: Path
+) -> tuple[dict[bpy.types.Object, Path], list[str]]:
+    """The image in a result's folder of each mesh of a character, and what is to be said of them: of a costume that of its own
+    surface, whatever it is called now, and none for what it does not have; else the character's.
+
+    Raises ``ShotError``, also for a costume of another surface.
+    """
     look = folder / frames_folder.LOOK_FOLDER
-    return {body: look / f"texture_{numbers.get(body.name, 1)}.png" for body in bodies}
+    if not (look / frames_folder.COSTUME_FILE).is_file():
+        return {body: look / "texture_1.png" for body in get_bodies(character)}, []
+    charts = read_charts(read_costume(look / frames_folder.COSTUME_FILE))
+    own = stage_character(context, character, plan=False).charts
+    check_surface(character, own, charts)
+    numbers = find_numbers(own, charts, find_wearing(character))
+    notes = list(filter(None, [explain_left_out(character, numbers), explain_other_map(own, charts)]))
+    return {body: look / f"texture_{number}.png" for body, number in numbers.items()}, notes
+
+
+def find_numbers(own: Charts, costume: Charts, bodies: Iterable[bpy.types.Object]) -> dict[bpy.types.Object, int]:
+    """The number in a costume of each body's surface, by the character's ``own`` charts; none for bodies that it does not have."""
+    table = match_surfaces(own, costume, ALIKE)
+    # of surfaces with a body's name its own comes first, and its instances after it
+    numbers = {name: table[number] for number, name in reversed(own.names.items()) if number in table}
+    return {body: numbers[body.name] for body in bodies if body.name in numbers}
 
 
 def unpack(data: bytes, folder: Path) -> tuple[Path, str]:
@@ -144,6 +200,23 @@ def unpack(data: bytes, folder: Path) -> tuple[Path, str]:
     for number, image in images.items():
         frames_folder.store_file(folder / f"texture_{number}.png", image)
     return path, prompt
+
+
+def explain_other_map(own: Charts, costume: Charts) -> str:
+    """Which surfaces were unwrapped anew since a costume was made, whose images then lie wrong on them; "" for none."""
+    changed = []
+    for number, its in match_surfaces(own, costume, ALIKE).items():
+        one, other = own.select(number), costume.select(its)
+        # only of the very same triangles it is quickly told
+        if one.rest.shape == other.rest.shape and np.allclose(one.rest, other.rest, atol=1e-4 * float(np.ptp(one.rest) or 1.0)):
+            moved = np.abs(one.uv - other.uv).max((1, 2)) > OTHER_MAP
+            changed += [f"'{own.names[number]}'"] if moved.mean() > 1 - ALIKE else []
+    names = ", ".join(dict.fromkeys(changed))
+    return (
+        f"The texture map of {names} is another one than when it was dressed, so the image lies wrong on it; dress again."
+        if names
+        else ""
+    )
 
 
 def check_surface(character: bpy.types.Object, own: Charts, costume: Charts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ MIN_SIZE, MAX_SIZE = 256, 4096
 MAX_TRIANGLES = 4_000_000
 #: bytes of the largest file
 MAX_BYTES = 512 << 20
+#: points along a triangle's edge by which surfaces are compared, and of all triangles together, at most
+MOST_STEPS, MOST_POINTS = 256, 20_000_000
 #: makes one number of a cell
 _KEY = np.array([1 << 40, 1 << 20, 1], np.int64)
 
@@ -51,13 +54,20 @@ class Charts:
 
     def renumber(self, names: dict[int, str]) -> Charts:
         """The same triangles with the numbers that surfaces have in another shot; those of surfaces that it does not have are left
-        out."""
-        numbers = {name: number for number, name in names.items()}
-        table = {old: numbers[name] for old, name in self.names.items() if name in numbers}
+        out. Surfaces of one name, as of instances, get the numbers of that name in their order."""
+        numbers: dict[str, list[int]] = {}
+        for number, name in names.items():
+            numbers.setdefault(name, []).append(number)
+        table = {old: numbers[name].pop(0) for old, name in self.names.items() if numbers.get(name)}
         known = np.isin(self.surface, list(table))
         surface = np.array([table[int(one)] for one in self.surface[known]], np.uint16)
         names = {new: self.names[old] for old, new in table.items()}
         return Charts(self.uv[known], self.rest[known], surface, names, self.size, self.keyframes)
+
+    def select(self, number: int) -> Charts:
+        """One of the surfaces alone."""
+        own = self.surface == number
+        return Charts(self.uv[own], self.rest[own], self.surface[own], {number: self.names[number]}, self.size)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As plain arrays by name."""
@@ -104,15 +114,64 @@ class Charts:
 
 
 def measure_likeness(one: Charts, other: Charts) -> float:
-    """The fraction of the corners of one's triangles beside which the other has some, 0 to 1: near 1 for the same surface."""
+    """The fraction of the corners of one's triangles beside which the other's surface lies, 0 to 1: near 1 for the same surface,
+    whatever triangles it is divided into."""
     if not len(one.surface) or not len(other.surface):
         return 0.0
-    corners = [charts.rest.reshape(-1, 3).astype(np.float64) for charts in (one, other)]
-    side = float(np.linalg.norm(np.ptp(corners[0], axis=0))) / 200 or 1.0
-    cells = [np.floor(points / side).astype(np.int64) for points in corners]
+    corners = one.rest.reshape(-1, 3).astype(np.float64)
+    low, high = corners.min(0), corners.max(0)
+    side = float(np.linalg.norm(high - low)) / 200 or 1.0
+    rest = other.rest.astype(np.float64)
+    near = ((rest.max(1) >= low - side) & (rest.min(1) <= high + side)).all(1)
+    if not near.any():
+        return 0.0
     offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    known = np.unique((cells[1][:, None] + offsets).reshape(-1, 3) @ _KEY)
-    return float(np.isin(cells[0] @ _KEY, known).mean())
+    own = np.floor((corners - low) / side).astype(np.int64) @ _KEY
+    found = np.unique(np.concatenate([np.unique(some) for some in _iter_keys(rest[near], low, high, side)]))
+    return float(np.isin(own, (found[:, None] + offsets @ _KEY).ravel()).mean())
+
+
+def _iter_keys(rest: np.ndarray, low: np.ndarray, high: np.ndarray, side: float) -> Iterator[np.ndarray]:
+    """The keys of the cells of ``side`` metres, from ``low`` on and up to ``high``, that triangles (T, 3, 3) pass through."""
+    edges = np.linalg.norm(rest - np.roll(rest, 1, 1), axis=2).max(1)
+    steps = np.ceil(np.minimum(edges / side, MOST_STEPS)).clip(1)
+    # of a mesh with very many large triangles fewer points are looked at
+    steps = np.ceil(steps * min(1.0, float(np.sqrt(MOST_POINTS / (steps**2).sum())))).astype(int)
+    for count in np.unique(steps):
+        u, v = (axis.ravel() for axis in np.meshgrid(np.arange(count + 1), np.arange(count + 1), indexing="ij"))
+        u, v = (axis[u + v <= count] / count for axis in (u, v))
+        weights = np.stack([1 - u - v, u, v], 1)
+        chosen = np.flatnonzero(steps == count)
+        for rows in np.array_split(chosen, len(chosen) * len(u) // (1 << 20) + 1):
+            points = np.einsum("pc,tcd->tpd", weights, rest[rows]).reshape(-1, 3)
+            inside = ((points >= low - side) & (points <= high + side)).all(1)
+            yield np.floor((points[inside] - low) / side).astype(np.int64) @ _KEY
+
+
+def match_surfaces(one: Charts, other: Charts, least: float) -> dict[int, int]:
+    """The number in ``other`` of each surface of ``one``, as far as they are alike by ``least`` at least (``measure_likeness``,
+    either way): surfaces of one name first, then any. A surface that is there several times is matched as often."""
+    table: dict[int, int] = {}
+    mine, theirs = ({number: charts.select(number) for number in charts.names} for charts in (one, other))
+    for only_named in (True, False):
+        for number, own in mine.items():
+            for candidate, its in theirs.items():
+                named = one.names[number] == other.names[candidate]
+                if number in table or candidate in table.values() or (only_named and not named) or not _have_one_size(own, its):
+                    continue
+                if min(measure_likeness(own, its), measure_likeness(its, own)) >= least:
+                    table[number] = candidate
+    return table
+
+
+def _have_one_size(one: Charts, other: Charts) -> bool:
+    """Whether surfaces extend about equally far, which is quickly seen."""
+    if not len(one.surface) or not len(other.surface):
+        return False
+    corners = [charts.rest.reshape(-1, 3) for charts in (one, other)]
+    low, high = (np.stack([getattr(points, end)(0) for points in corners]) for end in ("min", "max"))
+    extent = float(np.linalg.norm(high[0] - low[0]))
+    return bool((np.abs(np.concatenate([np.diff(low, axis=0), np.diff(high, axis=0)])) <= 0.1 * extent).all())
 
 
 def encode_arrays(arrays: dict[str, np.ndarray]) -> bytes:

@@ -40,7 +40,7 @@ from .task import TaskState
 from .version import PROTOCOL, VERSION
 
 ALLOWED_DTYPES = ("uint8", "uint16", "float16", "float32")
-MAX_ARRAYS, MAX_DIMENSIONS = 64, 5
+MAX_ARRAYS, MAX_DIMENSIONS = 512, 5
 #: a message's arrays together; the passes of the largest frame have 0.9 GB
 MAX_BYTES = 1 << 30
 #: what says what a message is; Python's objects take many times their bytes

@@ -28,7 +28,16 @@ from ..properties import get_kept_look
 from ..shot_notice import notice
 from ..tasks.frames_folder import LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
-from ..wardrobe import check_surface, find_worn_images, unpack, wear
+from ..wardrobe import (
+    check_surface,
+    explain_left_out,
+    explain_other_map,
+    find_numbers,
+    find_wearing,
+    find_worn_images,
+    unpack,
+    wear,
+)
 from .dialogs import ExportDialog, ImportDialog, show_settings_dialog
 from .generate import learn_profile
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
@@ -72,6 +81,8 @@ class DressCharacter(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
                 atlas_size=self.atlas,
             )
             begin_dress(context, settings, request, reference, staged, folder, connection)
+            if linked := properties.explain_linked(settings.character):
+                report(self, {"WARNING"}, linked)
         except shot.ShotError as error:
             connection.errors.show(Place.SHOT, str(error), None)
             report(self, {"ERROR"}, str(error))
@@ -95,23 +106,26 @@ class OpenCostume(NeedsCharacter, bpy.types.Operator, ImportDialog):
         assert character is not None
         source = Path(self.filepath)
         try:
-            bodies = get_bodies(character)
             data = read_costume(source)
             charts = read_charts(data)
-            check_surface(character, stage_character(context, character, plan=False).charts, charts)
+            own = stage_character(context, character, plan=False).charts
+            check_surface(character, own, charts)
             folder = get_output_folder(settings) / f"costume-{hashlib.blake2b(data, digest_size=6).hexdigest()}" / LOOK_FOLDER
             console.check_writable(folder)
             path, prompt = unpack(data, folder)
             if self.material:
-                numbers = {name: number for number, name in charts.names.items()}
-                first = next(iter(charts.names), 1)
-                textures = {body: folder / f"texture_{numbers.get(body.name, first)}.png" for body in bodies}
-                apply_look(bodies, textures, f"Look: {prompt[:50]}", path.parent.parent.name)
+                numbers = find_numbers(own, charts, find_wearing(character))
+                textures = {body: folder / f"texture_{number}.png" for body, number in numbers.items()}
+                apply_look(list(textures), textures, f"Look: {prompt[:50]}", path.parent.parent.name)
+                for note in filter(None, [explain_left_out(character, textures), explain_other_map(own, charts)]):
+                    report(self, {"WARNING"}, note)
         except shot.ShotError as error:
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
         wear(character, path, prompt or source.stem, settings.output)
         report(self, {"INFO"}, f"{character.name} wears {source.name} in every shot from now on.")
+        if linked := properties.explain_linked(character):
+            report(self, {"WARNING"}, linked)
         return {"FINISHED"}
 
 

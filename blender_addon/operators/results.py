@@ -13,7 +13,6 @@ from ..compat import get_sequencer_scene
 from ..connection import connection
 from ..editors import show_strip, show_textures
 from ..look import apply_look, has_look, remove_look
-from ..passes.render_set import get_bodies
 from ..paths import get_output_folder, get_result_folder
 from ..references import refer_to
 from ..result_places import put_in_compositor, put_in_sequencer
@@ -24,7 +23,7 @@ from ..tasks.fetch import FetchTask
 from ..tasks.frames_folder import COSTUME_FILE, LOOK_FOLDER
 from ..typed_access import OperatorResult, get_scene
 from ..view_colours import choose_colour_space
-from ..wardrobe import find_textures, wear
+from ..wardrobe import find_textures, find_wearing, wear
 from .polls import NeedsIdleConnection, NeedsResult, Poll
 from .reports import report, report_with_warnings
 
@@ -40,7 +39,8 @@ def _get_matching_character(operator: bpy.types.Operator, context: bpy.types.Con
     """The picked character if the active result shows it; otherwise None, and the operator reports that."""
     result = get_result(context)
     character: bpy.types.Object | None = properties.get_scene_settings(get_scene_of(result)).character
-    if character is None or character.name != result.character:
+    # one that is not there any more was renamed
+    if character is None or (character.name != result.character and result.character in bpy.data.objects):
         report(
             operator, {"ERROR"}, f"This look belongs to '{result.character}', whose surface it follows; pick that character first."
         )
@@ -145,15 +145,17 @@ class ResultAsMaterial(Poll, bpy.types.Operator):
         if character is None:
             return {"CANCELLED"}
         try:
-            bodies = get_bodies(character)
-            textures = find_textures(get_result_folder(result), bodies)
+            folder = get_result_folder(result)
+            textures, notes = find_textures(context, character, folder)
             missing = next((path for path in textures.values() if not path.is_file()), None)
             if missing is not None:
                 raise shot.ShotError("texture", f"{missing} is missing; press Fetch Again, or generate the shot again.")
-            apply_look(bodies, textures, f"Look: {result.prompt[:50]}", result.job)
+            apply_look(list(textures), textures, f"Look: {result.prompt[:50]}", result.job, result.costume)
         except shot.ShotError as error:
             report(self, {"ERROR"}, str(error))
             return {"CANCELLED"}
+        for note in notes:
+            report(self, {"WARNING"}, note)
         return {"FINISHED"}
 
 
@@ -176,7 +178,7 @@ class OwnMaterials(Poll, bpy.types.Operator):
 
 def _find_bodies(context: bpy.types.Context) -> list[bpy.types.Object]:
     try:
-        return get_bodies(properties.get_settings(context).character)
+        return find_wearing(properties.get_settings(context).character)
     except shot.ShotError:
         return []
 
@@ -205,6 +207,8 @@ class KeepLook(Poll, bpy.types.Operator):
             wear(character, costume, result.prompt, properties.get_settings(context).output)
         else:
             properties.set_kept_look(character, result.job, result.prompt)
+        if linked := properties.explain_linked(character):
+            report(self, {"WARNING"}, linked)
         return {"FINISHED"}
 
 

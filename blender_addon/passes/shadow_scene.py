@@ -30,8 +30,9 @@ SAME_SURFACE = 0.02
 SUN_TILT, SUN_TURN, SUN_WIDTH = math.radians(40), math.radians(-35), math.radians(1)
 #: the longer side in pixels above which a picture is halved again
 HALVED_SIDE = 256
-#: half the side of the ground that is put under the feet where the scene has none, in metres
-GROUND_REACH = 100.0
+#: half the side of the ground that is put under the feet where the scene has none: in metres, and in sizes of the characters,
+#: whichever is more
+GROUND_REACH, GROUND_SIZES = 100.0, 20.0
 
 
 class ShadowScene:
@@ -140,6 +141,8 @@ def _prepare(found: bpy.types.Object, surface: Surface | Hair) -> None:
 def _make_ground(geometry: FrameGeometry, height: float, reach: float) -> Surface:
     points = geometry.find_character_points()
     centre = points[:, :2].mean(0) if len(points) else np.zeros(2)
+    if len(points):
+        reach = max(reach, GROUND_SIZES * float(np.ptp(points, axis=0).max()))
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach + centre
     shape = Shape(
         np.column_stack([corners, np.full(4, height)]).astype(np.float32),

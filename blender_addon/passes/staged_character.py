@@ -25,6 +25,8 @@ REGIONS = {
     "left foot": ("left_foot", "left_ankle"),
     "right foot": ("right_foot", "right_ankle"),
 }
+#: surfaces that a costume can tell apart, each with an image of its own
+MOST_SURFACES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,12 @@ def stage_character(
     surfaces = [one for one in geometry.surfaces if not one.is_hole and one.shape.triangles is not None]
     if not surfaces:
         raise ShotError("character", "The character shows no surface that can be dressed; pick one with a mesh.")
+    if len(surfaces) > MOST_SURFACES:
+        raise ShotError(
+            "character",
+            f"The character shows {len(surfaces)} separate surfaces, and at most {MOST_SURFACES} can be dressed; join them "
+            "(Ctrl+J, or Realize Instances in geometry nodes), or hide some from the render.",
+        )
     numbers = {one.key: render.get_number(one.key) for one in surfaces}
     charts = make_charts(geometry, numbers, atlas_size)
     if not plan:

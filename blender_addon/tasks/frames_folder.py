@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 
 from ...shared import shot
-from ...shared.costume_files import COSTUME, SUFFIX
+from ...shared.costume_files import COSTUME, SUFFIX, read_costume, read_images
 from ...shared.files import read_file, write_atomically
 from ...shared.png import is_intact_png
 
@@ -80,15 +81,47 @@ def store_file(path: Path, content: bytes) -> None:
 
 
 def store_report(folder: Path, report: dict[str, Any], textures: Mapping[str, np.ndarray], name: str = REPORT) -> None:
-    """Write a shot's report, and its textures' and its costume's files, (N,) uint8 each. Raises ``ShotError``."""
+    """Write a shot's report, and its textures' and its costume's files, (N,) uint8 each. A costume's image that was painted on
+    since is kept: as it is where the costume is the same, else beside the new one. Raises ``ShotError``."""
     _store(folder / name, msgspec.json.format(msgspec.json.encode(report)))
     if textures:
         make_folder(folder / LOOK_FOLDER)
+    made = _read_made_images(folder / LOOK_FOLDER) if COSTUME in textures else {}
     for name, texture in textures.items():
+        path = folder / LOOK_FOLDER / (COSTUME_FILE if name == COSTUME else f"{name}.png")
         if name == COSTUME:
-            store_file(folder / LOOK_FOLDER / COSTUME_FILE, texture.tobytes())
-        else:
-            store_png(texture, folder / LOOK_FOLDER / f"{name}.png")
+            store_file(path, texture.tobytes())
+            continue
+        before = made.get(name)
+        if before is not None and _is_painted(path, before):
+            if before == texture.tobytes():
+                continue
+            with suppress(OSError):
+                path.replace(_find_free_path(path.with_stem(f"{path.stem}_painted")))
+        store_png(texture, path)
+
+
+def _read_made_images(folder: Path) -> dict[str, bytes]:
+    """The images of a costume in a folder as they were made, by the names of their files without the ending."""
+    try:
+        return {f"texture_{number}": data for number, data in read_images(read_costume(folder / COSTUME_FILE)).items()}
+    except shot.ShotError:
+        return {}
+
+
+def _is_painted(path: Path, before: bytes) -> bool:
+    """Whether an image is another whole one than it was made as."""
+    try:
+        data = read_file(path)
+    except (OSError, ValueError):
+        return False
+    return data != before and is_intact_png(data)
+
+
+def _find_free_path(path: Path) -> Path:
+    """A path, with a number where there is such a file."""
+    numbers = (path.with_stem(f"{path.stem}_{number}") for number in count(2))
+    return path if not path.exists() else next(one for one in numbers if not one.exists())
 
 
 def get_frame_number(path: Path) -> int | None:

@@ -29,6 +29,7 @@ from ..passes.camera import find_camera
 from ..passes.remote_render import RemotePassRender
 from ..passes.render import RenderedFrame
 from ..passes.staging import Staging
+from ..paths import find_worn_folder
 from ..shot_progress import ShotProgress
 from ..typed_access import SceneContext, get_scene
 from . import frames_folder
@@ -114,6 +115,8 @@ class ShotTask(Task):
         self.request, self.folder = request, out
         #: the name of the character that the shot shows, "" for several
         self.character = character.name if character is not None and scope == "CHARACTER" else ""
+        #: the name of the folder of the costume that it wears, "" for none
+        self.wears = find_worn_folder(character) if costume and character is not None and staging is None else ""
         self.report: dict[str, Any] | None = None
         self.frames: dict[int, Path] = {}
         self.seconds: dict[str, float] = {}

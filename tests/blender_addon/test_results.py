@@ -99,6 +99,7 @@ def _end_shot(
         character=settings.character.name,
         frames={n: folder / f"{number:04d}.png" for n, number in enumerate(numbers)},
         transparent=False,
+        wears="",
         camera=scene.camera.name,
         crop=None,
         seconds={"backend": 65.0} if done else {},
