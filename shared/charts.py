@@ -17,6 +17,8 @@ MIN_SIZE, MAX_SIZE = 256, 4096
 MAX_TRIANGLES = 4_000_000
 #: bytes of the largest file
 MAX_BYTES = 512 << 20
+#: the largest texture coordinate, and the largest coordinate in metres
+MAX_PLACE = 1e7
 #: points along a triangle's edge by which surfaces are compared, and of all triangles together, at most
 MOST_STEPS, MOST_POINTS = 256, 20_000_000
 #: makes one number of a cell
@@ -101,16 +103,25 @@ class Charts:
         uv, rest, surface = found["uv"], found["rest"], found["surface"]
         count = len(surface)
         size = int(found["size"])
-        if (uv.dtype, rest.dtype, surface.dtype) != (np.float32, np.float32, np.uint16) or count > MAX_TRIANGLES:
+        if count > MAX_TRIANGLES:
+            raise ValueError(f"it has {count} triangles, more than {MAX_TRIANGLES}")
+        if (uv.dtype, rest.dtype, surface.dtype) != (np.float32, np.float32, np.uint16):
             raise ValueError("its arrays are of other types")
         if uv.shape != (count, 3, 2) or rest.shape != (count, 3, 3) or surface.ndim != 1:
             raise ValueError("its arrays do not fit each other")
         if not (np.isfinite(uv).all() and np.isfinite(rest).all()):
             raise ValueError("it has places that are not numbers")
+        if max(np.abs(uv).max(initial=0), np.abs(rest).max(initial=0)) > MAX_PLACE:
+            raise ValueError("it has places that are absurdly far away")
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(f"its image would have {size} texels along a side")
-        names = dict(zip(found["chart_numbers"].tolist(), map(str, found["chart_names"].tolist()), strict=True))
-        return cls(uv, rest, surface, names, size, tuple(found["keyframes"].tolist()))
+        numbers, called, keyframes = (found[name] for name in ("chart_numbers", "chart_names", "keyframes"))
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or numbers.shape != called.shape or keyframes.ndim != 1:
+            raise ValueError("its surfaces' names do not fit their numbers")
+        if len(np.unique(numbers)) < len(numbers) or not ((numbers >= 0) & (numbers <= 0xFFFF)).all():
+            raise ValueError("its surfaces have numbers that none can have")
+        names = dict(zip(numbers.tolist(), map(str, called.tolist()), strict=True))
+        return cls(uv, rest, surface, names, size, tuple(keyframes.tolist()))
 
 
 def measure_likeness(one: Charts, other: Charts) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...shared.charts import Charts
@@ -21,6 +22,8 @@ from .job import Job
 
 #: less of the surface than this is said
 ENOUGH = 0.98
+#: cells along a triangle's edge that count, and within the triangles of all of a costume, at most
+MOST_STEPS, MOST_CELLS = 256, 200_000_000
 #: texels that belong to several places are said from this fraction on
 MOST_SHARED = 0.01
 
@@ -44,6 +47,7 @@ def _read_worn(files: Mapping[str, bytes]) -> tuple[list[Costume], float]:
     costumes, most = [], 0.0
     for file in sorted(name for name in files if name.startswith(COSTUME)):
         costume = Costume.decode(files[file])
+        _check_density(costume)
         painted = read_images(files[file], only_painted=True)
         if file == COSTUME:
             painted |= {int(name.removeprefix(PAINT)): data for name, data in files.items() if name.startswith(PAINT)}
@@ -62,6 +66,15 @@ def _read_worn(files: Mapping[str, bytes]) -> tuple[list[Costume], float]:
             costume, most = replace(costume, texture=texture), max(most, share)
         costumes.append(costume)
     return costumes, most
+
+
+def _check_density(costume: Costume) -> None:
+    """Raise ``ShotError`` for a file whose triangles are so large beside its cells that nobody would wait for what is done with
+    each of these."""
+    rest = costume.charts.rest.astype(np.float64)
+    edges = np.linalg.norm(rest - np.roll(rest, 1, 1), axis=2).max(1)
+    if (np.ceil(np.minimum(edges / costume.texture.side, MOST_STEPS)) ** 2).sum() > MOST_CELLS:
+        raise ShotError("costume", "The costume is far too fine for the size of its surface; dress the character again.")
 
 
 def _fit(costumes: list[Costume], source: PassesSource) -> Costume | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import bpy
 import numpy as np
 
-from ...shared.charts import Charts
+from ...shared.charts import MAX_TRIANGLES, Charts
 from ...shared.manifest import PartEntry
 from ...shared.shot import ShotError
 from ..typed_access import SceneContext, get_scene
@@ -69,6 +69,13 @@ def stage_character(
             "character",
             f"The character shows {len(surfaces)} separate surfaces, and at most {MOST_SURFACES} can be dressed; join them "
             "(Ctrl+J, or Realize Instances in geometry nodes), or hide some from the render.",
+        )
+    count = sum(len(one.shape.triangles[0]) for one in surfaces if one.shape.triangles is not None)
+    if count > MAX_TRIANGLES:
+        raise ShotError(
+            "character",
+            f"The character has {count} triangles, and at most {MAX_TRIANGLES} can be dressed; lower the levels of its subdivision "
+            "for the render, or simplify the scene.",
         )
     numbers = {one.key: render.get_number(one.key) for one in surfaces}
     charts = make_charts(geometry, numbers, atlas_size)

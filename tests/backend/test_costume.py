@@ -192,3 +192,33 @@ def test_a_request_without_a_costume_is_as_it_was():
     request = samples.request(2, preset="surface")
     assert with_files(request, {}) == request
     assert with_files(request, {"costume": b"1"}).costume != with_files(request, {"costume": b"2"}).costume
+
+
+def test_files_that_no_dressing_has_made_are_refused_at_once():
+    from latentman.backend.jobs.dressing import check_costume
+    from latentman.shared.charts import decode_arrays, encode_arrays
+    from latentman.shared.costume_files import COSTUME
+
+    charts = _tube()
+    arrays = decode_arrays(Costume(_texture(charts), charts, "a knight").encode({1: encode_png(np.zeros((8, 8, 4), np.uint8))}))
+    check_costume(samples.request(1), {COSTUME: encode_arrays(arrays)})
+    count = len(charts.surface)
+    changes = {
+        "names": {"chart_names": np.array(["a", "b"])},
+        "numbers": {"chart_numbers": np.array([1, 1]), "chart_names": np.array(["a", "b"])},
+        "negative": {"chart_numbers": np.array([-1])},
+        "large": {"chart_numbers": np.array([1 << 20])},
+        "table": {"keyframes": np.zeros((2, 2), np.int64)},
+        "far": {"rest": arrays["rest"] * np.float32(1e20)},
+        "wide": {"uv": arrays["uv"] * np.float32(1e20)},
+        "coarse": {
+            "rest": np.tile(np.array([[0, 0, 0], [9e5, 0, 0], [0, 9e5, 0]], np.float32), (9000, 1, 1)),
+            "uv": np.zeros((9000, 3, 2), np.float32),
+            "surface": np.ones(9000, np.uint16),
+        },
+    }
+    assert count < 9000
+    for name, change in changes.items():
+        with pytest.raises(ShotError, match=r"(Dress has made|dress the character again)\.$"):
+            check_costume(samples.request(1), {COSTUME: encode_arrays({**arrays, **change})})
+            raise AssertionError(name)

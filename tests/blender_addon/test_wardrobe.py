@@ -284,6 +284,10 @@ def test_more_surfaces_than_a_costume_can_tell_apart_are_refused(scene, monkeypa
     monkeypatch.setattr(staged_character, "MOST_SURFACES", 3)
     with pytest.raises(ShotError, match=r"4 separate surfaces.*join them"):
         stage_character(bpy.context, rig)
+    monkeypatch.setattr(staged_character, "MOST_SURFACES", 4)
+    monkeypatch.setattr(staged_character, "MAX_TRIANGLES", 100)
+    with pytest.raises(ShotError, match=r"at most 100 can be dressed; lower the levels"):
+        stage_character(bpy.context, rig)
 
 
 def test_what_was_painted_into_a_costumes_file_outlives_the_same_dressing(scene, tmp_path):
