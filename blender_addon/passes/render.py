@@ -229,6 +229,8 @@ class PassRender:
         self._sizes = tuple(dict.fromkeys((self._size, compute_overview_size(width, height))))
         #: whether any frame that was rendered shows a character
         self.has_seen_character = False
+        bodies = [one.object for one in self._render_set.objects if one.character]
+        self._is_unseeable = all(one.is_shadow_catcher or not one.visible_camera for one in bodies)
         # what ``render_all`` keeps: whole frames, which take memory only where something is seen
         self._arrays: dict[str, np.ndarray] = {}
         self._entries: dict[int, FrameEntry] = {}
@@ -300,8 +302,15 @@ class PassRender:
 
     def check_seen(self) -> None:
         """Raise ``ShotError`` when none of the frames that were rendered shows a character; those of a part of a shot need not."""
-        if not self._is_range_given and not self.has_seen_character:
-            raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
+        if self._is_range_given or self.has_seen_character:
+            return
+        if self._is_unseeable:
+            raise shot.ShotError(
+                "camera",
+                "The character's meshes are shadow catchers or hidden from the camera; change that in Object Properties > "
+                "Visibility.",
+            )
+        raise shot.ShotError("camera", "The camera does not see the character in any frame; point it at the character.")
 
     def measure(self) -> Generator[int, None, None]:
         """Find the depth range; yields how many frames are measured, with nothing of ours in the file then and at the end.

@@ -19,7 +19,7 @@ from ..rigging.characters import find_character_meshes
 from ..rigging.rigs import read_rig
 from ..typed_access import get_armature, get_curves, get_mesh
 from ..units import get_object_metres_per_unit
-from .visibility import Visible, find_visible
+from .visibility import Visible, find_visible, may_be_shown
 
 #: kinds of objects that a character may be made of, besides hair
 BODIES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
@@ -186,7 +186,7 @@ def _find_characters(
         picked += [one for one in find_followers(character) if one not in picked]
     seen = [body for body in picked if body in visible.shown or body in visible.instanced]
     if not seen:
-        raise shot.ShotError("character", f"{picked[0].name} is hidden for rendering; switch on its camera icon in the outliner.")
+        raise shot.ShotError("character", _explain_hidden(view_layer, picked[0]))
     armature = character if character is not None and character.type == "ARMATURE" else None
     found = [(armature, seen)]
     taken = set(seen)
@@ -198,6 +198,31 @@ def _find_characters(
                     taken.update(bodies)
                     found.append((other, bodies))
     return found[:MAX_CHARACTERS]
+
+
+def _explain_hidden(view_layer: bpy.types.ViewLayer, body: bpy.types.Object) -> str:
+    """Why a render of a view layer does not show a mesh."""
+    if not may_be_shown(body):
+        return f"{body.name} is hidden for rendering; switch on its camera icon in the outliner."
+    stack = [(view_layer.layer_collection, view_layer.layer_collection.collection.hide_render)]
+    hidden = ""
+    while stack:
+        layer, above = stack.pop()
+        hides = above or layer.collection.hide_render
+        stack += [(inner, hides) for inner in layer.children]
+        if body in layer.collection.objects.values():
+            if not hides:
+                return (
+                    f"{body.name} is in the collection '{layer.name}', which the view layer leaves out; tick its box, or that of "
+                    "the one around it, in the outliner."
+                )
+            hidden = hidden or layer.name
+    if hidden:
+        return (
+            f"{body.name} is in the collection '{hidden}', which is hidden for rendering; switch on its camera icon, or that of "
+            "the one around it, in the outliner."
+        )
+    return f"{body.name} is not in this scene; add it to one of its collections (M), or choose the scene that it is in."
 
 
 def _find_carrying_bone(body: bpy.types.Object, armature: bpy.types.Object | None) -> str:
@@ -272,7 +297,8 @@ def _make_part_entries(
             entries.setdefault(part, PartEntry(part, bone))
             continue
         body = bodies[number - 1][0]
-        to_body = np.array(body.matrix_world.inverted() @ armature.matrix_world)
+        # who pops in has no size at first
+        to_body = np.array(body.matrix_world.inverted_safe() @ armature.matrix_world)
         head = np.array(get_armature(armature).bones[bone].head_local)
         origin = (to_body[:3, :3] @ head + to_body[:3, 3]) * get_metres_per_unit(body)
         front, joint = np.zeros(3), ""

@@ -77,11 +77,15 @@ def stage_character(
             f"The character has {count} triangles, and at most {MAX_TRIANGLES} can be dressed; lower the levels of its subdivision "
             "for the render, or simplify the scene.",
         )
+    triangles, part = _list_triangles(surfaces)
+    if not float(np.ptp(triangles.reshape(-1, 3), axis=0).max()) > 0:
+        raise ShotError(
+            "character", f"The character has no size at frame {frame}; go to a frame where it is as large as it should be."
+        )
     numbers = {one.key: render.get_number(one.key) for one in surfaces}
     charts = make_charts(geometry, numbers, atlas_size)
     if not plan:
         return StagedCharacter(Staging(frame, at_rest, {}, geometry), 0.0, charts)
-    triangles, part = _list_triangles(surfaces)
     ring = plan_ring(triangles, _find_front(surfaces, render.parts), _find_regions(triangles, part, render.parts), aspect)
     viewpoints = dict(enumerate(ring.viewpoints, 1))
     staging = Staging(frame, at_rest, viewpoints, geometry)

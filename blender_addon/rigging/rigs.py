@@ -231,7 +231,7 @@ def _find_ground(armature: bpy.types.Object, up: np.ndarray, points: np.ndarray)
     heights = []
     for body in find_character_meshes(armature):
         points = read_shaped_points(body)
-        to_armature = np.array(armature.matrix_world.inverted() @ body.matrix_world)
+        to_armature = np.array(armature.matrix_world.inverted_safe() @ body.matrix_world)
         if len(points):
             heights.append((points @ to_armature[:3, :3].T + to_armature[:3, 3]) @ up)
     if heights:

@@ -20,7 +20,7 @@ from latentman.shared import messages
 from latentman.shared.charts import encode_arrays
 from latentman.shared.png import encode_rgba
 from latentman.shared.shot import ShotError
-from tests.blender_addon.any_scene import add_box, add_camera, add_character, link, make_tube, skin
+from tests.blender_addon.any_scene import add_box, add_camera, add_character, add_collection, link, make_tube, skin
 
 GREEN = (0.1, 0.8, 0.1)
 
@@ -331,3 +331,48 @@ def test_shadows_of_giants_are_as_long(scene):
         found.append(render.result().shadow[0].astype(float))
     assert (found[0] > 0.5).sum() > 30
     assert np.abs(found[0] - found[1]).mean() < 2e-3
+
+
+@pytest.mark.parametrize("why", ["away", "catcher", "ray", "excluded", "hidden", "object", "elsewhere"])
+def test_who_is_not_seen_is_told_why(scene, why):
+    rig, body = add_character()
+    outer, other = add_collection("Outer"), bpy.data.scenes.new("Other")
+    inner = add_collection("Inner", outer)
+    if why in ("excluded", "hidden", "elsewhere"):
+        scene.collection.objects.unlink(body)
+        (other.collection if why == "elsewhere" else inner).objects.link(body)
+    scene.view_layers[0].layer_collection.children["Outer"].exclude = why == "excluded"
+    outer.hide_render, body.hide_render = why == "hidden", why == "object"
+    body.is_shadow_catcher, body.visible_camera = why == "catcher", why != "ray"
+    if why == "away":
+        scene.camera.rotation_euler.z += np.pi
+    says = {
+        "away": "point it at the character",
+        "catcher": "Visibility",
+        "ray": "Visibility",
+        "excluded": "'Inner', which the view layer leaves out; tick its box",
+        "hidden": "'Inner', which is hidden for rendering",
+        "object": "switch on its camera icon",
+        "elsewhere": "not in this scene",
+    }
+    with pytest.raises(ShotError, match=says[why]):
+        render = PassRender(bpy.context, rig, (1, 2), 64, 64)
+        list(render.render_all())
+        render.check_seen()
+
+
+def test_who_pops_in_is_seen_from_then_on(scene):
+    """With a scale of 0 at first, which no matrix can be turned round of."""
+    rig, _ = add_character()
+    for frame, size in ((1, 0.0), (3, 1.0)):
+        rig.scale = (size,) * 3
+        rig.keyframe_insert("scale", frame=frame)
+    scene.frame_set(1)
+    render = PassRender(bpy.context, rig, (1, 2, 3), 64, 64)
+    list(render.render_all())
+    first, _, last = render.result().mask.sum((1, 2))
+    assert first == 0 and last > 100
+    with pytest.raises(ShotError, match="no size at frame 1; go to"):
+        stage_character(bpy.context, rig)
+    scene.frame_set(3)
+    assert stage_character(bpy.context, rig).seen > 0.9
