@@ -35,6 +35,7 @@ from latentman.backend.models.library.getting import get
 from latentman.backend.models.library.inspection import InspectionIndex
 from latentman.backend.models.library.listing import list_library
 from latentman.backend.models.library.removing import remove
+from latentman.backend.models.library.scanning import scan
 from latentman.backend.models.library.thumbnails import make_thumbnail
 from latentman.backend.models.library.verifying import verify
 from latentman.backend.models.library.yaml_subset import YamlError, read_sections
@@ -651,6 +652,15 @@ def test_as_much_of_yaml_as_is_needed():
     ):
         with pytest.raises(YamlError):
             read_sections(bad)
+
+
+def test_a_folder_of_an_unknown_pipeline_names_the_kinds_that_work(tmp_path):
+    (tmp_path / "strange" / "unet").mkdir(parents=True)
+    index = {"_class_name": "StrangePipeline", "unet": ["diffusers", "StrangeModel"]}
+    (tmp_path / "strange" / "model_index.json").write_text(json.dumps(index))
+    (candidate,) = scan(tmp_path)
+    found = inspection.inspect_candidate(candidate)
+    assert found.kind == "checkpoint" and all(kind in found.problem for kind in ("SDXL", "FLUX.1", "Wan VACE"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")

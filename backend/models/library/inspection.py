@@ -14,7 +14,7 @@ from ....shared.files import make_private_folder, read_file, write_atomically
 from ....shared.folders import data_folder
 from ....shared.shot import ShotError
 from ....shared.version import VERSION
-from ..family_layouts import BY_NAME, find_layout_of_control
+from ..family_layouts import BY_NAME, find_layout_of_control, list_supported
 from ..motion_kinds import CLASS as MOTION_MODULE
 from ..motion_kinds import explain_module, find_module_family
 from ..names import find_control_kind
@@ -152,7 +152,7 @@ def _inspect_folder(folder: Path) -> Inspected:
         return Inspected("motion", "mdm", sentence=f"{folder.name} is a motion model of MDM.")
     if os.path.isfile(folder / "model_index.json"):
         family = find_family_of_folder(folder)
-        problem = "" if family else "It is a model of a kind that is not supported; choose Stable Diffusion 1.x, 2.x or SDXL."
+        problem = "" if family else f"It is a model of a kind that is not supported; choose one of {list_supported()}."
         return Inspected("checkpoint", family, problem=problem, sentence=f"{folder.name} is a diffusers folder.")
     return inspect_configuration(_read_configuration(folder), folder.name)
 
