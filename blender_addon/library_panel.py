@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..shared.library import KINDS, LibraryItem, matches, write_bytes
-from ..shared.model_name import split_name
+from ..shared.model_name import WEIGHTS, split_name
 from . import model_library, properties
 from .connection import connection
 from .library_book import NEEDS_PAGE, NEEDS_TOKEN, book
@@ -21,7 +21,21 @@ if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
 
 #: kind of a part of a model's name -> its words
-PART_TITLES = {"": "ControlNet", "openpose": "Pose", "iuv": "Surface", "ip": "IP-Adapter", "lora": "LoRA", "vae": "Decoder"}
+PART_TITLES = {
+    "": "ControlNet",
+    "depth": "Depth",
+    "normal": "Normals",
+    "openpose": "Pose",
+    "iuv": "Surface",
+    "lora": "LoRA",
+    "embedding": "Textual inversion",
+    "vae": "Decoder",
+    "ip": "IP-Adapter",
+    "encoder": "Picture encoder",
+    "parts": "Other parts",
+    "motion": "Motion module",
+    "sees": "Sees",
+}
 _FIT_ICONS: dict[str, IconItems] = {"yes": "CHECKMARK", "tight": "ERROR", "no": "CANCEL", "": "BLANK1"}
 _KIND_ICONS: dict[str, IconItems] = {
     "checkpoint": "IMAGE_DATA",
@@ -39,10 +53,12 @@ _KIND_ICONS: dict[str, IconItems] = {
 
 
 def shorten_path(path: str) -> str:
-    """What a path or hub id is called where there is little room."""
+    """What a path or hub id is called where there is little room: as in the list, without the ending of a file of weights."""
     name = path.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     name, at, commit = name.partition("@")
-    return name if len(commit) == 40 or not at else f"{name}@{commit}"
+    name = name if len(commit) == 40 or not at else f"{name}@{commit}"
+    ending = next((ending for ending in WEIGHTS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)] or name
 
 
 def is_shown(item: LibraryItem, library: Any) -> bool:
@@ -142,18 +158,19 @@ def draw_parts(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     settings = properties.get_settings(context)
     base, _ = split_name(settings.model)
     column = layout.column(align=True)
-    draw_text(column, shorten_path(base) or "no model", "IMAGE_DATA")
+    draw_name(column, shorten_path(base) or tr("no model"), "IMAGE_DATA")
     parts = model_library.list_parts(settings.model)
     for index, part in enumerate(parts[: model_library.MOST_PARTS]):
         row = column.row(align=True)
         if part is None:
             draw_text(row, "a part that cannot be understood", "ERROR")
         else:
-            title = PART_TITLES.get(part.kind, part.kind.capitalize())
-            split = row.split(factor=0.65, align=True)
-            draw_text(split, f"{title}: {shorten_path(part.path)}")
+            title = tr(PART_TITLES.get(part.kind, part.kind.capitalize()))
+            # without a slider all of the width is the name's
+            place = row.split(factor=0.65, align=True) if part.has_strength else row
+            draw_name(place, f"{title}: {shorten_path(part.path)}")
             if part.has_strength:
-                split.prop(settings.parts, f"strength_{index}", text="", slider=True)
+                place.prop(settings.parts, f"strength_{index}", text="", slider=True)
         set_properties(row.operator("latentman.remove_part", text="", icon="X"), index=index)
     if len(parts) > model_library.MOST_PARTS:
         more = len(parts) - model_library.MOST_PARTS

@@ -18,6 +18,7 @@ from latentman.blender_addon.operators import library as operators
 from latentman.shared import messages
 from latentman.shared.endpoint import free_port
 from latentman.shared.library import KINDS, LibraryItem
+from latentman.shared.model_name import CONTROL_KINDS, OTHER_KINDS
 from tools.stand_in_hub import StandInHub
 
 pytestmark = pytest.mark.usefixtures("registered_operators")
@@ -189,6 +190,16 @@ def test_the_box_tells_what_there_is_to_know(library, settings):
     assert "'far' is gated: accept its terms." in drawn.texts and drawn.buttons.count("latentman.give_token") == 2
 
 
+def test_parts_have_titles_in_the_windows_language_and_their_names_stay(library, settings, monkeypatch):
+    assert set(library_panel.PART_TITLES) == {"", *CONTROL_KINDS, *OTHER_KINDS}
+    settings.model = "wan|sees=depth_openpose|motion=/m/Walking Motion.safetensors|lora=/l/Depth.safetensors@0.5"
+    german = {"Sees": "Sieht", "Motion module": "Bewegungsmodul"}
+    monkeypatch.setattr(library_panel, "tr", lambda text: german.get(text, text))
+    drawn = Texts()
+    library_panel.draw_parts(drawn, _context())
+    assert drawn.texts[1:] == ["Sieht: depth_openpose", "Bewegungsmodul: Walking Motion", "LoRA: Depth"]
+
+
 def test_the_list_is_searched_and_asks_for_thumbnails_that_are_drawn(library):
     library.search = "ink"
     shown = [item for item in ITEMS if library_panel.is_shown(item, library)]
@@ -298,7 +309,7 @@ def test_a_real_backend_lists_shows_gets_and_is_cancelled(empty_scene, hub, tmp_
 
 
 def test_every_kind_that_can_be_used_has_a_place_in_a_models_name():
-    for kind in ("lora", "vae", "embedding", "ip_adapter", "picture_encoder"):
+    for kind in ("lora", "vae", "embedding", "ip_adapter", "picture_encoder", "motion_module"):
         item = LibraryItem(name="x", title="x", kind=kind, use="/x", is_here=True)
         assert operators.put_into_model("sd15", item).startswith("sd15|")
     # one that teaches a model what depth is stands where others have a ControlNet
