@@ -61,11 +61,14 @@ def _finish(task: Task, scene: Reference, character: Reference, file: str, panel
     """Add the views to the scene's results, and have the character wear the costume."""
     if not isinstance(task, DressTask):
         return
-    add_result(task, scene, file, panel)
+    started, scene = scene, add_result(task, scene, file, panel)
     path = task.folder / LOOK_FOLDER / COSTUME_FILE
     found = scene.find()
     if not task.succeeded or not path.exists() or found is None:
         return
+    if scene != started and (again := found.objects.get(character.name)) is not None:
+        # its file was closed and opened again meanwhile
+        character = refer_to(again)
     # beside the file, where that was saved for the first time meanwhile
     result = next((one for one in get_scene_settings(found).results if one.ticket == task.ticket), None)
     place = get_result_folder(result) if result is not None else task.folder

@@ -7,6 +7,7 @@ import bpy
 from ..shared import logs
 from ..shared.version import VERSION
 from . import (
+    closed_files,
     command_line,
     connection,
     kept_framing,
@@ -36,6 +37,7 @@ logger = logs.get_logger(__name__)
 PARTS = (
     properties,
     undo_steps,
+    closed_files,
     moving,
     removed_files,
     viewer,

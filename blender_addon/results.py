@@ -12,6 +12,7 @@ from ..shared import logs
 from ..shared.picture_size import Crop
 from ..shared.shot import MAX_FRAMES, ShotError
 from . import undo_steps
+from .closed_files import find_file, find_scene
 from .connection import connection
 from .error_places import Place
 from .event_handlers import EventHandlers
@@ -112,22 +113,27 @@ def _read_count(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value <= MAX_FRAMES else 0
 
 
-def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> None:
+def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> Reference:
     """Add a shot's result to the scene that it was started from, or bring the one up to date that has the same frames; ``file`` is
-    that scene's file, ``panel`` the settings that it was started with.
+    that scene's file, ``panel`` the settings that it was started with. Returns the scene, another reference where its file was
+    closed and opened again meanwhile.
 
     Where the scene is not open any more, the task's ``error`` says where the frames are.
     """
     if not task.frames:
-        return
+        return scene
     record = make_record(task, panel)
     if scene.find() is None:
-        _homeless.append(_Homeless(file, scene.name, record))
-        task.error = task.error or (
-            f"The scene '{scene.name}' was closed before its shot ended; the frames are in {task.folder}. Open its file to see the "
-            "result, or generate again."
-        )
-        return
+        closed = find_file(scene)
+        again = find_scene(*closed) if closed is not None else None
+        if again is None:
+            _homeless.append(_Homeless(*(closed or (file, scene.name)), record))
+            task.error = task.error or (
+                f"The scene '{scene.name}' was closed before its shot ended; the frames are in {task.folder}. Open its file to see "
+                "the result, or generate again."
+            )
+            return scene
+        scene = refer_to(again)
     place = _find_repeated(record, task.request.look, scene)
     if place is not None:
         # nothing has changed since: the list and the disk keep one of them
@@ -135,12 +141,13 @@ def add_result(task: ShotTask, scene: Reference, file: str, panel: str = "") -> 
         settings.active_result = place
         remove_copies(record.folder)
         notice.show(f"Nothing has changed: the result has these {record.count} frames already", settings.results[place].ticket)
-        return
+        return scene
     record = _settle(record, get_scene_settings(scene.find()))
     _write(record, scene)
     undo_steps.record("Generate", lambda: _has(record, scene), lambda: _write(record, scene))
     seconds = task.seconds.get("backend", 0.0)
     notice.show(write_notice(record.count, record.total, record.made, record.kept, seconds), record.ticket)
+    return scene
 
 
 def _find_repeated(record: ResultRecord, look: str, reference: Reference) -> int | None:
@@ -252,8 +259,8 @@ def _on_load(*_: object) -> None:
 def _add_homeless() -> None:
     """Give a file that was opened again the results of the shots that ended while it was closed."""
     for homeless in list(_homeless):
-        scene = bpy.data.scenes.get(homeless.scene)
-        if homeless.file and homeless.file == bpy.data.filepath and scene is not None:
+        scene = find_scene(homeless.file, homeless.scene)
+        if scene is not None:
             _homeless.remove(homeless)
             reference = refer_to(scene)
             if not _has(homeless.record, reference):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from latentman.blender_addon import operators, properties
+from latentman.blender_addon import closed_files, operators, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.look import find_look, find_look_image
@@ -59,6 +59,22 @@ def _read(path):
 def _paint(image, pixels):
     image.pixels.foreach_set(pixels.ravel())
     image.update()
+
+
+def test_a_costume_is_worn_in_a_file_that_was_opened_again_meanwhile(connection, character, panel, tmp_path):
+    name, path = character.name, str(tmp_path / "film.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    closed_files.register()
+    try:
+        assert bpy.ops.latentman.dress(atlas=256) == {"FINISHED"}
+        task = connection.shot_task
+        assert wait_until(connection, lambda: task.done or task.stage == "denoising", 200) and not task.done, task.error
+        bpy.ops.wm.open_mainfile(filepath=path)
+        _wait(connection)
+    finally:
+        closed_files.unregister()
+    (result,) = properties.get_settings(bpy.context).results
+    assert resolve(bpy.data.objects[name].latentman_look) == get_result_folder(result) / "look" / "character.costume"
 
 
 def test_a_dressed_character_wears_its_costume_in_shots_with_what_is_painted_on_it(connection, character, panel, tmp_path):

@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 
 from latentman.backend.pictures import encode_png, read_png
-from latentman.blender_addon import panels, properties, removed_files, result_shelf, results_panel, sequencer_panel, viewer
+from latentman.blender_addon import (
+    closed_files,
+    panels,
+    properties,
+    removed_files,
+    result_shelf,
+    results,
+    results_panel,
+    sequencer_panel,
+    viewer,
+)
 from latentman.blender_addon.chosen_result import find_strip_result, refer_to_result
 from latentman.blender_addon.compat import find_active_strip, get_strip_range, get_strips, select_strip
 from latentman.blender_addon.editors import show_textures
@@ -42,10 +52,10 @@ pytestmark = pytest.mark.usefixtures("registered_parts", "history")
 @pytest.fixture(scope="module")
 def history(registered_parts):
     """The parts that the history is made of, as in Blender."""
-    for part in (removed_files, viewer, result_shelf, panels):
+    for part in (closed_files, removed_files, viewer, result_shelf, results, panels):
         part.register()
     yield
-    for part in (panels, result_shelf, viewer, removed_files):
+    for part in (panels, results, result_shelf, viewer, removed_files, closed_files):
         part.unregister()
 
 
@@ -77,9 +87,20 @@ def _paint(folder, numbers, level=100, size=(8, 6)):
 
 
 def _end_shot(
-    job, *, seed=5, prompt="a knight", numbers=(2, 3, 4), wanted=3, hmse=20.0, kept=0, level=100, ticket=None, folder=None
+    job,
+    *,
+    seed=5,
+    prompt="a knight",
+    numbers=(2, 3, 4),
+    wanted=3,
+    hmse=20.0,
+    kept=0,
+    level=100,
+    ticket=None,
+    folder=None,
+    meanwhile=lambda: None,
 ):
-    """A shot that has just ended, as its task tells of it."""
+    """A shot that has just ended, as its task tells of it; ``meanwhile`` is called before its end. None where it has no result."""
     settings = _settings()
     folder = folder or resolve(settings.output) / job
     _paint(folder, numbers, level)
@@ -105,8 +126,11 @@ def _end_shot(
         seconds={"backend": 65.0} if done else {},
         error="",
     )
-    add_result(task, refer_to(scene), bpy.data.filepath, capture_panel(scene))
-    return settings.results[settings.active_result]
+    started = refer_to(scene), bpy.data.filepath, capture_panel(scene)
+    meanwhile()
+    add_result(task, *started)
+    settings = _settings()
+    return None if task.error else settings.results[settings.active_result]
 
 
 # -- words
@@ -327,6 +351,36 @@ def test_removed_files_are_back_after_undo_and_gone_after_saving(settings, tmp_p
         "notes.txt",
         "painted over.psd",
     ]
+
+
+def test_a_file_that_was_opened_again_meanwhile_has_the_result(settings, tmp_path):
+    path = str(tmp_path / "film.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    result = _end_shot("aa", meanwhile=lambda: bpy.ops.wm.open_mainfile(filepath=path))
+    assert result is not None and result.job == "aa" and [one.job for one in _settings().results] == ["aa"]
+    # another scene that has taken the name of one that is deleted is another scene
+    scene = bpy.context.scene
+    name = scene.name
+
+    def replace():
+        bpy.data.scenes.new("Other")
+        bpy.data.scenes.remove(scene)
+        bpy.data.scenes["Other"].name = name
+
+    assert _end_shot("bb", meanwhile=replace) is None and not bpy.data.scenes[name].latentman.results
+
+
+def test_a_file_that_was_named_after_the_shot_began_gets_the_result_when_it_is_opened(settings, tmp_path):
+    path = str(tmp_path / "film.blend")
+
+    def save_and_leave():
+        bpy.context.scene.name = "Beach"
+        bpy.ops.wm.save_as_mainfile(filepath=path)
+        bpy.ops.wm.read_homefile(use_empty=True)
+
+    assert _end_shot("aa", meanwhile=save_and_leave) is None
+    bpy.ops.wm.open_mainfile(filepath=path)
+    assert [one.job for one in bpy.data.scenes["Beach"].latentman.results] == ["aa"]
 
 
 def test_a_saved_copy_does_not_make_a_removal_final(settings, tmp_path):
