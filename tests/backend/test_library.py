@@ -201,6 +201,10 @@ def test_whether_a_device_holds_a_model():
     assert fits == "tight" and "moved there" in sentence
     assert judge_fit("sdxl", DeviceMemory(8 * gb, False, "float32"))[0] == "no"
     assert judge_fit("other", DeviceMemory(8 * gb, False, "float32")) == ("", "") == judge_fit("sd1", None)
+    assert "with a ControlNet" in sentence
+    # it sees the depth by itself
+    assert judge_fit("wan_vace", DeviceMemory(80 * gb, True, "float16"))[1].startswith("It takes 14")
+    assert "ControlNet" not in judge_fit("wan_vace", DeviceMemory(80 * gb, True, "float16"))[1]
 
 
 # getting

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ....shared.load_options import LoadOptions
 from ....shared.machine import measure_memory, write_size
 from ....shared.shot import ShotError
+from ..family_layouts import BY_NAME
 from ..memory_plan import MOST_FRAMES, plan_memory
 from .catalogue import find_need
 
@@ -43,12 +44,16 @@ def measure_device(options: LoadOptions | None = None) -> DeviceMemory | None:
 
 
 def judge_fit(family: str, device: DeviceMemory | None) -> tuple[str, str]:
-    """(one of ``FITS``, the sentence for it) for a base of a family with one ControlNet and frames of its own size."""
+    """(one of ``FITS``, the sentence for it) for a base of a family and frames of its own size, with one ControlNet unless it sees
+    the pictures by itself."""
     need = find_need(family, device.precision) if device is not None else None
     if device is None or need is None:
         return "", ""
     where = "GPU" if device.gpu else "machine"
-    takes = f"It takes {write_size(need.resident)} with a ControlNet, and this {where} has {write_size(device.size)}"
+    size, layout = write_size(need.resident), BY_NAME.get(family)
+    takes = f"It takes {size}, and this {where} has {write_size(device.size)}"
+    if layout is None or layout.control:
+        takes = f"It takes {size} with a ControlNet, and this {where} has {write_size(device.size)}"
     try:
         plan = plan_memory(need, device.size, gpu=device.gpu)
     except ShotError:
