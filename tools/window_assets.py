@@ -35,8 +35,8 @@ def read_head(armature: Any, bone: str) -> Any:
     return posed.pose.bones[bone].head.copy()
 
 
-def drag(begin: tuple[int, int], end: tuple[int, int]) -> Steps:
-    """A real drag with the left mouse button, at window coordinates."""
+def drag(begin: tuple[int, int], end: tuple[int, int], picture: str = "16-dragging") -> Steps:
+    """A real drag with the left mouse button, at window coordinates, with a screenshot before it ends."""
     window = get_window_and_view()[0]
     window.event_simulate("MOUSEMOVE", "NOTHING", x=begin[0], y=begin[1])
     yield from wait_seconds(0.3)
@@ -47,7 +47,7 @@ def drag(begin: tuple[int, int], end: tuple[int, int]) -> Steps:
         x, y = (round(a + (b - a) * part) for a, b in zip(begin, end, strict=True))
         window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
         yield from wait_seconds(0.3)
-    yield from take_screenshot("16-dragging")
+    yield from take_screenshot(picture)
     window.event_simulate("MOUSEMOVE", "NOTHING", x=end[0], y=end[1])
     window.event_simulate("LEFTMOUSE", "RELEASE", x=end[0], y=end[1])
     yield from wait_seconds(2)

@@ -38,6 +38,8 @@ UP_TO_TITLE = 25
 MOVED_SECONDS = 15.0
 #: turns of the wheel from one look at a long region to the next, and to its end
 TURNS, MOST_TURNS = 8, 48
+#: pixels at a region's side that are no button
+FROM_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,9 @@ def look_for(what: str, place: Place, columns: tuple[float, ...], seen: set[str]
 
 
 def turn_wheel(place: Place, turns: int) -> Steps:
-    """Turn the wheel over a region: down, or up for a negative number."""
+    """Turn the wheel over a region: down, or up for a negative number. At its side: a list in the middle would turn by itself."""
     region = place.region
-    x, y = region.x + region.width // 2, region.y + region.height // 2
+    x, y = region.x + FROM_SIDE, region.y + region.height // 2
     move_mouse(place, x, y)
     for _ in range(abs(turns)):
         place.window.event_simulate("WHEELDOWNMOUSE" if turns > 0 else "WHEELUPMOUSE", "PRESS", x=x, y=y)
@@ -129,10 +131,11 @@ def turn_wheel(place: Place, turns: int) -> Steps:
     yield from wait_seconds(0.5)
 
 
-def find_button(what: str, place: Place | None = None) -> Found:
-    """Look for a button whose call or path begins with ``what``, here and then all over the region; returns its (x, y)."""
+def find_button(what: str, place: Place | None = None, across: float | None = None) -> Found:
+    """Look for a button whose call or path begins with ``what``, here and then all over the region, first ``across`` of its width
+    where that is known; returns its (x, y)."""
     place, seen = place or get_sidebar(), set[str]()
-    for columns in ACROSS:
+    for columns in ACROSS if across is None else ((across,), *ACROSS):
         for turns in range(0, MOST_TURNS + 1, TURNS):
             found = yield from look_for(what, place, columns, seen)
             if found is not None:
@@ -158,11 +161,11 @@ def press_at(place: Place, x: int, y: int) -> Steps:
         yield from wait_seconds(0.1)
 
 
-def press(what: str, place: Place | None = None, picture: str = "") -> Found:
+def press(what: str, place: Place | None = None, picture: str = "", across: float | None = None) -> Found:
     """Find a button and click it; with a ``picture``, after a screenshot with the mouse over it. Returns where it is."""
     place = place or get_sidebar()
     while True:
-        x, y = yield from find_button(what, place)
+        x, y = yield from find_button(what, place, across)
         # boxes may grow while they are looked at
         yield from wait_seconds(0.5)
         if (yield from look_at(place, x, y)).startswith(what):
@@ -174,16 +177,16 @@ def press(what: str, place: Place | None = None, picture: str = "") -> Found:
     return x, y
 
 
-def press_until(what: str, reached: Callable[[], object], place: Place | None = None) -> Steps:
+def press_until(what: str, reached: Callable[[], object], place: Place | None = None, across: float | None = None) -> Steps:
     """Click a button, and wait for what it does; once more, where the boxes have moved and the click went to what came under the
     mouse."""
     place = place or get_sidebar()
-    x, y = yield from press(what, place)
+    x, y = yield from press(what, place, across=across)
     end = time.monotonic() + MOVED_SECONDS
     while not reached() and time.monotonic() < end:
         yield None
     if not reached() and not (yield from look_at(place, x, y)).startswith(what):
-        yield from press(what, place)
+        yield from press(what, place, across=across)
     yield from wait_until(reached, f"what {what} does")
 
 

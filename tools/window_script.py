@@ -37,8 +37,10 @@ from tools.window_actions import (
 from tools.window_assets import use_assets
 from tools.window_dress import use_costumes
 from tools.window_first_clip import make_first_clip
+from tools.window_meanwhile import do_meanwhile, quit_meanwhile
 from tools.window_models import use_models
-from tools.window_names import FIRST_CLIP, SET_UP
+from tools.window_names import FIRST_CLIP, QUIT, SET_UP, STUDIO
+from tools.window_other_models import use_studio
 from tools.window_queue import use_queue
 from tools.window_sequencer import use_sequencer
 from tools.window_set_up import use_set_up
@@ -622,6 +624,12 @@ def save_file() -> Steps:
     yield None
 
 
+def quit_during_shot() -> Steps:
+    """Blender is quit while frames are made."""
+    yield from start()
+    yield from quit_meanwhile()
+
+
 #: the names that ``tools.window_test`` takes, in their order
 PARTS: dict[str, Callable[[], Steps]] = {
     "panel": use_panel,
@@ -638,14 +646,16 @@ PARTS: dict[str, Callable[[], Steps]] = {
     "assets": use_assets,
     "preferences": show_preferences,
     "appearances": look_at_appearances,
+    "meanwhile": do_meanwhile,
     "queue": use_queue,
     "sequencer": use_sequencer,
     "models": use_models,
     "costumes": use_costumes,
+    STUDIO: use_studio,
     "save": save_file,
 }
-#: the parts that begin with nothing but the zip, and are run alone
-ALONE: dict[str, Callable[[], Steps]] = {FIRST_CLIP: make_first_clip, SET_UP: use_set_up}
+#: the parts that are run alone
+ALONE: dict[str, Callable[[], Steps]] = {FIRST_CLIP: make_first_clip, SET_UP: use_set_up, QUIT: quit_during_shot}
 
 
 def run_parts() -> Steps:

@@ -2,7 +2,8 @@
 
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
 virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
-with the file that the window saved. The parts ``first-clip`` and ``set-up``, which begin with nothing but the zip, are run alone.
+with the file that the window saved. The parts ``first-clip`` and ``set-up``, which begin with nothing but the zip, and ``quit`` are
+run alone.
 ``LATENTMAN_WINDOW_PATIENCE`` is how many seconds the window waits for something. Exit code 0 when everything worked.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from tools import window_commands
 from tools.window_hub import serve_hub
-from tools.window_names import ALONE
+from tools.window_names import BACKEND_FILE, FROM_ZIP, STUDIO, STUDIO_VARIABLE
 from tools.window_wheels import fetch_wheels, serve_wheels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,8 @@ PACKAGES = (
 )
 #: a number of its own, as several may be open on one machine
 DISPLAY, LIMIT_SECONDS = f":{100 + os.getpid() % 400}", 3000
+#: within which a backend ends when its Blender has
+BACKEND_SECONDS = 30
 
 
 def get_chroot_folder(suite: str) -> Path:
@@ -148,6 +151,19 @@ def take_screenshots(blender: subprocess.Popen, prefix: list[str], display: str)
         time.sleep(0.2)
 
 
+def wait_for_backend() -> None:
+    """Where a part has quit Blender while its backend worked, wait for the backend's end. Raises ``SystemExit`` if it goes on."""
+    if not (OUT / BACKEND_FILE).exists():
+        return
+    state = Path("/proc") / (OUT / BACKEND_FILE).read_text() / "stat"
+    end = time.monotonic() + BACKEND_SECONDS
+    # one that has ended may wait for somebody to take notice of it
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        if time.monotonic() > end:
+            raise SystemExit(f"The backend goes on after Blender has ended: {state.parent}")
+        time.sleep(0.5)
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -171,16 +187,23 @@ def main() -> int:
             time.sleep(3)
         environment = make_environment(display, args.parts)
         environment |= stack.enter_context(serve_hub(OUT / "hub"))
-        if set(args.parts) & set(ALONE):
+        if set(args.parts) & set(FROM_ZIP):
             fetch_wheels(WHEELS)
             environment["LATENTMAN_WINDOW_WHEELS"] = str(WHEELS)
             environment |= stack.enter_context(serve_wheels(WHEELS))
             # nothing but what the set-up finds by itself
             environment.pop("LATENTMAN_PYTHON")
             environment["PATH"] += f":{Path(sys.base_prefix) / 'bin'}"
+        if not args.parts or STUDIO in args.parts:
+            # what makes it takes some seconds to come
+            from tools.window_studio import write_studio
+
+            write_studio(OUT / "studio")
+            environment[STUDIO_VARIABLE] = str(OUT / "studio")
         blender = open_window([*prefix, program], package, environment)
         processes.append(blender)
         take_screenshots(blender, prefix, display)
+        wait_for_backend()
         outcome = (OUT / "outcome.txt").read_text() if (OUT / "outcome.txt").exists() else "the window ended early"
         if outcome == "passed" and (OUT / "shot.blend").exists():
             outcome = window_commands.run([*prefix, program], package, OUT, environment)
