@@ -42,7 +42,8 @@ OTHER = "Elsewhere"
 
 def begin_shot(seed: int, stage: str, frames: int = 4) -> Steps:
     """Begin a shot, and wait until it is in a stage."""
-    set_up_shot(frames, seed, STEPS)
+    # where passes are looked at, what comes after them is of no interest
+    set_up_shot(frames, seed, STEPS if stage == "denoising" else 1)
     monitor.phase = f"a shot until {stage}"
     click("latentman.generate")
     shot = get_connection().shot_task
@@ -66,7 +67,7 @@ def look_elsewhere() -> Steps:
     window = get_window_and_view()[0]
     before, workspace = window.scene, window.workspace
     for n, stage in enumerate(("rendering passes", "denoising")):
-        yield from begin_shot(SEED + n, stage, 20 if n == 0 else 4)
+        yield from begin_shot(SEED + n, stage, 16 if n == 0 else 4)
         if n == 0:
             window.scene = bpy.data.scenes.new(OTHER)
             yield from wait_seconds(3)
@@ -93,7 +94,7 @@ def look_elsewhere() -> Steps:
 def use_two_windows() -> Steps:
     """A second main window, with the panel in it, and the first one closed while a shot is made in it."""
     manager = get_window_manager()
-    yield from begin_shot(SEED + 2, "rendering passes", 20)
+    yield from begin_shot(SEED + 2, "rendering passes", 16)
     with bpy.context.temp_override(window=manager.windows[0]):
         bpy.ops.wm.window_new_main()
     yield from wait_seconds(3)
@@ -118,7 +119,7 @@ def save_and_open() -> Steps:
     path, other = (str(get_arguments()[1] / f"{name}.blend") for name in ("meanwhile", "other"))
     scene = get_current_scene().name
     bpy.ops.wm.save_as_mainfile(filepath=other, copy=True)
-    yield from begin_shot(SEED + 3, "rendering passes", 20)
+    yield from begin_shot(SEED + 3, "rendering passes", 16)
     bpy.ops.wm.save_as_mainfile(filepath=path)
     yield from end_shot(SEED + 3, scene)
     bpy.ops.wm.save_mainfile()
