@@ -26,7 +26,6 @@ SHOTS = {
     "cross_frame": (12, 24),
     "latentman": (12, 24),
     "surface": (12, 24, 96),
-    "surface_fast": (12, 24, 96),
 }
 STEPS, SIZE = 20, 256
 

@@ -49,8 +49,8 @@ ON_CPU = """## Measured on a processor
 
 The starter at 256x256, 20 steps and its own guidance of 1.5, one walk, one seed: processor time of one thread a frame as a multiple
 of that of frames that are each made by themselves, by `python -m tools.bench_cost`. The longer a shot, the less the surface presets
-cost: only key frames are denoised from noise, eight at most. `make bench` measures what each technique costs on your machine, and
-how that grows with frames, steps and size.
+cost: only key frames are denoised from noise, eight at most. One run each, beside other work, and good to a tenth. `make bench`
+measures what each technique costs on your machine, and how that grows with frames, steps and size.
 
 {age}
 
