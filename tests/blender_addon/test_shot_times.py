@@ -29,6 +29,8 @@ from latentman.shared.shot import make_request
 from latentman.shared.task import TaskState
 
 KIND = ("cpu", "starter", "surface", 256, 256, 20)
+#: what a frame beyond the key frames costs: a twentieth of the steps, and what is beside them
+SHARE = 0.15
 
 
 def _run(frames: int, seconds: float, kind=KIND) -> Run:
@@ -41,15 +43,15 @@ def _run(frames: int, seconds: float, kind=KIND) -> Run:
         (Job(*KIND, 48), [], None),
         (Job(*KIND, 8), [_run(4, 60)], Estimate(120, False)),
         # beyond the key frames a frame costs less, and from a short shot a long one is told roughly
-        (Job(*KIND, 48), [_run(8, 60)], Estimate(60 * (8 + 40 * 0.2) / 8, True)),
-        (Job(*KIND, 108), [_run(58, 180)], Estimate(280, False)),
+        (Job(*KIND, 48), [_run(8, 60)], Estimate(60 * (8 + 40 * SHARE) / 8, True)),
+        (Job(*KIND, 108), [_run(58, 180)], Estimate(180 * (8 + 100 * SHARE) / (8 + 50 * SHARE), False)),
         (
             Job("cpu", "starter", "per_frame", *KIND[3:], 96),
             [_run(8, 40, ("cpu", "starter", "per_frame", *KIND[3:]))],
             Estimate(480, True),
         ),
         # the run with nearly as many frames, of equal ones the newest
-        (Job(*KIND, 98), [_run(2, 40), _run(88, 240), _run(4, 60)], Estimate(260, False)),
+        (Job(*KIND, 98), [_run(2, 40), _run(88, 240), _run(4, 60)], Estimate(240 * (8 + 90 * SHARE) / (8 + 80 * SHARE), False)),
         (Job(*KIND, 10), [_run(10, 40), _run(10, 20)], Estimate(20, False)),
         # another size, other steps: roughly
         (Job("cpu", "starter", "surface", 512, 256, 20, 10), [_run(10, 40)], Estimate(80, True)),
@@ -57,7 +59,7 @@ def _run(frames: int, seconds: float, kind=KIND) -> Run:
         (
             Job(*KIND, 10),
             [_run(1000, 10), _run(10, 400, ("cpu", "starter", "surface", 512, 512, 20))],
-            Estimate(10 * (8 + 2 * 0.2) / (8 + 992 * 0.2), False),
+            Estimate(10 * (8 + 2 * SHARE) / (8 + 992 * SHARE), False),
         ),
         # another device, model or preset tells nothing
         (Job("cuda", *KIND[1:], 10), [_run(10, 40)], None),
