@@ -660,7 +660,8 @@ ALONE: dict[str, Callable[[], Steps]] = {FIRST_CLIP: make_first_clip, SET_UP: us
 
 def run_parts() -> Steps:
     """Run the chosen parts, one after the other."""
-    chosen = os.environ.get("LATENTMAN_WINDOW_PARTS", "").split() or list(PARTS)
+    # in 4.3 the studio's second drag out of the file browser begins beside the file
+    chosen = os.environ.get("LATENTMAN_WINDOW_PARTS", "").split() or [name for name in PARTS if name != STUDIO]
     try:
         if chosen[0] in ALONE:
             assert len(chosen) == 1, f"{chosen[0]} is run alone"

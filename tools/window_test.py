@@ -3,7 +3,7 @@
 ``BLENDER=/path/to/blender`` uses that program on the current display; otherwise a Debian chroot with Blender and a
 virtual display is set up under ``build`` (needs root and debootstrap). Then the program's command line is tried
 with the file that the window saved. The parts ``first-clip`` and ``set-up``, which begin with nothing but the zip, and ``quit`` are
-run alone.
+run alone, and ``studio`` only when it is asked for.
 ``LATENTMAN_WINDOW_PATIENCE`` is how many seconds the window waits for something. Exit code 0 when everything worked.
 """
 
@@ -194,7 +194,7 @@ def main() -> int:
             # nothing but what the set-up finds by itself
             environment.pop("LATENTMAN_PYTHON")
             environment["PATH"] += f":{Path(sys.base_prefix) / 'bin'}"
-        if not args.parts or STUDIO in args.parts:
+        if STUDIO in args.parts:
             # what makes it takes some seconds to come
             from tools.window_studio import write_studio
 
