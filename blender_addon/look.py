@@ -51,10 +51,16 @@ def find_surface(material: bpy.types.Material, costume: str) -> int | None:
     return int(number) if number is not None and costume and costume in (material.get(_JOB), material.get(_COSTUME)) else None
 
 
-def _mark(material: bpy.types.Material, path: Path, costume: str) -> None:
+def read_surface_number(path: Path) -> int | None:
+    """The number of the surface that a look's image is of, by its file's name; None for other files."""
     number = re.fullmatch(r"texture_([0-9]{1,5})", path.stem)
+    return int(number[1]) if number is not None else None
+
+
+def _mark(material: bpy.types.Material, path: Path, costume: str) -> None:
+    number = read_surface_number(path)
     if number is not None:
-        material[_SURFACE], material[_COSTUME] = int(number[1]), costume
+        material[_SURFACE], material[_COSTUME] = number, costume
 
 
 def make_look_material(path: Path, name: str, job: str = "", costume: str = "") -> bpy.types.Material:

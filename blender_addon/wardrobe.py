@@ -5,7 +5,6 @@ A character keeps its costume as it keeps a look: the text names a file instead 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from ..shared.costume_files import (
 from ..shared.files import read_file
 from ..shared.png import encode_rgba, is_intact_png
 from ..shared.shot import ShotError
-from .look import find_look, find_look_image, find_surface
+from .look import find_look, find_look_image, find_surface, read_surface_number
 from .passes.render_set import find_followers, get_bodies
 from .passes.staged_character import stage_character
 from .paths import make_stored_path, resolve
@@ -104,8 +103,7 @@ def find_worn_images(character: bpy.types.Object | None, folder: Path) -> dict[i
         number = find_surface(material, folder.parent.name)
         if number is None and path.parent == folder:
             # from an earlier version
-            named = re.fullmatch(r"texture_([0-9]{1,5})", path.stem)
-            number = int(named[1]) if named is not None else None
+            number = read_surface_number(path)
         if number is not None and number not in found:
             found[number] = read_image(image, path)
     return found

@@ -23,19 +23,20 @@ from latentman.backend.metrics.provenance import PROVENANCE
 from latentman.backend.metrics.report import write_tables
 from latentman.backend.metrics.statistics import Run
 
+from .verify_results import NAMES
 from .write_results_pages import MADE_OF, RESULTS, MarkError, read_runs
 
-_NAMES = ("shot", "prompt", "seed", "variant")
-_WORDS = {*_NAMES, "folder", *PROVENANCE}
+#: columns that are no figures
+_WORDS = {*NAMES, "folder", *PROVENANCE}
 
 
 def replace_runs(stored: Sequence[Run], made: Sequence[Run], variants: Collection[str]) -> list[Run]:
     """The stored runs with those of ``variants`` replaced. Raises ``ValueError`` for one that was not made again or has other
     figures, and for a variant that is not among the stored ones."""
-    again = {tuple(run[name] for name in _NAMES): run for run in made}
+    again = {tuple(run[name] for name in NAMES): run for run in made}
     out = []
     for run in stored:
-        name = tuple(run[key] for key in _NAMES)
+        name = tuple(run[key] for key in NAMES)
         if run["variant"] not in variants:
             out.append(run)
             continue

@@ -25,16 +25,17 @@ from .write_results_pages import MADE_OF, RESULTS, MarkError, read_runs
 
 #: columns that differ from run to run or from revision to revision, whatever the frames
 LEFT_OUT = {"folder", "key", "version", "code", "seconds_per_frame", "peak_mb"}
-_NAMES = ("shot", "prompt", "seed", "variant")
+#: what tells one run from another
+NAMES = ("shot", "prompt", "seed", "variant")
 
 
 def compare_runs(stored: Sequence[Run], made: Sequence[Run]) -> list[str]:
     """Sentences about what differs between stored runs and those that were made again, and about what was not made again; empty
     where all is as it was."""
-    before = {tuple(row[name] for name in _NAMES): row for row in stored}
+    before = {tuple(row[name] for name in NAMES): row for row in stored}
     found = []
     for row in made:
-        name = tuple(row[name] for name in _NAMES)
+        name = tuple(row[name] for name in NAMES)
         if name not in before:
             found.append(f"{' '.join(name)} is not among the stored runs.")
             continue

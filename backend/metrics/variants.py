@@ -29,7 +29,7 @@ VARIANTS: dict[str, Method] = {
     "surface": _SURFACE,
     "surface_every_frame": msgspec.structs.replace(_SURFACE, keyframes=None),
     "surface_fast": METHODS["surface_fast"],
-    "surface_late": msgspec.structs.replace(_SURFACE, fusion=Fusion(full_steps=1), keyframes=Keyframes(4, 0.05)),
+    "surface_late": msgspec.structs.replace(_SURFACE, fusion=Fusion(full_steps=1), keyframes=Keyframes(4)),
     "surface_noise": msgspec.structs.replace(_SURFACE, surface_noise=0.9),
     "surface_guided": msgspec.structs.replace(_SURFACE, keyframes=Keyframes(guided=True)),
     "surface_no_finish": msgspec.structs.replace(_SURFACE, fusion=Fusion(finish=False)),
