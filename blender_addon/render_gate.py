@@ -12,10 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import bpy
 from zmq.utils.garbage import gc as sent
+
+if TYPE_CHECKING:
+    # clients of the backend without Blender come to the gate, too
+    import bpy
 
 #: held by the main thread while it renders, and by every other thread of ours while it does anything but wait
 gate = threading.RLock()

@@ -14,14 +14,13 @@ from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.commands.backend import wait_for_task
 from latentman.blender_addon.connection import Connection
 from latentman.blender_addon.tasks.shot import ShotTask
-from latentman.shared.endpoint import free_port
 from tests import samples
-from tests.backend.far_studio import Studio
+from tests.blender_addon.far_studio import FarStudio
 
 
 @pytest.fixture
 def studio(tmp_path, monkeypatch):
-    made = Studio(tmp_path / "studio", monkeypatch)
+    made = FarStudio(tmp_path / "studio", monkeypatch)
     yield made
     made.close()
 
@@ -53,10 +52,10 @@ def test_a_shot_goes_on_after_each_break(studio, connection, shot_scene, charact
     assert wait_until(connection, lambda: not connection.interrupted, 30) and connection.status.startswith("running")
 
 
-def test_a_machine_that_is_forgotten_meanwhile_is_told(studio, connection, shot_scene, character, tmp_path, monkeypatch):
+def test_a_machine_that_is_forgotten_meanwhile_is_told(studio, connection, shot_scene, character, tmp_path):
     connection.connect(studio.open_way().endpoint)
     assert wait_until(connection, lambda: connection.connected, 30)
-    monkeypatch.setattr(studio.running.server._clients, "knows", lambda key: False)
+    studio.forget_clients()
     task = _make(connection, character, tmp_path / "out")
     assert wait_until(connection, lambda: task.done, 30) and "pair again" in task.error
     assert not connection.connected and "pair again" in connection.error
@@ -71,10 +70,9 @@ def test_passes_that_are_there_are_not_sent_again(studio, connection, shot_scene
     assert wait_until(connection, lambda: task._sent_count >= 3 and connection.client.waiting_bytes == 0, 60)
     first = connection.client.link.sent_bytes
     # what it says at its end does not arrive, as if it was killed
-    proxy.target = ("127.0.0.1", free_port())
-    proxy.cut()
+    proxy.cut_off()
     studio.start_again()
-    proxy.target = studio.address
+    proxy.lead_back()
     assert wait_until(connection, lambda: task.done, 30) and "Generate again to continue" in task.error
     connection.connect(studio.open_way().endpoint)
     assert wait_until(connection, lambda: connection.connected, 30)
@@ -83,6 +81,6 @@ def test_passes_that_are_there_are_not_sent_again(studio, connection, shot_scene
     assert connection.client.link.sent_bytes < 0.6 * first, "one frame's passes of four at most, and questions"
     # nothing of the kind where it is this user's own, on this machine
     studio.become("studio")
-    near = BackendClient(studio.running.server.endpoint)
+    near = BackendClient(studio.endpoint)
     assert near.link is None
     near.close()
