@@ -264,7 +264,9 @@ def test_an_auto_encoder_taught_further_goes_on_where_it_stopped_and_keeps_its_l
         for steps in stops:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
-                    training, "iter_steps", lambda start, end, label, steps=steps: ((n, n / end) for n in range(start, steps))
+                    training,
+                    "iter_steps",
+                    lambda start, end, label, seconds=0.0, steps=steps: ((n, n / end) for n in range(start, steps)),
                 )
                 ends.append(training.train_vae(renders, tmp_path / name, training.TrainingConfig("cpu", 2, 0, 2, 1), former))
     once, _, twice = (vae.encode(pictures).latents for vae in ends)

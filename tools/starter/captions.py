@@ -82,8 +82,15 @@ def _add_article(words: str) -> str:
     )
 
 
-def describe(outfit: Outfit, scene: str, generator: np.random.Generator) -> str:
-    """A sentence that describes an outfit in a place; words, order and detail vary."""
+def _describe_hair(colour: str, style: str) -> str:
+    if style in ("ponytail", "bun"):
+        return f"a {colour} {style}"
+    return f"{style} {colour} hair" if style else f"{colour} hair"
+
+
+def describe(outfit: Outfit, scene: str, generator: np.random.Generator, style: str = "") -> str:
+    """A sentence that describes an outfit in a place; words, order and detail vary. Now and then the ``style`` of the hair is
+    named, where it has one."""
 
     def pick(options: Sequence[str]) -> str:
         return options[int(generator.integers(len(options)))]
@@ -116,7 +123,7 @@ def describe(outfit: Outfit, scene: str, generator: np.random.Generator) -> str:
         if generator.random() < 0.25:
             clothes = clothes[::-1]
         worn = " and ".join([", ".join(clothes[:-1]), clothes[-1]])
-        hair = f" with {outfit.hair} hair" if generator.random() < 0.25 else ""
+        hair = f" with {_describe_hair(outfit.hair, style)}" if generator.random() < (0.5 if style else 0.25) else ""
         subject = f"a {who}{hair} {pick(('in', 'wearing'))} {worn}"
     parts = [subject + (f" {verb}" if verb else ""), place]
     sentence = ", ".join(parts) if generator.random() < 0.4 else " ".join(parts)

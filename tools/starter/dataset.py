@@ -38,7 +38,7 @@ ARRAYS = ("images", "depths", "scenes")
 @dataclass(frozen=True)
 class Example:
     """One picture: ``image`` (S, S, 3) uint8, ``depth`` (S, S) uint8 of [0, 1], ``mask`` (S, S) bool, ``rest_position`` (S, S, 3)
-    float32 rest positions in metres, its caption, and the outfit and scene that it shows."""
+    float32 rest positions in metres, its caption, the outfit and scene that it shows, and the style of hair where that has one."""
 
     image: np.ndarray
     depth: np.ndarray
@@ -47,6 +47,7 @@ class Example:
     caption: str
     outfit: Outfit
     scene: str
+    hair: str = ""
 
 
 def sample_pose(generator: np.random.Generator) -> np.ndarray:
@@ -85,7 +86,8 @@ def load_clip_poses() -> np.ndarray:
     return np.concatenate(out)
 
 
-def _sample_any_pose(generator: np.random.Generator) -> np.ndarray:
+def sample_any_pose(generator: np.random.Generator) -> np.ndarray:
+    """(24, 3) local axis-angle rotations: a frame of a performance, or a random pose."""
     if generator.random() < 0.35:
         poses = load_clip_poses()
         return poses[int(generator.integers(len(poses)))] + generator.normal(0, 0.06, poses.shape[1:])
@@ -114,7 +116,7 @@ def render(
         part, colour = recolour
         outfit = replace(outfit, **{part: replace(getattr(outfit, part), colour=colour)})
     betas = generator.normal(0, 0.9, body.shapedirs.shape[2])
-    rotations = Rotation.from_rotvec(_sample_any_pose(generator)).as_matrix()
+    rotations = Rotation.from_rotvec(sample_any_pose(generator)).as_matrix()
     yaw = generator.vonmises(0, 0.7) if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
     rotations[0] = Rotation.from_euler("YX", [yaw, generator.normal(0, 0.08)]).as_matrix()
     points = body.pose_vertices(rotations, betas, np.zeros(3))
@@ -137,10 +139,10 @@ def render(
     image = shade(body, points, raster, outfit, scene, focal, world_to_camera, eye, generator)
     rest = np.zeros((size, size, 3), np.float32)
     rest[mask] = raster.interpolate(body.v_template[body.faces])
-    return Example(image, _normalise_shot_depth(raster.depth, generator), mask, rest, caption, outfit, scene)
+    return Example(image, normalise_shot_depth(raster.depth, generator), mask, rest, caption, outfit, scene)
 
 
-def _normalise_shot_depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def normalise_shot_depth(depth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Depth as in a shot: the frame's own range lies somewhere inside the shot's."""
     seen = depth[np.isfinite(depth)]
     near = seen.min() - abs(generator.normal(0, 0.25))
@@ -221,6 +223,11 @@ class Renders:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """The side of the pictures in pixels."""
+        return int(self.images.shape[1])
 
     def rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and depths of some pictures."""

@@ -26,7 +26,15 @@ def export_pipeline(
     vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: CLIPTokenizer, out: Path, work: Path, steps: int
 ) -> None:
     """Save fp16 safetensors and the model card to ``out``; ``samples.png`` and ``loss.png`` go to ``work``."""
-    pipeline = StableDiffusionControlNetPipeline(
+    pipeline = _assemble(vae, models, tokenizer)
+    _write_samples(pipeline, work / "samples.png")
+    _plot_losses(work)
+    save_folder(vae, models, tokenizer, out)
+    (out / "README.md").write_text(CARD.read_text().format(steps=steps))
+
+
+def _assemble(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: CLIPTokenizer) -> StableDiffusionControlNetPipeline:
+    return StableDiffusionControlNetPipeline(
         vae=vae,
         text_encoder=models["text"],
         tokenizer=tokenizer,
@@ -37,8 +45,11 @@ def export_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    _write_samples(pipeline, work / "samples.png")
-    _plot_losses(work)
+
+
+def save_folder(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: CLIPTokenizer, out: Path) -> None:
+    """Save networks, under ``text``, ``unet`` and ``control``, as fp16 safetensors of a diffusers pipeline. Changes their type."""
+    pipeline = _assemble(vae, models, tokenizer)
     for part in (vae, models):
         part.to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
@@ -50,7 +61,6 @@ def export_pipeline(
         # the model card says where the networks of a continued training came from
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2) + "\n")
-    (out / "README.md").write_text(CARD.read_text().format(steps=steps))
 
 
 @torch.no_grad()

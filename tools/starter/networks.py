@@ -32,12 +32,12 @@ def move_to(module: ModuleType, device: str) -> ModuleType:
     return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def make_vae() -> AutoencoderTiny:
+def make_vae(width: int = 48) -> AutoencoderTiny:
     """An auto-encoder with 4 channels at an eighth of the size; without normalisation layers, so that it can be trained on small
-    crops. The decoder is the wider half, because it has to draw outlines that the latents only hint at."""
+    crops. The decoder is the wider half, ``width`` channels, because it has to draw outlines that the latents only hint at."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32, 32),
-        decoder_block_out_channels=(48, 48, 48, 48),
+        decoder_block_out_channels=(width,) * 4,
         num_encoder_blocks=(1, 2, 2, 2),
         num_decoder_blocks=(2, 2, 2, 1),
         scaling_factor=1.0,
@@ -45,18 +45,19 @@ def make_vae() -> AutoencoderTiny:
     )
 
 
-def make_unet() -> UNet2DConditionModel:
+def make_unet(widths: tuple[int, int, int] = WIDTHS, side: int = 32) -> UNet2DConditionModel:
     """A UNet with full attention at 16x16 and 8x8, and cross-attention alone at 32x32 on the way up.
 
     A character is a dozen latent pixels high: its garments can only be told apart at 32x32, and only on the way up, where
-    the ControlNet has said where the body is. Self-attention there would cost more than all the rest.
+    the ControlNet has said where the body is. Self-attention there would cost more than all the rest. ``widths`` are the
+    channels of the three levels, ``side`` that of the latents in pixels; the sizes above are those for 32.
     """
     return UNet2DConditionModel(
-        sample_size=32,
+        sample_size=side,
         in_channels=4,
         out_channels=4,
         layers_per_block=1,
-        block_out_channels=WIDTHS,
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D",) * 3,
         only_cross_attention=(True, False, False),
@@ -66,13 +67,13 @@ def make_unet() -> UNet2DConditionModel:
     )
 
 
-def make_controlnet() -> ControlNetModel:
+def make_controlnet(widths: tuple[int, int, int] = WIDTHS) -> ControlNetModel:
     """A ControlNet for depth, with cross-attention where the body is matched with the words, and few channels at full image
-    resolution, where they are expensive."""
+    resolution, where they are expensive. ``widths`` are the UNet's."""
     return ControlNetModel(
         in_channels=4,
         layers_per_block=1,
-        block_out_channels=WIDTHS,
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,

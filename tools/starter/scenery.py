@@ -103,11 +103,12 @@ def render_background(
     shadow: Callable[[np.ndarray, np.ndarray], np.ndarray],
     focus: float,
     generator: np.random.Generator,
+    aperture: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Colours (H, W, 3) in [0, 1] for world-space rays (H, W, 3), Y up, from a camera above the ground at y = 0.
 
     ``shadow(x, z)`` gives the light, 0..1, that reaches ground points relative to the point below the camera. What is ``focus``
-    metres away is sharp.
+    metres away is sharp; ``aperture`` is the range of the sky's blur, ``APERTURE`` where it is not given.
     """
     shape, rays = rays.shape, rays.reshape(-1, 3)
     flat = np.hypot(rays[:, 0], rays[:, 2])
@@ -123,6 +124,6 @@ def render_background(
     # the circle of confusion of a thin lens, as a fraction of the sky's
     blur[down] = np.minimum(np.abs(1 - focus / distance), 1)
     sharp, blur = np.clip(out, 0, 1).reshape(shape), blur.reshape(*shape[:2], 1)
-    widest = generator.uniform(*APERTURE) * shape[0]
+    widest = generator.uniform(*(aperture or APERTURE)) * shape[0]
     half, full = (gaussian_filter(sharp, (s, s, 0), mode="nearest") for s in (widest / 2, widest))
     return np.where(blur < 0.5, sharp + (half - sharp) * 2 * blur, half + (full - half) * (2 * blur - 1))

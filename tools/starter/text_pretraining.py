@@ -7,7 +7,8 @@ The queries are thrown away afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,9 @@ class TextProbe(torch.nn.Module):
         return self.colour(seen[:, 1:]), self.place(seen[:, 0])
 
 
-def sample_sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Captions for training, the colours (N, POINTS, 3) of body points in them, and the index (N,) of their place."""
+def sample_sentences(count: int, seed: int, styles: Sequence[str] = ("",)) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Captions for training, the colours (N, POINTS, 3) of body points in them, and the index (N,) of their place; hair has any of
+    the ``styles``."""
     generator = np.random.default_rng((seed, 2))
     vertices = load(MANNEQUIN).v_template
     rest = vertices[np.random.default_rng(0).choice(len(vertices), POINTS, replace=False)]
@@ -52,7 +54,8 @@ def sample_sentences(count: int, seed: int) -> tuple[list[str], np.ndarray, np.n
         if captions.is_held_out(outfit, SCENES[place]):
             continue
         colours[len(texts)], places[len(texts)] = compute_albedo(rest, outfit), place
-        texts.append(captions.describe(outfit, SCENES[place], generator))
+        style = styles[len(texts) % len(styles)]
+        texts.append(captions.describe(outfit, SCENES[place], generator, style=style))
     return texts, colours, places
 
 
@@ -68,17 +71,21 @@ def pretrain_text_encoder(
     steps: int,
     seed: int,
     read: Callable[[Any, torch.Tensor], torch.Tensor] = read_last_states,
+    styles: Sequence[str] = ("",),
+    seconds: float = 0.0,
 ) -> float:
     """Train ``encoder`` in place, whose states the denoiser will ``read``; returns the mean absolute error of the colours at the
-    end."""
-    texts, colours, places = sample_sentences(SENTENCES, seed)
+    end. ``styles`` are those of ``sample_sentences``; it ends after ``seconds`` unless that is 0."""
+    texts, colours, places = sample_sentences(SENTENCES, seed, styles)
     ids, truth, place = tokenize(texts), torch.from_numpy(colours), torch.from_numpy(places)
     reader = TextProbe().to(device)
     parameters = [*encoder.parameters(), *reader.parameters()]
     optimiser = torch.optim.AdamW(parameters, 2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     progress = tqdm(range(steps), desc="words", mininterval=10)
-    error = 1.0
+    error, began = 1.0, time.monotonic()
     for step in progress:
+        if seconds and time.monotonic() - began > seconds:
+            break
         optimiser.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * (1 - step / steps))
         rows = torch.randint(0, len(ids), (64,))
         said, where = reader(read(encoder, ids[rows].to(device)))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,8 +48,8 @@ SCENE_WEIGHTS = {"forest": 2.5, "meadow": 1.5, "city": 1.5, "night": 1.5, "moon"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How and how long to train. The diffusion stage ends after ``seconds`` unless that is 0, and is also shown every picture's
-    mirror image if ``mirrored``."""
+    """How and how long to train. The diffusion stage ends after ``seconds``, and the auto-encoder's after ``vae_seconds``, unless
+    these are 0; the diffusion stage is also shown every picture's mirror image if ``mirrored``."""
 
     device: str
     vae_steps: int
@@ -62,6 +62,7 @@ class TrainingConfig:
     compiled: bool = False
     mirrored: bool = True
     checkpoint_every: int = 200
+    vae_seconds: float = 0.0
 
     def make_generator(self, stage: int, step: int) -> torch.Generator:
         """The generator of one step, so that a run that was stopped continues with the same random numbers."""
@@ -81,6 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser, work: Path, out: Path, seed: 
     parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--export-only", action="store_true", help="write the folder from the checkpoints that exist")
+
+
+class AnyRenders(Protocol):
+    """Training pictures, as many as there are by now."""
+
+    @property
+    def size(self) -> int:
+        """The side of the pictures in pixels."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (M, S, S, 3) and depths (M, S, S), uint8, of some pictures (M,)."""
 
 
 def save(path: Path, state: dict) -> None:
@@ -124,10 +138,12 @@ def decay_cosine(fraction: float, least: float) -> float:
     return least + (1 - least) * (0.5 + 0.5 * float(np.cos(np.pi * fraction)))
 
 
-def _sample_crops(renders: Renders, config: TrainingConfig, stage: int, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _sample_crops(
+    renders: AnyRenders, config: TrainingConfig, stage: int, step: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures (count, 3, CROP, CROP) in [-1, 1] and where the character is in them, (count, 1, CROP, CROP) of 0 and 1; every
     second crop is centred on the character."""
-    generator, size = config.make_generator(stage, step), renders.images.shape[1]
+    generator, size = config.make_generator(stage, step), renders.size
 
     def integers(end: int, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.randint(0, end, shape, generator=generator, device=config.device)
@@ -225,13 +241,20 @@ def find_outline(body: torch.Tensor) -> torch.Tensor:
     return F.max_pool2d(body, 5, 1, 2) + F.max_pool2d(-body, 5, 1, 2)
 
 
-def train_vae(renders: Renders, folder: Path, config: TrainingConfig, initial: AutoencoderTiny | None = None) -> AutoencoderTiny:
+def train_vae(
+    renders: AnyRenders,
+    folder: Path,
+    config: TrainingConfig,
+    initial: AutoencoderTiny | None = None,
+    made: AutoencoderTiny | None = None,
+) -> AutoencoderTiny:
     """Train the auto-encoder; its ``scaling_factor`` is set at the end, so that latents have unit variance.
 
-    With an ``initial`` one the training starts there, keeps its ``scaling_factor`` and stays near its latents.
+    With an ``initial`` one the training starts there, keeps its ``scaling_factor`` and stays near its latents; one that is ``made``
+    is trained in place of the usual.
     """
     torch.manual_seed(config.seed)
-    model = (copy.deepcopy(initial) if initial else networks.make_vae()).requires_grad_(True).train()
+    model = (copy.deepcopy(initial) if initial else made or networks.make_vae()).requires_grad_(True).train()
     model = model.to(config.device, memory_format=torch.channels_last)
     initial = initial and initial.to(config.device, memory_format=torch.channels_last).requires_grad_(False)
     learner = Learner(
@@ -241,7 +264,7 @@ def train_vae(renders: Renders, folder: Path, config: TrainingConfig, initial: A
         lambda module: MuonAdamW(module, 1e-3, (0.9, 0.99)),
     )
     log = LossLog(folder / "vae_loss.txt")
-    for step, fraction in iter_steps(learner.done, config.vae_steps, "vae"):
+    for step, fraction in iter_steps(learner.done, config.vae_steps, "vae", config.vae_seconds):
         real, body = _sample_crops(renders, config, 0, step, config.batch)
         edge = find_outline(body)
         with networks.autocast(config.device):
@@ -328,6 +351,21 @@ def weigh_pixels(depth: torch.Tensor) -> torch.Tensor:
     return 1 + (FOREGROUND_WEIGHT - 1) * F.max_pool2d(find_body_cells(depth), 3, 1, 1)
 
 
+def make_predictor(models: torch.nn.ModuleDict) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A function that predicts v (N, 4, S, S) from noisy latents of that shape, timesteps (N,), ids of tokens (N, TOKENS) and depth
+    (N, 1, 8 S, 8 S)."""
+
+    def predict(noisy: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        text = models["text"](ids).last_hidden_state
+        down, middle = models["control"](noisy, timestep, text, depth.expand(-1, 3, -1, -1), return_dict=False)
+        made: torch.Tensor = models["unet"](
+            noisy, timestep, text, down_block_additional_residuals=down, mid_block_additional_residual=middle
+        ).sample
+        return made
+
+    return predict
+
+
 def sample_timesteps(which: torch.Tensor, noisy: torch.Tensor, any_one: torch.Tensor, noisiest: float) -> torch.Tensor:
     """(N,) int64 timesteps of three draws (N,) of 0 to 1; the fraction ``noisiest`` of them lies above 700: only there do the words
     decide, later the picture itself shows its colours."""
@@ -374,13 +412,7 @@ def train_diffusion(
     noise_schedule = networks.make_scheduler()
     noise_schedule.alphas_cumprod = noise_schedule.alphas_cumprod.to(config.device)
 
-    def predict(noisy: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
-        text = models["text"](ids).last_hidden_state
-        down, middle = models["control"](noisy, timestep, text, depth.expand(-1, 3, -1, -1), return_dict=False)
-        return models["unet"](
-            noisy, timestep, text, down_block_additional_residuals=down, mid_block_additional_residual=middle
-        ).sample
-
+    predict = make_predictor(models)
     model = torch.compile(predict, dynamic=False) if config.compiled else predict
     log = LossLog(folder / "diffusion_loss.txt")
     scene_weights = torch.tensor([SCENE_WEIGHTS.get(scene, 1.0) for scene in SCENES], device=config.device)[renders.scenes.long()]

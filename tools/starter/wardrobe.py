@@ -52,7 +52,7 @@ class Outfit:
     headgear: Garment | None = None
 
 
-def _apply_pattern(base: np.ndarray, rest: np.ndarray, pattern: str) -> np.ndarray:
+def apply_pattern(base: np.ndarray, rest: np.ndarray, pattern: str) -> np.ndarray:
     """Base colour (3,) -> colours (N, 3)."""
     x, y, z = rest.T
     other = base * 0.35 if base.mean() > 0.6 else base * 0.35 + 0.6
@@ -156,8 +156,8 @@ def compute_albedo(rest: np.ndarray, outfit: Outfit) -> np.ndarray:
     top = np.array(PALETTE[outfit.top.colour])
     bottom = np.array(PALETTE[outfit.bottom.colour])
     lower, upper = _find_bottom(rest, outfit.bottom.kind), _find_top(rest, outfit.top.kind)
-    out[lower] = _apply_pattern(bottom, rest, outfit.bottom.pattern)[lower]
-    out[upper] = _apply_pattern(top, rest, outfit.top.pattern)[upper]
+    out[lower] = apply_pattern(bottom, rest, outfit.bottom.pattern)[lower]
+    out[upper] = apply_pattern(top, rest, outfit.top.pattern)[upper]
     if outfit.top.kind == "jacket":
         opening = (np.abs(x) < 0.035) & (z > 0) & upper
         out[opening] = (0.85, 0.85, 0.85) if top.mean() < 0.5 else (0.15, 0.15, 0.16)
