@@ -60,6 +60,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "dressed_starter" / "model")
     parser.add_argument("--start", type=Path, help="a folder that this wrote, to go on from")
     parser.add_argument("--parts", type=Path, help="also write the folder as parts of an archive, of 15 MiB each")
+    parser.add_argument("--shown", type=int, default=8, help="pictures that show what was learnt, and are measured")
     parser.add_argument("--steps", type=int, default=dressed_training.ENDLESS, help="most steps of each stage")
     return parser
 
@@ -105,7 +106,7 @@ def main() -> None:
         dressed_export.export(vae, copy.deepcopy(learnt), tokenizer, args.out)
         dressed_training.train_few_steps(batches, learnt, args.work, config, clock.give("few_steps"), GUIDANCE, args.steps)
         dressed_export.export_few_steps(learnt["unet"], args.out)
-    figures = dressed_export.measure(args.out, args.size, args.device, args.work / "samples.png", GUIDANCE)
+    figures = dressed_export.measure(args.out, args.size, args.device, args.work / "samples.png", GUIDANCE, args.shown)
     report: dict[str, float | str] = {
         **figures,
         "pictures": len(renders),

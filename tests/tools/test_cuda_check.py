@@ -4,6 +4,9 @@ packs."""
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -236,10 +239,30 @@ def test_a_pack_holds_packages_the_project_and_the_shot(tmp_path):
     )
     assert "latentman/blender_addon/character/data/mannequin.npz" in project
     assert not any("motion/starter" in name or "__pycache__" in name for name in project)
+    # weights hardly shrink, and half of a pack is other packages
+    assert sum(path.stat().st_size for path in project.values()) < 0.75 * packing.MOST
     packing.write_archive(tmp_path / "pack.tar.xz", [("site/a.py", b"1"), ("b.py", b"22")])
     with tarfile.open(tmp_path / "pack.tar.xz") as archive:
         assert [(entry.name, entry.size) for entry in archive] == [("site/a.py", 1), ("b.py", 2)]
-    compile(packing.RUN, "run.py", "exec")
+
+
+@pytest.mark.slow
+def test_a_pack_runs_the_check_and_the_training(tmp_path):
+    """The script beside a pack, as the other machine runs it; the packages are this one's."""
+    packing.write_archive(tmp_path / packing.ARCHIVE, packing.list_contents((), None))
+    (tmp_path / packing.SCRIPT).write_text(packing.RUN, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for arguments, said in ((("--help",), "tools.cuda_check"), (("train", "--help"), "tools.train_dressed_starter")):
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / packing.SCRIPT), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0 and said in done.stdout, done.stderr[-2000:]
 
 
 # -- the page -----------------------------------------------------------------------------------------------------------------

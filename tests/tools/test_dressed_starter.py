@@ -244,7 +244,20 @@ def test_one_run_ends_with_a_model_that_diffusers_and_the_backend_take(tmp_path)
 
     def run(name, *more):
         command = [sys.executable, "-m", "tools.train_dressed_starter", "--device", "cpu", "--size", "128", "--pictures", "64"]
-        command += ["--batch", "2", "--steps", "2", "--workers", "1", "--minutes", "5", "--work", str(tmp_path / name)]
+        command += [
+            "--batch",
+            "2",
+            "--steps",
+            "2",
+            "--shown",
+            "1",
+            "--workers",
+            "1",
+            "--minutes",
+            "5",
+            "--work",
+            str(tmp_path / name),
+        ]
         command += ["--out", str(tmp_path / name / "model"), *more]
         subprocess.run(command, cwd=ROOT, check=True, timeout=900)
         return json.loads((tmp_path / name / "figures.json").read_text())

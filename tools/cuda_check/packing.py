@@ -38,6 +38,8 @@ UNUSED = {"smplx"}
 FOLDERS = ("shared", "backend", "blender_addon", "tools", "locks")
 FILES = ("__init__.py", "blender_manifest.toml", "pyproject.toml")
 LEFT_OUT = (
+    "backend/models/flow_starter",
+    "backend/models/clip_starter",
     "backend/motion/starter",
     "blender_addon/translation",
     "blender_addon/presets",
@@ -45,7 +47,10 @@ LEFT_OUT = (
     "locks/setup.json",
 )
 LOCK_SUFFIX = ".txt"
-RUN = '''"""Unpacks pack.tar.xz beside this file and runs tools.cuda_check: python3 run.py --minutes 8 --out DIR."""
+RUN = '''"""Unpacks pack.tar.xz beside this file and runs tools.cuda_check: python3 run.py --minutes 8 --out DIR.
+
+python3 run.py train --minutes 9 --work DIR trains the larger starter instead (tools.train_dressed_starter).
+"""
 
 import atexit
 import os
@@ -65,7 +70,10 @@ environment["LATENTMAN_LOGS"] = folder + "/logs"
 # what lies in the current folder shadows nothing
 environment["PYTHONSAFEPATH"] = "1"
 environment["PYTHONPATH"] = os.pathsep.join([folder, folder + "/site", *filter(None, [os.environ.get("PYTHONPATH")])])
-command = [sys.executable, "-m", "tools.cuda_check", "--shots", folder + "/shots", *sys.argv[1:]]
+if sys.argv[1:2] == ["train"]:
+    command = [sys.executable, "-m", "tools.train_dressed_starter", *sys.argv[2:]]
+else:
+    command = [sys.executable, "-m", "tools.cuda_check", "--shots", folder + "/shots", *sys.argv[1:]]
 sys.exit(subprocess.call(command, env=environment))
 '''
 
@@ -205,7 +213,8 @@ def pack(folder: Path, python: str, machine: str, installed: Sequence[str], shot
         )
     return (
         f"{folder}: {size / 2**20:.1f} MiB with {len(wheels)} packages. Copy {ARCHIVE} and {SCRIPT} to the other machine and run "
-        f"python3 {SCRIPT} --minutes 8 --out DIR there, with the Python that has torch."
+        f"python3 {SCRIPT} --minutes 8 --out DIR there, with the Python that has torch; "
+        f"python3 {SCRIPT} train --minutes 9 --work DIR trains the larger starter."
     )
 
 

@@ -22,7 +22,7 @@ from .sewing import Mannequin
 #: the LoRA's file within the folder
 LORA = "few_steps.safetensors"
 #: seeds of pictures that no run learns from
-HELD_OUT, COUNT = 2_000_000, 8
+HELD_OUT = 2_000_000
 CARD = """---
 license: cc0-1.0
 library_name: diffusers
@@ -71,11 +71,11 @@ def _measure_psnr(made: np.ndarray, real: np.ndarray) -> float:
     return float((10 * np.log10(255**2 / np.maximum(error, 1e-9))).mean())
 
 
-def measure(folder: Path, size: int, device: str, picture: Path, guidance: float) -> dict[str, float]:
-    """Make pictures for outfits that training has not seen, and show them beside the renders: in 20 steps, and in few, with the
-    LoRA and without. Gives PSNRs in dB: of the auto-encoder, and of few steps to 20."""
+def measure(folder: Path, size: int, device: str, picture: Path, guidance: float, shown: int) -> dict[str, float]:
+    """Make ``shown`` pictures for outfits that training has not seen, and show them beside the renders: in 20 steps, and
+    in few, with the LoRA and without. Gives PSNRs in dB: of the auto-encoder, and of few steps to 20."""
     mannequin = Mannequin(load(MANNEQUIN))
-    examples = [render(mannequin, HELD_OUT + n, size, held_out=True) for n in range(COUNT)]
+    examples = [render(mannequin, HELD_OUT + n, size, held_out=True) for n in range(shown)]
     real = np.stack([example.image for example in examples])
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
