@@ -60,6 +60,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "dressed_starter" / "model")
     parser.add_argument("--start", type=Path, help="a folder that this wrote, to go on from")
     parser.add_argument("--parts", type=Path, help="also write the folder as parts of an archive, of 15 MiB each")
+    parser.add_argument("--sheet", type=Path, help="only write a PNG with some of the pictures that it would learn from")
     parser.add_argument("--shown", type=int, default=8, help="pictures that show what was learnt, and are measured")
     parser.add_argument("--steps", type=int, default=dressed_training.ENDLESS, help="most steps of each stage")
     return parser
@@ -74,6 +75,9 @@ def main() -> None:
         parser.error(f"--size {args.size} cannot be halved often enough; take a multiple of 64 from 128 on, such as 384")
     if args.start and not (args.start / "model_index.json").exists():
         parser.error(f"--start {args.start} holds no exported model: name a folder with a model_index.json")
+    if args.sheet:
+        dressed_export.write_sheet(args.sheet, args.seed * 10_000_000, args.size)
+        return
     clock = dressed_training.Clock(60 * args.minutes)
     config = training.TrainingConfig(
         args.device, args.steps, args.steps, args.batch, args.seed, rate=args.rate, compiled=args.compile, checkpoint_every=10**9

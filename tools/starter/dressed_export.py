@@ -49,6 +49,14 @@ def export_few_steps(unet: Any, out: Path) -> None:
     few_steps.save_lora(unet, out, LORA)
 
 
+def write_sheet(path: Path, first_seed: int, size: int, rows: int = 3, columns: int = 6) -> None:
+    """Write pictures of the seeds from ``first_seed`` on, side by side."""
+    mannequin = Mannequin(load(MANNEQUIN))
+    pictures = [render(mannequin, first_seed + n, size).image for n in range(rows * columns)]
+    lines = [np.concatenate(pictures[at : at + columns], 1) for at in range(0, len(pictures), columns)]
+    write_png(path, np.concatenate(lines))
+
+
 @torch.no_grad()
 def _generate(pipeline: StableDiffusionControlNetPipeline, examples: list[Example], steps: int, guidance: float) -> np.ndarray:
     """(N, S, S, 3) uint8 pictures for the examples' captions and depth."""
