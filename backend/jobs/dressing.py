@@ -28,6 +28,12 @@ MOST_STEPS, MOST_CELLS = 256, 200_000_000
 MOST_SHARED = 0.01
 
 
+def has_map(charts: Charts, surface: int) -> bool:
+    """Whether a surface has texture coordinates that differ."""
+    places = charts.uv[charts.surface == surface].reshape(-1, 2)
+    return bool(len(places)) and float(np.ptp(places, axis=0).max()) > 0
+
+
 def check_costume(request: ShotRequest, files: Mapping[str, bytes], *, is_part: bool = False) -> None:
     """Raise ``ShotError`` for files of a costume that cannot be used, before anything is rendered for them. ``is_part`` says that
     the shot is made from a look's file, or makes one."""
@@ -170,8 +176,12 @@ class Dressing:
                 "what covers the body."
             )
         for surface, name in charts.names.items():
-            shared = measure_overlap(charts, surface)
-            if shared > MOST_SHARED:
+            if not has_map(charts, surface):
+                run_context.warnings.append(
+                    f"'{name}' has no texture map, so its image shows nothing: it wears the costume in shots, and to paint on it "
+                    "or use it as a material, unwrap it (U in Edit Mode) and dress again."
+                )
+            elif (shared := measure_overlap(charts, surface)) > MOST_SHARED:
                 run_context.warnings.append(
                     f"{shared:.0%} of the texture map of '{name}' belongs to several places of its surface, which share their "
                     "colours in the image; unwrap it without overlaps to paint on each of them."

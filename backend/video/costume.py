@@ -132,7 +132,9 @@ def rasterise_charts(charts: Charts, surface: int, size: int) -> tuple[np.ndarra
     count = np.where((wide > 0) & (high > 0) & (double != 0), wide * high, 0)
     texels, places = [], []
     ends = np.cumsum(count)
-    starts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, 4 * CHUNK), side="right")
+    if not ends[-1:].any():
+        return np.empty(0, np.int64), np.empty((0, 3), np.float32)
+    starts = np.searchsorted(ends, np.arange(0, ends[-1], 4 * CHUNK), side="right")
     for first, last in zip(starts, [*starts[1:], len(count)], strict=True):
         some = count[first:last]
         owner = np.repeat(np.arange(first, last), some)
@@ -147,8 +149,6 @@ def rasterise_charts(charts: Charts, surface: int, size: int) -> tuple[np.ndarra
         weights = np.stack([w0, w1, w2], 1)[inside]
         texels.append(py[inside] % size * size + px[inside] % size)
         places.append(np.einsum("nc,ncd->nd", weights, rest[owner[inside]]).astype(np.float32))
-    if not texels:
-        return np.empty(0, np.int64), np.empty((0, 3), np.float32)
     return np.concatenate(texels), np.concatenate(places)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,24 @@ def test_a_costume_is_made_of_the_views_that_are_chosen(dressed, charts):
     costume = Costume.decode(job.costume()[COSTUME])
     atlas = decode_rgba(job.textures()["texture_1"])
     assert (atlas[..., 3] == 255).all() and (costume.charts.rest == charts.rest).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda uv: uv * 0, "'Plate' has no texture map"),
+        (lambda uv: uv * 0 + 0.7, "'Plate' has no texture map"),
+        (lambda uv: uv[[0, 0]], "of the texture map of 'Plate' belongs to several places"),
+        (lambda uv: uv, ""),
+    ],
+)
+def test_a_texture_map_that_is_missing_or_folded_is_said(tmp_path, tiny, passes, charts, spoil, said):
+    own = replace(charts, uv=spoil(charts.uv).astype(np.float32))
+    files = {CHARTS: own.encode()}
+    request = with_files(samples.request(FRAMES, model=tiny, method=METHOD), files)
+    report = run(JobStore(tmp_path).open(request, passes, costume=files), ModelCache(), RunCallbacks())
+    about = [warning for warning in report["warnings"] if "texture map" in warning]
+    assert len(about) == bool(said) and all(said in warning for warning in about)
 
 
 def test_workers_make_the_same_costume_and_the_same_shots_in_it(tmp_path, tiny, passes, dressed):
