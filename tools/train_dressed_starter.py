@@ -51,7 +51,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda", help="cuda or cpu")
     parser.add_argument("--size", type=int, default=384, help="side of the pictures, a multiple of 64")
     parser.add_argument("--pictures", type=int, default=24_000, help="most pictures that are rendered")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate of the denoiser")
     parser.add_argument("--seed", type=int, default=21)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that render")
@@ -83,13 +83,14 @@ def main() -> None:
         args.device, args.steps, args.steps, args.batch, args.seed, rate=args.rate, compiled=args.compile, checkpoint_every=10**9
     )
     args.work.mkdir(parents=True, exist_ok=True)
-    sentences = text_pretraining.sample_sentences(text_pretraining.SENTENCES, 0, ("", *HAIR_STYLES))[0]
-    tokenizer = networks.learn_tokenizer(sentences, args.work / "tokenizer")
     try:
         renders = StreamedRenders(args.work / "data", args.size, args.pictures, args.seed * 10_000_000, args.device)
     except ValueError as error:
         parser.error(str(error))
-    with renders.make(args.workers, LEAST):
+    with renders.make(args.workers):
+        sentences = text_pretraining.sample_sentences(text_pretraining.SENTENCES, 0, ("", *HAIR_STYLES))[0]
+        tokenizer = networks.learn_tokenizer(sentences, args.work / "tokenizer")
+        renders.wait_for(LEAST)
         initial = networks.load_networks(args.start) if args.start else None
         vae = _get_vae(args, clock, config, renders, initial[0] if initial else None)
         batches = dressed_training.Batches(renders, vae, tokenizer, config)

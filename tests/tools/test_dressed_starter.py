@@ -217,12 +217,14 @@ def test_pictures_arrive_while_others_are_rendered_and_are_kept(tmp_path, manneq
 
     renders = streaming.StreamedRenders(tmp_path / "data", 64, 40, 900, "cpu")
     assert len(renders) == 0
-    with renders.make(1, 16):
+    with renders.make(1):
+        renders.wait_for(16)
         assert len(renders) >= 16
     count = len(renders)
     again = streaming.StreamedRenders(tmp_path / "data", 64, 40, 900, "cpu")
     assert len(again) == count and again.captions == renders.captions
-    with again.make(1, 40):
+    with again.make(1):
+        again.wait_for(40)
         again.collect()
     assert len(again) == 40 and len(again.captions) == 40 and len(again.scenes) == 40
     images, depths = again.rows(torch.arange(40))

@@ -88,16 +88,11 @@ class StreamedRenders:
         self._copy()
 
     @contextmanager
-    def make(self, workers: int, least: int) -> Iterator[None]:
-        """Within the block ``workers`` processes render what is missing; it begins when ``least`` pictures are there."""
+    def make(self, workers: int) -> Iterator[None]:
+        """Within the block ``workers`` processes render what is missing."""
         # a process that was forked could not use CUDA, and CUDA's threads do not like to be forked
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             self._finished = pool.imap_unordered(partial(_render_chunk, self._folder, self._first_seed), self._todo)
-            while len(self) < least:
-                try:
-                    self._take(next(self._finished))
-                except StopIteration:
-                    break
             yield
             self._finished = iter(())
             pool.terminate()
@@ -124,6 +119,14 @@ class StreamedRenders:
         for near, disk in zip(self._near, self._disk, strict=True):
             near[self._copied : self._copied + len(new)] = disk[new].to(self._device)
         self._copied += len(new)
+
+    def wait_for(self, least: int) -> None:
+        """Wait until ``least`` pictures are there, or all."""
+        while len(self) < least:
+            try:
+                self._take(next(self._finished))
+            except StopIteration:
+                return
 
     def collect(self) -> None:
         """Take what has been rendered meanwhile."""
