@@ -21,13 +21,13 @@ from .movie import MOVIE
 from .moving import remove_folder
 from .numbered_links import SEQUENCE_FOLDER
 from .paths import get_result_folder
-from .tasks.frames_folder import LOOK_FOLDER, REPORT, get_frame_number
+from .tasks.frames_folder import LOOK_FOLDER, REPORT, SHOT_FOLDER, get_frame_number
 
 logger = logs.get_logger(__name__)
 
 #: where removed files wait, beside the folders that they are from
 WAITING_FOLDER = ".removed"
-_OWN_NAMES = {LOOK_FOLDER, SEQUENCE_FOLDER, REPORT, f"{MOVIE}.mp4", f"{MOVIE}.mov"}
+_OWN_NAMES = {LOOK_FOLDER, SHOT_FOLDER, SEQUENCE_FOLDER, REPORT, f"{MOVIE}.mp4", f"{MOVIE}.mov"}
 
 
 @dataclass

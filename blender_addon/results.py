@@ -9,6 +9,7 @@ from pathlib import Path
 import bpy
 
 from ..shared import logs
+from ..shared.dress_options import find_shot_frame
 from ..shared.picture_size import Crop
 from ..shared.shot import MAX_FRAMES, ShotError
 from . import undo_steps
@@ -27,7 +28,7 @@ from .result_shelf import shelf
 from .result_words import write_now
 from .shot_notice import notice, write_notice
 from .tasks.fetch import FetchTask
-from .tasks.frames_folder import list_frames
+from .tasks.frames_folder import count_own, list_frames
 from .tasks.shot import ShotTask
 from .tasks.task import Task
 from .viewer import reread
@@ -81,6 +82,8 @@ def make_record(task: ShotTask, panel: str = "") -> ResultRecord:
     request, report = task.request, task.report or {}
     figures, counts = report.get("consistency") or {}, report.get("frames") or {}
     size = (task.crop.width, task.crop.height) if task.crop is not None else (request.width, request.height)
+    # the shot's own frames in a dressing are no part of its turntable
+    total = sum(find_shot_frame(number) is None for number in request.frames)
     return ResultRecord(
         ticket=task.ticket,
         folder=task.folder,
@@ -92,7 +95,7 @@ def make_record(task: ShotTask, panel: str = "") -> ResultRecord:
         seed=request.sampling.seed,
         start=request.frames[0],
         step=request.frames[1] - request.frames[0] if len(request.frames) > 1 else 1,
-        count=len(task.frames),
+        count=count_own(task.folder, task.frames.values()),
         hmse=figures.get("hmse") or 0.0,
         transparent=task.transparent,
         camera=task.camera,
@@ -101,8 +104,8 @@ def make_record(task: ShotTask, panel: str = "") -> ResultRecord:
         preset=request.preset,
         model=request.sampling.model,
         size=size,
-        total=len(request.frames),
-        made=_read_count(counts.get("made")),
+        total=total,
+        made=min(_read_count(counts.get("made")), total),
         kept=_read_count(counts.get("kept")),
         panel=panel,
         costume=task.wears,
@@ -239,10 +242,11 @@ def update_fetched(task: Task, scene: Reference, old: Path) -> None:
     settings = get_scene_settings(found)
     for result in settings.results:
         if result.job == task.job and get_result_folder(result) in (old, task.folder):
-            result.count = max(result.count, len(task.frames))
+            count = count_own(task.folder, task.frames.values())
+            result.count = max(result.count, count)
             result.folder = make_stored_path(task.folder, settings.output)
-            if task.succeeded and len(task.frames) < result.count:
-                task.error = f"{len(task.frames)} of {result.count} frames are left; generate the shot again to complete it."
+            if task.succeeded and count < result.count:
+                task.error = f"{count} of {result.count} frames are left; generate the shot again to complete it."
     if old != task.folder:
         remember_move(old, task.folder)
     for result in settings.results:

@@ -19,6 +19,7 @@ from ...shared.reference import take_reference
 from ...shared.settings import with_settings
 from ..connection import Connection
 from ..passes.engine import switch_on_cycles
+from ..passes.shot_views import explain_not_shown, list_numbers
 from ..passes.staged_character import stage_character
 from ..paths import get_file_folder
 from ..properties import complete_model
@@ -35,9 +36,12 @@ OWN_SIZE = "the model's own, as a square"
 
 def describe_costume(path: Path, task: DressTask) -> str:
     """The sentence about a costume that was made."""
-    views, known = len(task.request.frames), task.known
+    shown, known = task.shot_frames, task.known
+    made_from = f"{len(task.request.frames) - len(shown)} views"
+    if shown:
+        made_from += f" and of the shot {'frame' if len(shown) == 1 else 'frames'} {list_numbers(shown)}"
     share = "" if known is None else f", which show {known:.1%} of the surface"
-    return f"The costume is in {path}, made from {views} views{share}"
+    return f"The costume is in {path}, made from {made_from}{share}"
 
 
 def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch) -> int:
@@ -55,7 +59,17 @@ def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch
         console.check_writable(args.out)
         warn_of_scripts(out)
         aspect = size[0] / size[1] if all(size) else 1.0
-        staged = stage_character(bpy.context, character, at_rest=options.pose == "rest", aspect=aspect, atlas_size=options.atlas)
+        staged = stage_character(
+            bpy.context,
+            character,
+            at_rest=options.pose == "rest",
+            aspect=aspect,
+            atlas_size=options.atlas,
+            shot=range(scene.frame_start, scene.frame_end + 1, scene.frame_step),
+            with_shot=options.with_shot,
+        )
+        if not_shown := explain_not_shown(staged.left_out):
+            out.warn(not_shown, code="left_out")
         connection = Connection()
         try:
             connect(connection, args, watch)
@@ -81,7 +95,8 @@ def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch
         path = args.out / LOOK_FOLDER / COSTUME_FILE
         if not task.succeeded or not path.exists():
             return out.fail(task.error_code or "generation", task.error or "The costume was not made; try again.")
-        out.emit("done", message=describe_costume(path, task), out=str(args.out), costume=str(path), known=task.known)
+        shown = {"shot_frames": list(task.shot_frames)} if task.shot_frames else {}
+        out.emit("done", message=describe_costume(path, task), out=str(args.out), costume=str(path), known=task.known, **shown)
         return 0
 
 
@@ -99,6 +114,10 @@ def add_command(add_parser: Callable[..., CommandParser]) -> None:
             (
                 f'{PROGRAM} dress --prompt "{PROMPT}" --pose current --atlas 2048 --character Hero --out hero --json',
                 "in the pose of the current frame, with a larger image, and progress for programs",
+            ),
+            (
+                f'{PROGRAM} dress --prompt "{PROMPT}" --with-shot --out knight',
+                "frames of the file's own shot decide with the views how the character looks",
             ),
         ),
     )

@@ -22,6 +22,7 @@ from ..error_places import Place
 from ..look import apply_look
 from ..passes.render import check_modes
 from ..passes.render_set import get_bodies
+from ..passes.shot_views import explain_not_shown, explain_taken
 from ..passes.staged_character import stage_character
 from ..paths import get_file_folder, get_output_folder, resolve
 from ..properties import get_kept_look
@@ -43,7 +44,7 @@ from .generate import learn_profile
 from .polls import NeedsCharacter, NeedsIdleConnection, Poll
 from .reports import report
 
-_POSE, _ATLAS = list_settings(DressOptions)
+_POSE, _WITH_SHOT, _ATLAS = list_settings(DressOptions)
 
 
 class DressCharacter(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
@@ -55,6 +56,7 @@ class DressCharacter(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
     )
 
     pose: make_property(_POSE)
+    with_shot: make_property(_WITH_SHOT)
     atlas: make_property(_ATLAS)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> OperatorResult:
@@ -79,10 +81,14 @@ class DressCharacter(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
                 at_rest=self.pose == "rest",
                 aspect=request.width / request.height if request.height else 1.0,
                 atlas_size=self.atlas,
+                shot=settings.get_frames(scene),
+                with_shot=self.with_shot,
             )
             begin_dress(context, settings, request, reference, staged, folder, connection)
-            if linked := properties.explain_linked(settings.character):
-                report(self, {"WARNING"}, linked)
+            if staged.shot_frames:
+                report(self, {"INFO"}, explain_taken(staged.shot_frames))
+            for warning in filter(None, [explain_not_shown(staged.left_out), properties.explain_linked(settings.character)]):
+                report(self, {"WARNING"}, warning)
         except shot.ShotError as error:
             connection.errors.show(Place.SHOT, str(error), None)
             report(self, {"ERROR"}, str(error))

@@ -122,6 +122,12 @@ class FrameGeometry:
         return np.concatenate(found) if found else np.empty((0, 3))
 
 
+def place_triangles(surface: Surface, corners: np.ndarray) -> np.ndarray:
+    """(T, 3, 3) float64 world positions of a surface's triangles, whose ``corners`` (T, 3) are as in ``Shape.triangles``."""
+    world = transform(surface.matrix, surface.shape.points.astype(np.float64))
+    return np.asarray(world[surface.shape.corners[corners]])
+
+
 def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (N, 3) moved by a matrix (4, 4)."""
     return points @ matrix[:3, :3].T + matrix[:3, 3]

@@ -428,6 +428,23 @@ class PassRender:
         finally:
             self.close()
 
+    def capture_frames(self, frames: Iterable[int]) -> Iterator[tuple[int, FrameGeometry]]:
+        """Frames of the scene as its cameras see them, each with its number and without props; for a staging of a pose that is not
+        the rest pose. Raises ``ShotError`` for what can only be evaluated in the order of its frames."""
+        try:
+            own = self._open()
+            bound = find_scene_bound(find_used(self._list_roots(whole=False)), self._scene)
+            if bound is not None or own.captured.first_simulated is not None:
+                raise shot.ShotError(
+                    "scene",
+                    "The shot cannot be looked at frame by frame: something of it is simulated, or moved by a script or by a "
+                    "driver that reads the scene; bake it, or dress without the shot.",
+                )
+            for frame in frames:
+                yield frame, own.captured.evaluate(frame, self._sizes).keep_characters()
+        finally:
+            self.close()
+
     def get_number(self, key: Key) -> int:
         """The number of a surface that has been seen."""
         return self._numbers.by_key[key]
@@ -444,10 +461,11 @@ class PassRender:
         return self._posed
 
     def _stage_frame(self, own: _OwnScenes, frame: int) -> FrameGeometry:
-        """The pose as a view of the staging shows it."""
+        """The pose as a view of the staging shows it, or a frame of the shot."""
         assert self._staging is not None
-        view = self._staging.viewpoints[frame]
-        return replace(self._get_pose(own), views={size: view.make_view(*size, self._metres) for size in self._sizes})
+        one = self._staging.shot.get(frame)
+        geometry, view = (self._get_pose(own), self._staging.viewpoints[frame]) if one is None else (one.geometry, one.viewpoint)
+        return replace(geometry, views={size: view.make_view(*size, self._metres) for size in self._sizes})
 
     def _measure_one(self, captured: CapturedScene, frame: int) -> None:
         """Evaluate a frame, and keep it for its render while there is room."""

@@ -114,20 +114,40 @@ def list_close(points: np.ndarray, front: np.ndarray, label: str, aspect: float 
     return views + [look_at(points, 0.0, np.radians(tilt), front, label, aspect) for tilt in (88.0, -88.0)]
 
 
-def sample_surface(triangles: np.ndarray, count: int = SAMPLES) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) spread evenly over world triangles (T, 3, 3), always the same ones, and the unit normal (N, 3) at each."""
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Points that are spread over triangles: the number of each one's triangle (N,), and its place in it (N, 3), the weights of
+    the corners."""
+
+    triangle: np.ndarray
+    weights: np.ndarray
+
+    def place(self, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The points (N, 3) on the same triangles wherever these are now, (T, 3, 3), and the unit normal (N, 3) at each, 0 where a
+        triangle has no area."""
+        own = triangles[self.triangle].astype(np.float64)
+        normal = np.cross(own[:, 1] - own[:, 0], own[:, 2] - own[:, 0])
+        length = np.linalg.norm(normal, axis=1, keepdims=True)
+        return np.einsum("nc,ncd->nd", self.weights, own), normal / np.maximum(length, 1e-30)
+
+
+def draw_samples(triangles: np.ndarray, count: int = SAMPLES) -> Samples:
+    """Points spread evenly over world triangles (T, 3, 3), always the same ones; none where these have no area."""
     a, b, c = (triangles[:, n].astype(np.float64) for n in range(3))
-    normal = np.cross(b - a, c - a)
-    area = np.linalg.norm(normal, axis=1)
-    total = np.cumsum(area)
+    total = np.cumsum(np.linalg.norm(np.cross(b - a, c - a), axis=1))
     if not len(total) or total[-1] <= 0:
-        return np.empty((0, 3)), np.empty((0, 3))
+        return Samples(np.empty(0, np.int64), np.empty((0, 3)))
     chosen = np.searchsorted(total, (np.arange(count) + 0.5) / count * total[-1])
     # two irrational steps fill the unit square evenly
     u, v = (np.arange(count) * step % 1.0 for step in (0.7548776662466927, 0.5698402909980532))
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    points = a[chosen] + u[:, None] * (b - a)[chosen] + v[:, None] * (c - a)[chosen]
-    return points, normal[chosen] / area[chosen][:, None]
+    return Samples(chosen, np.stack([1 - u - v, u, v], 1))
+
+
+def compute_coarsest(view: Viewpoint) -> float:
+    """How much surface a pixel may see at most at a point that counts as shown, in squares of Blender's units; ``view`` is one of
+    the turntable's."""
+    return float(COARSEST * (view.distance / (SIDE / 2 / view.tangent)) ** 2)
 
 
 def compute_footprints(
@@ -162,10 +182,10 @@ def plan_ring(triangles: np.ndarray, front: np.ndarray, regions: Mapping[str, np
     """
     corners = triangles.reshape(-1, 3).astype(np.float64)
     views = list_turns(corners, front, aspect)
-    points, normals = sample_surface(triangles)
+    points, normals = draw_samples(triangles).place(triangles)
     if not len(points):
         return Ring(tuple(views), 0.0)
-    coarsest = COARSEST * (views[0].distance / (SIDE / 2 / views[0].tangent)) ** 2
+    coarsest = compute_coarsest(views[0])
 
     def find_shown(some: list[Viewpoint]) -> np.ndarray:
         return np.stack([compute_footprints(view, triangles, points, normals, aspect) <= coarsest for view in some])

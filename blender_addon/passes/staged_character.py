@@ -9,12 +9,14 @@ import bpy
 import numpy as np
 
 from ...shared.charts import MAX_TRIANGLES, Charts
+from ...shared.dress_options import number_shot_frame
 from ...shared.manifest import PartEntry
 from ...shared.shot import ShotError
 from ..typed_access import SceneContext, get_scene
-from .geometry import FrameGeometry, Key, Surface, transform
+from .geometry import FrameGeometry, Key, Surface, place_triangles
 from .render import PassRender
-from .ring import plan_ring
+from .ring import compute_coarsest, plan_ring
+from .shot_views import ShotViews, choose_shot_views
 from .staging import Staging
 
 #: joints whose surroundings may need a closer look, by what that is called
@@ -31,16 +33,19 @@ MOST_SURFACES = 500
 
 @dataclass(frozen=True, eq=False)
 class StagedCharacter:
-    """A character that has been looked at: its views, the fraction of its surface that they show, and its charts."""
+    """A character that has been looked at: its views, the fraction of its surface that they show, and its charts. ``shot_frames``
+    are the scene's frames that are shown behind the views, ``left_out`` the names of surfaces that these do not show."""
 
     staging: Staging
     seen: float
     charts: Charts
+    shot_frames: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def frames(self) -> tuple[int, ...]:
         """The numbers of the shot's frames."""
-        return tuple(self.staging.viewpoints)
+        return self.staging.frames
 
 
 def stage_character(
@@ -51,12 +56,14 @@ def stage_character(
     aspect: float = 1.0,
     atlas_size: int = 1024,
     plan: bool = True,
+    shot: Sequence[int] = (),
+    with_shot: bool = False,
 ) -> StagedCharacter:
     """Look at a character in its rest pose, or as it is now, and plan views of all of it. ``aspect`` is width over height of the
-    pictures, ``atlas_size`` the side in texels of its atlas. Without ``plan`` there are no views, only the charts. The scene
-    is as before afterwards.
+    pictures, ``atlas_size`` the side in texels of its atlas. Without ``plan`` there are no views, only the charts. ``with_shot``
+    adds frames of the scene's ``shot``, of which these are the numbers. The scene is as before afterwards.
 
-    Raises ``ShotError`` for what cannot be rendered.
+    Raises ``ShotError`` for what cannot be rendered, and for a shot that does not show the character.
     """
     frame = get_scene(context).frame_current
     render = PassRender(context, character, (1,), 64, 64, staging=Staging(frame, at_rest))
@@ -88,8 +95,15 @@ def stage_character(
         return StagedCharacter(Staging(frame, at_rest, {}, geometry), 0.0, charts)
     ring = plan_ring(triangles, _find_front(surfaces, render.parts), _find_regions(triangles, part, render.parts), aspect)
     viewpoints = dict(enumerate(ring.viewpoints, 1))
-    staging = Staging(frame, at_rest, viewpoints, geometry)
-    return StagedCharacter(staging, ring.seen, replace(charts, keyframes=ring.keyframes))
+    added = ShotViews({}, ())
+    if with_shot:
+        added = choose_shot_views(context, character, shot, surfaces, compute_coarsest(ring.viewpoints[0]), aspect)
+    numbered = {number_shot_frame(number): one for number, one in added.frames.items()}
+    count = len(viewpoints)
+    # the views go first: what is behind the character is that of the first one
+    charts = replace(charts, keyframes=(*ring.keyframes, *range(count, count + len(numbered))))
+    staging = Staging(frame, at_rest, viewpoints, geometry, numbered)
+    return StagedCharacter(staging, ring.seen, charts, tuple(added.frames), added.left_out)
 
 
 def _list_triangles(surfaces: Sequence[Surface]) -> tuple[np.ndarray, np.ndarray]:
@@ -98,8 +112,7 @@ def _list_triangles(surfaces: Sequence[Surface]) -> tuple[np.ndarray, np.ndarray
     for one in surfaces:
         assert one.shape.triangles is not None
         corners, faces = one.shape.triangles
-        world = transform(one.matrix, one.shape.points.astype(np.float64))
-        triangles.append(world[one.shape.corners[corners]])
+        triangles.append(place_triangles(one, corners))
         parts.append(one.shape.parts[faces] if one.shape.parts is not None else np.zeros(len(faces), np.float32))
     return np.concatenate(triangles), np.concatenate(parts)
 

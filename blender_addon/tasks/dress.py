@@ -8,6 +8,7 @@ import bpy
 import msgspec
 
 from ...shared.costume_files import CHARTS, with_files
+from ...shared.dress_options import find_shot_frame
 from ...shared.shot import Keyframes, ShotError, ShotRequest, explain_no_keyframes
 from ..passes.staged_character import StagedCharacter
 from .shot import ShotTask
@@ -52,6 +53,11 @@ class DressTask(ShotTask):
     ) -> None:
         """As ``ShotTask``, whose ``staging`` and ``costume`` are among the options."""
         super().__init__(context, character, request, *arguments, scope="CHARACTER", **options)
+
+    @property
+    def shot_frames(self) -> tuple[int, ...]:
+        """The scene's frames that were looked at as the shot shows them."""
+        return tuple(frame for number in self.request.frames if (frame := find_shot_frame(number)) is not None)
 
     @property
     def known(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from ...shared import shot
 from ...shared.costume_files import COSTUME, SUFFIX, read_costume, read_images
+from ...shared.dress_options import find_shot_frame
 from ...shared.files import read_file, write_atomically
 from ...shared.png import is_intact_png
 
@@ -21,6 +22,8 @@ from ...shared.png import is_intact_png
 REPORT, MAX_REPORT = "report.json", 64 << 20
 #: the folder of a shot's textures, beside its frames
 LOOK_FOLDER = "look"
+#: the folder of the shot's own frames beside a dressing's views
+SHOT_FOLDER = "shot"
 #: the costume that a shot made or wears, in that folder
 COSTUME_FILE = f"character{SUFFIX}"
 
@@ -69,10 +72,20 @@ def store_png(data: np.ndarray, path: Path) -> None:
 
 
 def store_frame(folder: Path, frame: int, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write the picture of a scene frame, the array ``png``; returns its file. Raises ``ShotError``."""
+    """Write the picture of a scene frame, the array ``png``; returns its file, which of a frame that a dressing shows as the shot
+    does lies in a folder of its own. Raises ``ShotError``."""
+    shown = find_shot_frame(frame)
+    if shown is not None:
+        folder, frame = folder / SHOT_FOLDER, shown
+        make_folder(folder)
     path = folder / f"{frame:04d}.png"
     store_png(arrays["png"], path)
     return path
+
+
+def count_own(folder: Path, paths: Iterable[Path]) -> int:
+    """How many of the frames that were stored lie in the folder itself."""
+    return sum(path.parent == folder for path in paths)
 
 
 def store_file(path: Path, content: bytes) -> None:
