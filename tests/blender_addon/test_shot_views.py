@@ -193,6 +193,32 @@ def test_what_stands_before_the_character_in_the_shot_is_not_shown_and_another_c
     assert (first.mask == second.mask).all() and (first.depth == second.depth).all()
 
 
+def test_a_close_shot_of_a_body_with_a_cloud_of_points_shows_what_the_camera_frames(scene):
+    rig, body = add_character()
+    tree = bpy.data.node_groups.new("Cloud", "GeometryNodeTree")
+    for direction in ("INPUT", "OUTPUT"):
+        tree.interface.new_socket("Geometry", in_out=direction, socket_type="NodeSocketGeometry")
+    start, points, join, end = (
+        tree.nodes.new(kind)
+        for kind in ("NodeGroupInput", "GeometryNodeMeshToPoints", "GeometryNodeJoinGeometry", "NodeGroupOutput")
+    )
+    points.inputs["Radius"].default_value = 0.02
+    tree.links.new(start.outputs[0], points.inputs[0])
+    for found in (start, points):
+        tree.links.new(found.outputs[0], join.inputs[0])
+    tree.links.new(join.outputs[0], end.inputs[0])
+    body.modifiers.new("Cloud", "NODES").node_group = tree
+    scene.camera.data.lens = 300
+    scene.camera.location.z += 0.5
+    staged = stage_character(bpy.context, rig, shot=range(8, 12), with_shot=True)
+    passes, _ = _render(rig, staged, (1, staged.frames[-1]))
+    seen = passes.mask[1] > 0
+    assert seen.mean() > 0.3
+    # the camera frames a part of the upper body alone
+    heights = passes.rest_position[1][seen][:, 2]
+    assert np.percentile(heights, 5) > 0.9 and np.ptp(passes.rest_position[0][passes.mask[0] > 0][:, 2]) > 1.5
+
+
 def test_the_numbers_of_the_shots_frames_are_nobody_elses():
     for frame in (-1_048_574, -5, 0, 17, 1_048_574):
         assert find_shot_frame(number_shot_frame(frame)) == frame and find_shot_frame(frame) is None
