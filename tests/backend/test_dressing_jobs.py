@@ -72,8 +72,8 @@ def test_a_costume_is_made_of_the_views_that_are_chosen(dressed, charts):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda uv: uv * 0, "'Plate' has no texture map"),
-        (lambda uv: uv * 0 + 0.7, "'Plate' has no texture map"),
+        (lambda uv: uv * 0, "The texture map of 'Plate' is a single point"),
+        (lambda uv: uv * 0 + 0.7, "The texture map of 'Plate' is a single point"),
         (lambda uv: uv[[0, 0]], "of the texture map of 'Plate' belongs to several places"),
         (lambda uv: uv, ""),
     ],
