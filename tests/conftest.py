@@ -8,6 +8,7 @@ import tempfile
 import pytest
 
 from tests.file_scheduling import pytest_xdist_make_scheduler  # noqa: F401  # a hook
+from tests.rare import pytest_collection_modifyitems  # noqa: F401  # a hook
 
 _home = tempfile.mkdtemp(prefix="latentman-tests-")
 os.environ["LATENTMAN_CONFIG"] = os.path.join(_home, "config")
