@@ -16,7 +16,7 @@ QUICK := tests/shared \
 # what the other versions of Blender are tried with: all but files whose outcome no version changes, such as the numbers of motion
 # files, translations, and processes of the backend and of the command line; make test-slow tries these, too
 UNCHANGED := assembling backend_process bvh client command_line farm far_backend hostile_files motion_guesses motion_sources \
-	motion_text processes reference_shots remote_render ring set_up skeleton_guesses translation trunk
+	motion_text processes reference_shots remote_render rig_families ring set_up skeleton_guesses translation trunk
 OTHER_VERSIONS := tests/blender_addon $(patsubst %,--ignore=tests/blender_addon/test_%.py,$(UNCHANGED))
 
 .PHONY: setup setup-blender42 setup-blender52 demo check test test-slow test-window bench docs docs-pictures lock audit torture extension release lint clean
