@@ -8,7 +8,6 @@ what was learnt, and figures; ``--start`` goes on from such a folder, and a run 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import tarfile
@@ -108,7 +107,7 @@ def main() -> None:
         else:
             clock.skip("words")
         learnt = dressed_training.train_denoiser(batches, models, args.work, config, clock.give("diffusion"), args.steps)
-        dressed_export.export(vae, copy.deepcopy(learnt), tokenizer, args.out)
+        dressed_export.export(vae, learnt, tokenizer, args.out)
         dressed_training.train_few_steps(batches, learnt, args.work, config, clock.give("few_steps"), GUIDANCE, args.steps)
         dressed_export.export_few_steps(learnt["unet"], args.out)
     figures = dressed_export.measure(args.out, args.size, args.device, args.work / "samples.png", GUIDANCE, args.shown)

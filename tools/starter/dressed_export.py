@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ for {counts} steps without guidance. No photograph, no other model. CC0: do with
 
 
 def export(vae: AutoencoderTiny, models: torch.nn.ModuleDict, tokenizer: CLIPTokenizer, out: Path) -> None:
-    """Save fp16 safetensors and a model card to ``out``. Changes the models' type."""
-    save_folder(vae, models.cpu(), tokenizer, out)
+    """Save fp16 safetensors and a model card to ``out``. The networks stay as they are."""
+    save_folder(copy.deepcopy(vae).cpu(), copy.deepcopy(models).cpu(), tokenizer, out)
     counts = " or ".join(map(str, few_steps.STEP_COUNTS))
     (out / "README.md").write_text(CARD.format(lora=LORA, counts=counts))
 
