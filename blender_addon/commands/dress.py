@@ -19,7 +19,7 @@ from ...shared.reference import take_reference
 from ...shared.settings import with_settings
 from ..connection import Connection
 from ..passes.engine import switch_on_cycles
-from ..passes.shot_views import explain_not_shown, list_numbers
+from ..passes.shot_views import explain_absent, explain_not_shown, list_numbers
 from ..passes.staged_character import stage_character
 from ..paths import get_file_folder
 from ..properties import complete_model
@@ -68,8 +68,8 @@ def run_dress(args: argparse.Namespace, out: console.Console, watch: SignalWatch
             shot=range(scene.frame_start, scene.frame_end + 1, scene.frame_step),
             with_shot=options.with_shot,
         )
-        if not_shown := explain_not_shown(staged.left_out):
-            out.warn(not_shown, code="left_out")
+        for note in filter(None, [explain_not_shown(staged.left_out), explain_absent(staged.absent)]):
+            out.warn(note, code="left_out")
         connection = Connection()
         try:
             connect(connection, args, watch)

@@ -22,7 +22,7 @@ from ..error_places import Place
 from ..look import apply_look
 from ..passes.render import check_modes
 from ..passes.render_set import get_bodies
-from ..passes.shot_views import explain_not_shown, explain_taken
+from ..passes.shot_views import explain_absent, explain_not_shown, explain_taken
 from ..passes.staged_character import stage_character
 from ..paths import get_file_folder, get_output_folder, resolve
 from ..properties import get_kept_look
@@ -87,7 +87,8 @@ class DressCharacter(NeedsIdleConnection, NeedsCharacter, bpy.types.Operator):
             begin_dress(context, settings, request, reference, staged, folder, connection)
             if staged.shot_frames:
                 report(self, {"INFO"}, explain_taken(staged.shot_frames))
-            for warning in filter(None, [explain_not_shown(staged.left_out), properties.explain_linked(settings.character)]):
+            notes = explain_not_shown(staged.left_out), explain_absent(staged.absent), properties.explain_linked(settings.character)
+            for warning in filter(None, notes):
                 report(self, {"WARNING"}, warning)
         except shot.ShotError as error:
             connection.errors.show(Place.SHOT, str(error), None)

@@ -30,17 +30,19 @@ DEPTH_PIXELS = 2.5
 @dataclass(frozen=True, eq=False)
 class Viewpoint:
     """A camera that looks at a character: ``world_to_camera`` (4, 4), along -Z, and the tangent of its half angle along the shorter
-    side of a picture. ``label`` says what it shows; ``distance`` is how far away that is, in Blender's units."""
+    side of a picture. ``label`` says what it shows; ``distance`` is how far away that is, in Blender's units, and nothing is seen
+    that is nearer than ``near``."""
 
     label: str
     world_to_camera: np.ndarray
     tangent: float
     distance: float
+    near: float = 0.0
 
     def make_view(self, width: int, height: int, metres_per_unit: float = 1.0) -> View:
         """What it sees in a picture."""
         shorter = min(width, height)
-        near, far = self.distance * 0.02, self.distance * 50.0
+        near, far = max(self.distance * 0.02, self.near), self.distance * 50.0
         projection = np.zeros((4, 4))
         projection[0, 0] = shorter / (self.tangent * width)
         projection[1, 1] = shorter / (self.tangent * height)
@@ -130,6 +132,11 @@ class Samples:
         length = np.linalg.norm(normal, axis=1, keepdims=True)
         return np.einsum("nc,ncd->nd", self.weights, own), normal / np.maximum(length, 1e-30)
 
+    def measure(self, triangles: np.ndarray) -> np.ndarray:
+        """(N,) the area of each point's triangle."""
+        a, b, c = (triangles[self.triangle, n].astype(np.float64) for n in range(3))
+        return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
+
 
 def draw_samples(triangles: np.ndarray, count: int = SAMPLES) -> Samples:
     """Points spread evenly over world triangles (T, 3, 3), always the same ones; none where these have no area."""
@@ -156,6 +163,7 @@ def compute_footprints(
     """(N,) how much surface a pixel sees at each point, in squares of Blender's units; inf where the point is not seen."""
     matrix = view.world_to_camera
     corners = triangles.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+    corners = corners.reshape(-1, 3, 3)[(-corners[:, 2].reshape(-1, 3)).max(1) > view.near].reshape(-1, 3)
     focal = SIDE / 2 / view.tangent
     width, height = round(SIDE * max(aspect, 1.0)), round(SIDE * max(1 / aspect, 1.0))
     raster = rasterise(corners, np.arange(len(corners)).reshape(-1, 3), focal, height, width)

@@ -13,7 +13,7 @@ from ...shared.shot import ShotError
 from ..properties import get_frame_aspect
 from ..typed_access import SceneContext, get_scene
 from .camera import View, find_marker_camera, list_cameras
-from .geometry import FrameGeometry, Key, Surface, place_triangles
+from .geometry import FrameGeometry, Key, Surface, place_triangles, transform
 from .render import PassRender
 from .ring import MARGIN, Samples, Viewpoint, compute_footprints, draw_samples
 from .staging import ShotFrame, Staging
@@ -28,15 +28,18 @@ SIDE = 256
 SAME_PLACE = 1e-4
 #: how far away an eye is put that sees as an orthographic camera does, in extents of what it sees, and the smallest tangent
 FAR, LEAST_TANGENT = 50.0, 1e-4
+#: the largest tangent, where the camera is in the midst of what it sees: what does not fit is not shown
+MOST_TANGENT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class ShotViews:
     """The frames that were taken, by the scene's frame numbers in ascending order, and the names of surfaces that are left out
-    there because their mesh is another one than in the pose."""
+    there: ``left_out`` because their mesh is another one than in the pose, ``absent`` because the pose does not show them."""
 
     frames: dict[int, ShotFrame]
     left_out: tuple[str, ...]
+    absent: tuple[str, ...] = ()
 
 
 def choose_shot_views(
@@ -55,9 +58,7 @@ def choose_shot_views(
     """
     scene = get_scene(context)
     _check_shot(scene, frames)
-    triangles = [one.shape.triangles[0] for one in pose if one.shape.triangles is not None]
-    corners = np.concatenate([place_triangles(one, own) for one, own in zip(pose, triangles, strict=True)])
-    samples = draw_samples(corners)
+    posed = _Posed.make(pose)
     wide = get_frame_aspect(scene)
     size = round(SIDE * max(wide, 1.0)), round(SIDE * max(1 / wide, 1.0))
     render = PassRender(context, character, (1,), *size, staging=Staging(frames[0], at_rest=False))
@@ -68,16 +69,25 @@ def choose_shot_views(
     for frame, geometry in render.capture_frames(frames[n] for n in spread):
         changed = find_changed(pose, geometry)
         left_out.update(dict.fromkeys(changed.values()))
-        found = _look_through(geometry.views[size], geometry, pose, triangles, samples, changed, coarsest, aspect)
+        found = _look_through(geometry.views[size], geometry, posed, changed, coarsest, aspect)
         if found is not None:
             viewpoints[frame], shown[frame] = found
     taken = choose_frames(shown)
+    known = {one.name for one in pose}
+    absent = tuple(name for name in left_out if name not in known)
+    other = tuple(name for name in left_out if name in known)
     if not taken:
-        if left_out:
+        if other:
             raise ShotError(
                 "character",
-                f"{_list_names(left_out)} is not the same mesh in the shot as in the pose, and the shot shows nothing else; dress "
+                f"{_list_names(other)} is not the same mesh in the shot as in the pose, and the shot shows nothing else; dress "
                 "without the shot.",
+            )
+        if viewpoints:
+            raise ShotError(
+                "camera",
+                "The camera shows too little of the character in every frame of the shot; move it farther away, or dress without "
+                "the shot.",
             )
         raise ShotError(
             "camera",
@@ -87,7 +97,7 @@ def choose_shot_views(
         frame: ShotFrame(_leave_out(geometry, find_changed(pose, geometry)), viewpoints[frame])
         for frame, geometry in render.capture_frames(taken)
     }
-    return ShotViews(chosen, tuple(left_out))
+    return ShotViews(chosen, other, absent)
 
 
 def _leave_out(geometry: FrameGeometry, changed: Mapping[Key, str]) -> FrameGeometry:
@@ -105,7 +115,7 @@ def _check_shot(scene: bpy.types.Scene, frames: Sequence[int]) -> None:
     list_cameras(scene, frames)
 
 
-def _list_names(names: Mapping[str, None]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     first, *others = names
     return f"{first} (and {len(others)} more)" if others else first
 
@@ -127,12 +137,22 @@ def explain_not_shown(names: Sequence[str]) -> str:
     """The sentence about surfaces that the shot's frames do not show; "" where there are none."""
     if not names:
         return ""
-    return f"{_list_names(dict.fromkeys(names))} is not the same mesh in the shot as in the pose, and its frames do not show it."
+    return f"{_list_names(names)} is not the same mesh in the shot as in the pose, and its frames do not show it."
+
+
+def explain_absent(names: Sequence[str]) -> str:
+    """The sentence about surfaces that the shot shows and the pose does not; "" where there are none."""
+    if not names:
+        return ""
+    return (
+        f"{_list_names(names)} is in the shot, but not in the pose, and so not in the costume; go to a frame where it is shown and "
+        "dress again."
+    )
 
 
 def find_changed(pose: Sequence[Surface], geometry: FrameGeometry) -> dict[Key, str]:
-    """The names, by their keys, of a frame's surfaces whose points are not those of the ``pose``: other corners or other rest
-    positions, or not there at all."""
+    """The names, by their keys, of a frame's surfaces whose points are not those of the ``pose``: another number of them or other
+    rest positions, or not there at all. How they are joined to faces does not matter."""
     former = {one.key: one for one in pose}
     return {
         one.key: one.name
@@ -142,7 +162,7 @@ def find_changed(pose: Sequence[Surface], geometry: FrameGeometry) -> dict[Key, 
 
 
 def _is_same(one: Surface, other: Surface) -> bool:
-    if one.shape.points.shape != other.shape.points.shape or not np.array_equal(one.shape.corners, other.shape.corners):
+    if one.shape.points.shape != other.shape.points.shape:
         return False
     if (one.shape.rest is None) != (other.shape.rest is None):
         return False
@@ -151,39 +171,70 @@ def _is_same(one: Surface, other: Surface) -> bool:
     return bool(np.abs(rests[0] - rests[1]).max(initial=0.0) <= SAME_PLACE * extent)
 
 
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """The surfaces of a pose, the vertices (T, 3) of each one's triangles, points that are spread over all of them, and the area of
+    the triangle of each point."""
+
+    surfaces: Sequence[Surface]
+    triangles: Sequence[np.ndarray]
+    samples: Samples
+    areas: np.ndarray
+
+    @classmethod
+    def make(cls, pose: Sequence[Surface]) -> _Posed:
+        """Of surfaces, at least one, that have triangles."""
+        triangles = [one.shape.corners[one.shape.triangles[0]] for one in pose if one.shape.triangles is not None]
+        places = np.concatenate([_place_vertices(one, own) for one, own in zip(pose, triangles, strict=True)])
+        samples = draw_samples(places)
+        return cls(pose, triangles, samples, samples.measure(places))
+
+
+def _place_vertices(surface: Surface, vertices: np.ndarray) -> np.ndarray:
+    """(T, 3, 3) world positions of a surface's ``vertices`` (T, 3)."""
+    return np.asarray(transform(surface.matrix, surface.shape.points.astype(np.float64))[vertices])
+
+
 def _look_through(
-    view: View,
-    geometry: FrameGeometry,
-    pose: Sequence[Surface],
-    triangles: Sequence[np.ndarray],
-    samples: Samples,
-    changed: Mapping[Key, str],
-    coarsest: float,
-    aspect: float,
+    view: View, geometry: FrameGeometry, posed: _Posed, changed: Mapping[Key, str], coarsest: float, aspect: float
 ) -> tuple[Viewpoint, np.ndarray] | None:
     """From where a frame's camera sees the pose's surfaces, and which of the samples (N,) bool it shows well; None where it sees
     nothing of them."""
     here = {one.key: one for one in geometry.surfaces if not one.is_hole and one.key not in changed}
-    placed = [
-        place_triangles(here[one.key], own) if one.key in here else np.full((len(own), 3, 3), np.nan)
-        for one, own in zip(pose, triangles, strict=True)
-    ]
-    points, normals = samples.place(np.concatenate(placed))
+    places = np.concatenate(
+        [
+            _place_vertices(here[one.key], own) if one.key in here else np.full((len(own), 3, 3), np.nan)
+            for one, own in zip(posed.surfaces, posed.triangles, strict=True)
+        ]
+    )
+    points, normals = posed.samples.place(places)
     known = np.isfinite(points).all(1)
     points, normals = np.where(known[:, None], points, 0.0), np.where(known[:, None], normals, 0.0)
     pixels = view.project(points)
-    inside = known & (view.compute_depth(points) > 0) & ((pixels >= 0) & (pixels <= [view.width, view.height])).all(1)
+    depth, (near, far) = view.compute_depth(points), find_clip(view)
+    inside = known & (depth > near) & (depth < far) & ((pixels >= 0) & (pixels <= [view.width, view.height])).all(1)
     if not inside.any():
         return None
     viewpoint = find_viewpoint(view, points[inside], aspect)
     hiding = [place_triangles(one, one.shape.triangles[0]) for one in geometry.surfaces if one.shape.triangles is not None]
     footprints = compute_footprints(viewpoint, np.concatenate(hiding), points, normals, aspect)
-    return viewpoint, inside & (footprints <= coarsest)
+    # who has grown since the pose shows as much of their surface in a pixel
+    grown = np.where(known, posed.samples.measure(places), 0.0) / posed.areas
+    return viewpoint, inside & (footprints <= coarsest * grown)
+
+
+def find_clip(view: View) -> tuple[float, float]:
+    """The planar distances between which a camera sees, in Blender's units; inf where single precision knows no end."""
+    p = view.projection
+    if p[3, 2]:
+        return float(p[2, 3] / (p[2, 2] - 1)), float(p[2, 3] / (p[2, 2] + 1)) if p[2, 2] + 1 else np.inf
+    return float((p[2, 3] + 1) / p[2, 2]), float((p[2, 3] - 1) / p[2, 2])
 
 
 def find_viewpoint(view: View, points: np.ndarray, aspect: float) -> Viewpoint:
-    """The view from a camera's own place in which world points (N, 3), all of them in front of it, just fit. The camera turns
-    towards them and closes in: what hides what stays as it is. ``aspect`` is width over height of the picture."""
+    """The view from a camera's own place in which world points (N, 3), all of them seen by it, just fit, as far as a picture can
+    hold them. The camera turns towards them and closes in: what hides what stays as it is, and what is too near for it is not seen
+    here either. ``aspect`` is width over height of the picture."""
     matrix = view.world_to_camera
     local = points @ matrix[:3, :3].T + matrix[:3, 3]
     reach = np.array([max(aspect, 1.0), max(1 / aspect, 1.0)]) * (1 - 2 * MARGIN)
@@ -203,13 +254,16 @@ def find_viewpoint(view: View, points: np.ndarray, aspect: float) -> Viewpoint:
     seen = local @ moved[:3, :3].T + moved[:3, 3]
     away = np.maximum(-seen[:, 2:], 1e-9)
     tangent = float((np.abs(seen[:, :2] / away) / reach).max())
-    return Viewpoint("shot", moved @ matrix, max(tangent, LEAST_TANGENT), float(np.median(away)))
+    # of what is nearer than the camera sees some is farther along the turned axis, but none of what it sees is lost
+    near = min(find_clip(view)[0] - float(moved[2, 3]), float(away.min()))
+    return Viewpoint("shot", moved @ matrix, min(max(tangent, LEAST_TANGENT), MOST_TANGENT), float(np.median(away)), max(near, 0.0))
 
 
 def _find_middle(local: np.ndarray) -> np.ndarray:
-    """(2,) the middle of what points (N, 3) cover in a picture, at the distance 1."""
-    seen = local[:, :2] / np.maximum(-local[:, 2:], 1e-9)
-    return np.asarray((seen.min(0) + seen.max(0)) / 2)
+    """(2,) the middle of what points (N, 3) cover in a picture, at the distance 1. It is that of their angles: through a wide lens
+    the middle of their places is far from where both sides are equally far away, and turns beyond it."""
+    angles = np.arctan2(local[:, :2], -local[:, 2:])
+    return np.asarray(np.tan((angles.min(0) + angles.max(0)) / 2))
 
 
 def choose_frames(shown: Mapping[int, np.ndarray]) -> list[int]:

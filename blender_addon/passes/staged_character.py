@@ -34,13 +34,15 @@ MOST_SURFACES = 500
 @dataclass(frozen=True, eq=False)
 class StagedCharacter:
     """A character that has been looked at: its views, the fraction of its surface that they show, and its charts. ``shot_frames``
-    are the scene's frames that are shown behind the views, ``left_out`` the names of surfaces that these do not show."""
+    are the scene's frames that are shown behind the views, ``left_out`` the names of surfaces that these do not show, and
+    ``absent`` of those that the shot has and the pose has not."""
 
     staging: Staging
     seen: float
     charts: Charts
     shot_frames: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -70,7 +72,11 @@ def stage_character(
     geometry = render.capture_pose()
     surfaces = [one for one in geometry.surfaces if not one.is_hole and one.shape.triangles is not None]
     if not surfaces:
-        raise ShotError("character", "The character shows no surface that can be dressed; pick one with a mesh.")
+        raise ShotError(
+            "character",
+            f"The character shows no surface at frame {frame} that can be dressed; go to a frame where it is shown, or pick one "
+            "with a mesh.",
+        )
     if len(surfaces) > MOST_SURFACES:
         raise ShotError(
             "character",
@@ -103,7 +109,7 @@ def stage_character(
     # the views go first: what is behind the character is that of the first one
     charts = replace(charts, keyframes=(*ring.keyframes, *range(count, count + len(numbered))))
     staging = Staging(frame, at_rest, viewpoints, geometry, numbered)
-    return StagedCharacter(staging, ring.seen, charts, tuple(added.frames), added.left_out)
+    return StagedCharacter(staging, ring.seen, charts, tuple(added.frames), added.left_out, added.absent)
 
 
 def _list_triangles(surfaces: Sequence[Surface]) -> tuple[np.ndarray, np.ndarray]:

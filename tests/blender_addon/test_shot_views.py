@@ -15,7 +15,14 @@ from latentman.blender_addon.operators import dressing, generate
 from latentman.blender_addon.passes.camera import View
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.ring import TURNS
-from latentman.blender_addon.passes.shot_views import MOST_TAKEN, choose_frames, explain_not_shown, find_viewpoint
+from latentman.blender_addon.passes.shot_views import (
+    MOST_TAKEN,
+    MOST_TANGENT,
+    choose_frames,
+    explain_absent,
+    explain_not_shown,
+    find_viewpoint,
+)
 from latentman.blender_addon.passes.staged_character import stage_character
 from latentman.blender_addon.paths import get_result_folder
 from latentman.blender_addon.tasks.frames_folder import SHOT_FOLDER, list_frames
@@ -117,6 +124,115 @@ def test_a_viewpoint_holds_what_the_camera_sees_and_not_much_more(aspect, is_per
         assert np.allclose(flat, turned) and np.linalg.norm(eyes[1] - points.mean(0)) > 30
 
 
+@pytest.mark.parametrize("span", [(-66, 30), (-70, 20), (-80, 5), (-60, 45), (20, 75), (-80, 80)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_through_a_wide_lens_it_is_turned_to_the_middle_and_not_beyond(span, axis):
+    rng = np.random.default_rng(2)
+    angle, away = np.radians(rng.uniform(*span, 2000)), rng.uniform(0.3, 2.0, 2000)
+    points = np.zeros((2000, 3))
+    points[:, axis], points[:, 1 - axis], points[:, 2] = np.sin(angle), rng.uniform(-0.2, 0.2, 2000), -np.cos(angle)
+    projection = np.diag([0.1, 0.1, -1.0, 0.0])
+    projection[3, 2], projection[2, 3] = -1.0, -0.01
+    viewpoint = find_viewpoint(View(np.eye(4), projection, 100, 100), points * away[:, None], 1.0)
+    view = viewpoint.make_view(200, 200)
+    assert np.allclose(np.linalg.inv(viewpoint.world_to_camera)[:3, 3], 0)
+    turned = viewpoint.world_to_camera[:3, :3].T @ [0.0, 0.0, -1.0]
+    assert abs(np.degrees(np.arctan2(turned[axis], -turned[2])) - sum(span) / 2) < 2 and viewpoint.tangent <= MOST_TANGENT
+    assert (view.compute_depth(points * away[:, None]) > 0).all()
+    if max(span) - min(span) < 110:
+        pixels = view.project(points * away[:, None])
+        assert (pixels > 8).all() and (pixels < 192).all() and np.ptp(pixels, axis=0).max() > 160
+
+
+@pytest.mark.parametrize("is_perspective", [True, False])
+def test_what_is_nearer_than_the_camera_sees_is_not_seen_and_hides_nothing(scene, is_perspective):
+    rig, _ = add_character()
+    camera = scene.camera
+    camera.location, camera.rotation_euler = (0.0, -1.0, 0.9), (np.pi / 2, 0.0, 0.0)
+    camera.data.type = "PERSP" if is_perspective else "ORTHO"
+    camera.data.lens, camera.data.ortho_scale = 18.0, 1.2
+    rest = {}
+    # before the body, and within it: then its back is seen from inside
+    for start in (0.1, 1.0):
+        camera.data.clip_start = start
+        staged = stage_character(bpy.context, rig, shot=(1,), with_shot=True)
+        passes, _ = _render(rig, staged, (staged.frames[-1],), 160, 160)
+        plain = PassRender(bpy.context, rig, (1,), 320, 180)
+        for _ in plain.render_all():
+            pass
+        rest[start], other = passes.rest_position[0][passes.mask[0] > 0], plain.result()
+        mine, theirs = _collect_cells(rest[start], slice(None)), _collect_cells(other.rest_position[0], other.mask[0] > 0)
+        assert len(mine & theirs) > 0.8 * len(theirs)
+    assert rest[0.1][:, 1].mean() < 0 < rest[1.0][:, 1].mean()
+
+
+def test_a_camera_within_the_character_shows_it_from_inside(scene):
+    rig, _ = add_character()
+    camera = scene.camera
+    camera.location, camera.data.lens = (0.0, 0.0, 1.4), 8.0
+    camera.rotation_euler = (np.radians(75), 0.0, 0.0)
+    staged = stage_character(bpy.context, rig, shot=RANGE, with_shot=True)
+    passes, _ = _render(rig, staged, staged.frames[-len(staged.shot_frames) :], 160, 160)
+    for n, frame in enumerate(staged.shot_frames):
+        plain = PassRender(bpy.context, rig, (frame,), 640, 360)
+        for _ in plain.render_all():
+            pass
+        other = plain.result()
+        mine, theirs = (_collect_cells(one.rest_position[row], one.mask[row] > 0) for one, row in ((passes, n), (other, 0)))
+        assert len(mine & theirs) > 0.9 * len(theirs)
+
+
+@pytest.mark.parametrize("by_bone", [True, False])
+@pytest.mark.parametrize("size", [0.2, 5.0])
+def test_a_character_that_is_of_another_size_in_the_shot_is_shown_as_well(scene, size, by_bone):
+    rig, _ = add_character()
+    if by_bone:
+        rig.pose.bones["Hips"].scale = (size,) * 3
+    else:
+        for frame, now in ((1, 1.0), (2, size)):
+            rig.scale = (now,) * 3
+            rig.keyframe_insert("scale", frame=frame)
+    scene.camera.location *= size
+    own = stage_character(bpy.context, rig, shot=range(2, 21), with_shot=True)
+    assert own.shot_frames
+    passes, _ = _render(rig, own, own.frames[-len(own.shot_frames) :])
+    assert (passes.mask.mean((1, 2)) > 0.1).all()
+
+
+def test_other_triangles_of_the_same_points_are_the_same_mesh(scene):
+    rig, body = add_character()
+    # the shorter diagonal of a face is another one in each pose
+    body.modifiers.new("Triangulate", "TRIANGULATE").quad_method = "SHORTEST_DIAGONAL"
+    staged = stage_character(bpy.context, rig, shot=RANGE, with_shot=True)
+    assert not staged.left_out and len(staged.shot_frames) > 1
+    passes, _ = _render(rig, staged, staged.frames[-len(staged.shot_frames) :])
+    assert (passes.mask.mean((1, 2)) > 0.1).all()
+
+
+def test_what_the_pose_does_not_show_is_said(scene):
+    rig, body = add_character()
+    hat = bpy.data.objects.new("Hat", make_tube("Hat", radius=0.4, height=0.2))
+    scene.collection.objects.link(hat)
+    hat.location.z, hat.parent = 0.9, body
+    for frame, hidden in ((1, True), (8, False)):
+        hat.hide_render = hidden
+        hat.keyframe_insert("hide_render", frame=frame)
+    scene.frame_set(1)
+    staged = stage_character(bpy.context, rig, shot=RANGE, with_shot=True)
+    assert staged.absent == ("Hat",) and not staged.left_out
+    assert "Hat is in the shot, but not in the pose" in explain_absent(staged.absent) and not explain_absent(())
+    scene.frame_set(10)
+    assert not stage_character(bpy.context, rig, shot=RANGE, with_shot=True).absent
+    for frame, hidden in ((1, True), (12, False)):
+        body.hide_render = hidden
+        body.keyframe_insert("hide_render", frame=frame)
+    hat.animation_data_clear()
+    hat.hide_render = True
+    scene.frame_set(3)
+    with pytest.raises(ShotError, match="no surface at frame 3 that can be dressed; go to a frame where it is shown"):
+        stage_character(bpy.context, rig)
+
+
 def test_frames_are_taken_that_show_what_others_do_not():
     shown = {frame: np.zeros(1000, bool) for frame in range(1, 9)}
     spans = [(0, 400), (0, 390), (500, 700), (0, 0), (5, 405), (700, 710), (710, 715), (0, 300)]
@@ -142,6 +258,12 @@ def test_shots_that_cannot_decide_are_refused_in_a_sentence(scene):
     camera.location.x += 30
     refuse("does not see the character in any frame of the shot")
     camera.location = away
+    camera.data.lens = 3000
+    refuse("shows too little of the character in every frame of the shot; move it farther away")
+    camera.data.lens = 50
+    camera.data.clip_end = 2
+    refuse("does not see the character in any frame of the shot")
+    camera.data.clip_end = 1e7
     camera.data.type = "PANO"
     refuse("panoramic")
     camera.data.type = "PERSP"
