@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -63,6 +64,13 @@ class Ring:
         """The places of the views that between them decide how the character looks: every other one of the turntable, the front
         first, and what that does not show."""
         return (*range(0, TURNS, 2), *range(TURNS, len(self.viewpoints)))
+
+
+def find_places(points: np.ndarray) -> np.ndarray:
+    """The different ones (M, 3) float64 of points (N, 3): corners of a mesh's triangles are in six of them on average."""
+    whole = np.ascontiguousarray(points, np.float64) + 0.0  # 0 and -0 are one place
+    rows = whole.view(np.dtype((np.void, whole.itemsize * 3))).ravel()
+    return np.asarray(whole[np.sort(np.unique(rows, return_index=True)[1])])
 
 
 def look_at(points: np.ndarray, azimuth: float, elevation: float, front: np.ndarray, label: str, aspect: float = 1.0) -> Viewpoint:
@@ -188,7 +196,7 @@ def plan_ring(triangles: np.ndarray, front: np.ndarray, regions: Mapping[str, np
     ``front`` (3,) is the horizontal direction that the character looks in; ``regions`` are points (N, 3) of what may need a
     closer look.
     """
-    corners = triangles.reshape(-1, 3).astype(np.float64)
+    corners = find_places(triangles.reshape(-1, 3))
     views = list_turns(corners, front, aspect)
     points, normals = draw_samples(triangles).place(triangles)
     if not len(points):
@@ -199,12 +207,15 @@ def plan_ring(triangles: np.ndarray, front: np.ndarray, regions: Mapping[str, np
         return np.stack([compute_footprints(view, triangles, points, normals, aspect) <= coarsest for view in some])
 
     covered = find_shown(views).any(0)
-    groups = [(LEAST_GAIN, list_tilted(corners, front, aspect))]
-    groups += [(CLOSE_GAIN, list_close(some, front, name, aspect)) for name, some in regions.items() if len(some)]
-    for least, candidates in groups:
-        # of what is all seen already nothing is drawn
+    groups: list[tuple[float, Callable[[], list[Viewpoint]]]] = [(LEAST_GAIN, partial(list_tilted, corners, front, aspect))]
+    groups += [
+        (CLOSE_GAIN, partial(list_close, find_places(some), front, name, aspect)) for name, some in regions.items() if len(some)
+    ]
+    for least, list_candidates in groups:
+        # of what is all seen already nothing is planned
         if (~covered).mean() < least or len(views) >= TURNS + MOST_MORE:
             break
+        candidates = list_candidates()
         shown = find_shown(candidates)
         while len(views) < TURNS + MOST_MORE:
             gains = (shown & ~covered).sum(1)

@@ -20,6 +20,8 @@ from .staging import ShotFrame, Staging
 
 #: frames that are looked at, spread evenly over the shot, and frames that are taken of them, at most
 MOST_CANDIDATES, MOST_TAKEN = 24, 4
+#: triangles in all of the frames that are looked at, so that the window does not wait for long, and as many frames at least
+MOST_TRIANGLES, LEAST_CANDIDATES = 2_400_000, 8
 #: a frame shows at least this fraction of the surface that those before it do not
 LEAST_GAIN = 0.01
 #: the shorter side of the camera's frame, in pixels in which the character is looked for
@@ -62,7 +64,7 @@ def choose_shot_views(
     wide = get_frame_aspect(scene)
     size = round(SIDE * max(wide, 1.0)), round(SIDE * max(1 / wide, 1.0))
     render = PassRender(context, character, (1,), *size, staging=Staging(frames[0], at_rest=False))
-    spread = np.linspace(0, len(frames) - 1, min(len(frames), MOST_CANDIDATES)).round().astype(int)
+    spread = spread_candidates(len(frames), sum(map(len, posed.triangles)))
     viewpoints: dict[int, Viewpoint] = {}
     shown: dict[int, np.ndarray] = {}
     left_out: dict[str, None] = {}
@@ -98,6 +100,12 @@ def choose_shot_views(
         for frame, geometry in render.capture_frames(taken)
     }
     return ShotViews(chosen, other, absent)
+
+
+def spread_candidates(frames: int, triangles: int) -> np.ndarray:
+    """The places (N,) of the frames that are looked at, of so many ``frames`` of a character of so many ``triangles``."""
+    most = min(max(MOST_TRIANGLES // max(triangles, 1), LEAST_CANDIDATES), MOST_CANDIDATES)
+    return np.linspace(0, frames - 1, min(frames, most)).round().astype(int)
 
 
 def _leave_out(geometry: FrameGeometry, changed: Mapping[Key, str]) -> FrameGeometry:

@@ -40,6 +40,19 @@ def test_every_view_holds_all_of_it(aspect):
     assert np.ptp([np.linalg.norm(eye - [3.0, -2.0, 1.0]) for eye in eyes]) < 1e-6
 
 
+def test_corners_that_triangles_share_are_looked_at_once():
+    corners = _ball().reshape(-1, 3)
+    places = ring.find_places(corners)
+    assert len(places) < len(corners) / 4 and len(np.unique(np.round(places, 9), axis=0)) <= len(places)
+    assert {tuple(one) for one in places} == {tuple(one) for one in corners + 0.0}
+    # -0.0 is where 0.0 is, and points stay in their order
+    assert ring.find_places(np.array([[1.0, 0, 2], [0.0, 0, 0], [-0.0, 0, -0.0], [1.0, 0, 2]])).tolist() == [[1, 0, 2], [0, 0, 0]]
+    assert ring.find_places(np.zeros((0, 3))).shape == (0, 3)
+    front = np.array([0.0, -1.0, 0.0])
+    few, all_of_them = (ring.look_at(one, 0.3, 0.2, front, "") for one in (places, corners))
+    assert np.allclose(few.world_to_camera, all_of_them.world_to_camera) and few.distance == pytest.approx(all_of_them.distance)
+
+
 def test_what_is_hidden_from_the_turntable_gets_views_of_its_own():
     ball = _ball()
     # a roof over it, which shows its underside to a low camera only

@@ -22,6 +22,7 @@ from latentman.blender_addon.passes.shot_views import (
     explain_absent,
     explain_not_shown,
     find_viewpoint,
+    spread_candidates,
 )
 from latentman.blender_addon.passes.staged_character import stage_character
 from latentman.blender_addon.paths import get_result_folder
@@ -242,6 +243,15 @@ def test_frames_are_taken_that_show_what_others_do_not():
     assert choose_frames({4: shown[4], 7: shown[7]}) == [] and choose_frames({}) == []
     apart = {frame: np.arange(1000) // 100 == frame for frame in range(9)}
     assert len(choose_frames(apart)) == MOST_TAKEN
+
+
+def test_fewer_frames_are_looked_at_of_a_character_of_many_triangles():
+    for triangles, most in ((0, 24), (100_000, 24), (200_000, 12), (5_000_000, 8)):
+        for frames in (1, 5, 9, 300):
+            places = spread_candidates(frames, triangles)
+            assert len(places) == len(set(places)) == min(frames, most)
+            assert (places[0], places[-1]) == (0, frames - 1)
+            assert (np.diff(places) <= np.ceil((frames - 1) / max(len(places) - 1, 1))).all()
 
 
 def test_shots_that_cannot_decide_are_refused_in_a_sentence(scene):
