@@ -6,11 +6,14 @@ from typing import Any
 
 import bpy
 import msgspec
+import numpy as np
 
+from ...shared import messages
 from ...shared.costume_files import CHARTS, with_files
 from ...shared.dress_options import find_shot_frame
 from ...shared.shot import Keyframes, ShotError, ShotRequest, explain_no_keyframes
 from ..passes.staged_character import StagedCharacter
+from . import frames_folder
 from .shot import ShotTask
 
 #: key frames show at least this fraction of the surface anew: in a costume there is no other frame to see it
@@ -53,6 +56,10 @@ class DressTask(ShotTask):
     ) -> None:
         """As ``ShotTask``, whose ``staging`` and ``costume`` are among the options."""
         super().__init__(context, character, request, *arguments, scope="CHARACTER", **options)
+
+    def _finish(self, message: messages.Finished, arrays: dict[str, np.ndarray]) -> None:
+        frames_folder.remove_former(self.folder, self.request.frames)
+        super()._finish(message, arrays)
 
     @property
     def shot_frames(self) -> tuple[int, ...]:

@@ -74,13 +74,45 @@ def store_png(data: np.ndarray, path: Path) -> None:
 def store_frame(folder: Path, frame: int, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write the picture of a scene frame, the array ``png``; returns its file, which of a frame that a dressing shows as the shot
     does lies in a folder of its own. Raises ``ShotError``."""
-    shown = find_shot_frame(frame)
-    if shown is not None:
-        folder, frame = folder / SHOT_FOLDER, shown
-        make_folder(folder)
-    path = folder / f"{frame:04d}.png"
+    path = _find_path(folder, frame)
+    if path.parent != folder:
+        make_folder(path.parent)
     store_png(arrays["png"], path)
     return path
+
+
+def _find_path(folder: Path, frame: int) -> Path:
+    shown = find_shot_frame(frame)
+    return folder / f"{frame:04d}.png" if shown is None else folder / SHOT_FOLDER / f"{shown:04d}.png"
+
+
+class _FormerSettings(msgspec.Struct):
+    frames: list[int]
+
+
+class _FormerCostume(msgspec.Struct):
+    known: float
+
+
+class _FormerDressing(msgspec.Struct):
+    """What the report of a dressing, and of no other shot, has."""
+
+    settings: _FormerSettings
+    costume: _FormerCostume
+
+
+def remove_former(folder: Path, frames: Iterable[int]) -> None:
+    """Remove what an earlier dressing into the same folder has stored by its own report, but for the ``frames`` of the new one: its
+    views would be a part of the new turntable. Other files stay, as do those that cannot be removed."""
+    try:
+        former = msgspec.json.decode(read_file(folder / REPORT, MAX_REPORT), type=_FormerDressing)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return
+    for frame in set(former.settings.frames) - set(frames):
+        with suppress(OSError):
+            _find_path(folder, frame).unlink()
+    with suppress(OSError):  # it is not there, or others are in it
+        (folder / SHOT_FOLDER).rmdir()
 
 
 def count_own(folder: Path, paths: Iterable[Path]) -> int:

@@ -18,6 +18,7 @@ from latentman.blender_addon.passes.staged_character import stage_character
 from latentman.blender_addon.tasks import frames_folder
 from latentman.shared import messages
 from latentman.shared.charts import encode_arrays
+from latentman.shared.dress_options import number_shot_frame
 from latentman.shared.png import encode_rgba
 from latentman.shared.shot import ShotError
 from tests.blender_addon.any_scene import add_box, add_camera, add_character, add_collection, link, make_tube, skin
@@ -313,6 +314,54 @@ def test_what_was_painted_into_a_costumes_file_outlives_the_same_dressing(scene,
     texture.write_bytes(b"half")
     store(other)
     assert texture.read_bytes() == other and len(list((tmp_path / "look").glob("*.png"))) == 2
+
+
+def test_what_an_earlier_dressing_stored_in_the_folder_is_removed_and_nothing_else(tmp_path):
+    picture = {"png": np.frombuffer(encode_rgba(bytes((9, 9, 9, 255)) * 4, 2, 2), np.uint8)}
+    former = (1, 2, 3, 4, number_shot_frame(-7), number_shot_frame(12))
+    dressing = {"settings": {"frames": former}, "costume": {"known": 0.9}}
+
+    def store(report, frames=former):
+        for frame in frames:
+            frames_folder.store_frame(tmp_path, frame, picture)
+        (tmp_path / "0044.png").write_bytes(b"somebody else's")
+        frames_folder.store_report(tmp_path, report, {})
+
+    def list_pictures():
+        return sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+
+    store(dressing)
+    everything = list_pictures()
+    assert everything == ["0001.png", "0002.png", "0003.png", "0004.png", "0044.png", "shot/-007.png", "shot/0012.png"]
+    # the same once more
+    frames_folder.remove_former(tmp_path, former)
+    assert list_pictures() == everything
+    # fewer views, and another frame of the shot
+    frames_folder.remove_former(tmp_path, (1, 2, number_shot_frame(12)))
+    assert list_pictures() == ["0001.png", "0002.png", "0044.png", "shot/0012.png"]
+    # without the shot
+    frames_folder.remove_former(tmp_path, (1, 2))
+    assert list_pictures() == ["0001.png", "0002.png", "0044.png"] and not (tmp_path / "shot").exists()
+    # a shot that wears a costume is none, and neither are reports that are not whole
+    for report in (
+        {"settings": {"frames": former}, "costume": {"painted": 0.0}},
+        {"settings": {"frames": "all"}},
+        {},
+        {**dressing, "settings": {}},
+    ):
+        store(report)
+        frames_folder.remove_former(tmp_path, ())
+        assert list_pictures() == everything
+    (tmp_path / "report.json").write_bytes(b"{")
+    frames_folder.remove_former(tmp_path, ())
+    (tmp_path / "report.json").unlink()
+    frames_folder.remove_former(tmp_path, ())
+    assert list_pictures() == everything
+    # what somebody put beside the shot's frames stays
+    (tmp_path / "shot" / "notes.txt").write_text("mine")
+    store(dressing)
+    frames_folder.remove_former(tmp_path, (1,))
+    assert list_pictures() == ["0001.png", "0044.png"] and (tmp_path / "shot" / "notes.txt").exists()
 
 
 def test_shadows_of_giants_are_as_long(scene):
