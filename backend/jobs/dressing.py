@@ -178,8 +178,8 @@ class Dressing:
         for surface, name in charts.names.items():
             if not has_map(charts, surface):
                 run_context.warnings.append(
-                    f"The texture map of '{name}' is a single point, so its image shows nothing: it wears the costume in shots, and "
-                    "to paint on it or use it as a material, unwrap it (U in Edit Mode) and dress again."
+                    f"The texture map of '{name}' is a single point, so its image shows nothing: it wears the costume in shots, "
+                    "and to paint on it or use it as a material, unwrap it (U in Edit Mode) and dress again."
                 )
             elif (shared := measure_overlap(charts, surface)) > MOST_SHARED:
                 run_context.warnings.append(
