@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="send
 LAUNCHER = str(ROOT / "backend" / "launch.py")
 #: a stand-in for Blender: starts a backend as the add-on does, says its number, and lives until it is killed
 OWNER = """
-import runpy, subprocess, sys, threading, time
+import runpy, signal, subprocess, sys, threading, time
+# what a script starts in the background ignores interrupts, unlike what a user starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_path(sys.argv[1])["load_package"]()
 from latentman.blender_addon.backend_process import BackendProcess
 process = BackendProcess(sys.executable, sys.argv[2])
