@@ -13,6 +13,7 @@ from tools.translations import collect
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
 #: what Blender itself calls its menus, boxes and settings, and emphasis
 BLENDERS = {
+    "Clip Start",
     "Edit > Preferences > Get Extensions",
     "Install from Disk",
     "Preferences > System > Network > Allow Online Access",
