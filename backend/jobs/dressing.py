@@ -28,7 +28,7 @@ MOST_STEPS, MOST_CELLS = 256, 200_000_000
 MOST_SHARED = 0.01
 
 
-def has_map(charts: Charts, surface: int) -> bool:
+def _has_map(charts: Charts, surface: int) -> bool:
     """Whether a surface has texture coordinates that differ."""
     places = charts.uv[charts.surface == surface].reshape(-1, 2)
     return bool(len(places)) and float(np.ptp(places, axis=0).max()) > 0
@@ -176,7 +176,7 @@ class Dressing:
                 "what covers the body."
             )
         for surface, name in charts.names.items():
-            if not has_map(charts, surface):
+            if not _has_map(charts, surface):
                 run_context.warnings.append(
                     f"The texture map of '{name}' is a single point, so its image shows nothing: it wears the costume in shots, "
                     "and to paint on it or use it as a material, unwrap it (U in Edit Mode) and dress again."

@@ -122,10 +122,14 @@ class FrameGeometry:
         return np.concatenate(found) if found else np.empty((0, 3))
 
 
+def place_vertices(surface: Surface, vertices: np.ndarray) -> np.ndarray:
+    """(T, 3, 3) float64 world positions of triangles of a surface's ``vertices`` (T, 3)."""
+    return np.asarray(transform(surface.matrix, surface.shape.points.astype(np.float64))[vertices])
+
+
 def place_triangles(surface: Surface, corners: np.ndarray) -> np.ndarray:
     """(T, 3, 3) float64 world positions of a surface's triangles, whose ``corners`` (T, 3) are as in ``Shape.triangles``."""
-    world = transform(surface.matrix, surface.shape.points.astype(np.float64))
-    return np.asarray(world[surface.shape.corners[corners]])
+    return place_vertices(surface, surface.shape.corners[corners])
 
 
 def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

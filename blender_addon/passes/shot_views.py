@@ -13,7 +13,7 @@ from ...shared.shot import ShotError
 from ..properties import get_frame_aspect
 from ..typed_access import SceneContext, get_scene
 from .camera import View, find_marker_camera, list_cameras
-from .geometry import FrameGeometry, Key, Surface, place_triangles, transform
+from .geometry import FrameGeometry, Key, Surface, place_triangles, place_vertices
 from .render import PassRender
 from .ring import MARGIN, Samples, Viewpoint, compute_footprints, draw_samples
 from .staging import ShotFrame, Staging
@@ -193,14 +193,9 @@ class _Posed:
     def make(cls, pose: Sequence[Surface]) -> _Posed:
         """Of surfaces, at least one, that have triangles."""
         triangles = [one.shape.corners[one.shape.triangles[0]] for one in pose if one.shape.triangles is not None]
-        places = np.concatenate([_place_vertices(one, own) for one, own in zip(pose, triangles, strict=True)])
+        places = np.concatenate([place_vertices(one, own) for one, own in zip(pose, triangles, strict=True)])
         samples = draw_samples(places)
         return cls(pose, triangles, samples, samples.measure(places))
-
-
-def _place_vertices(surface: Surface, vertices: np.ndarray) -> np.ndarray:
-    """(T, 3, 3) world positions of a surface's ``vertices`` (T, 3)."""
-    return np.asarray(transform(surface.matrix, surface.shape.points.astype(np.float64))[vertices])
 
 
 def _look_through(
@@ -211,7 +206,7 @@ def _look_through(
     here = {one.key: one for one in geometry.surfaces if not one.is_hole and one.key not in changed}
     places = np.concatenate(
         [
-            _place_vertices(here[one.key], own) if one.key in here else np.full((len(own), 3, 3), np.nan)
+            place_vertices(here[one.key], own) if one.key in here else np.full((len(own), 3, 3), np.nan)
             for one, own in zip(posed.surfaces, posed.triangles, strict=True)
         ]
     )

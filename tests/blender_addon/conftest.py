@@ -168,3 +168,17 @@ def play():
         swing = np.cumsum(rng.normal(0, 0.05, (len(at), 3)), 0)
         rotations[:, joint] = rotations[:, joint] @ rotation.from_rotvec(swing).as_matrix()
     return Performance(rotations, pelvis, rest)
+
+
+@pytest.fixture
+def dressing_panel(connection, shot_scene, character, tmp_path, monkeypatch):
+    """The panel's settings for quick shots of the mannequin, and the buttons of *Dress* and *Generate*."""
+    for name in ("dressing", "generate", "polls", "results"):
+        monkeypatch.setattr(f"latentman.blender_addon.operators.{name}.connection", connection)
+    operators.register()
+    settings = properties.get_settings(bpy.context)
+    settings.character, settings.output = character, str(tmp_path)
+    settings.width = settings.height = 64
+    settings.steps = 1
+    yield settings
+    operators.unregister()

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from latentman.blender_addon import closed_files, operators, properties
+from latentman.blender_addon import closed_files, properties
 from latentman.blender_addon.character.body_model import MANNEQUIN, load
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.look import find_look, find_look_image
-from latentman.blender_addon.operators import dressing, generate
 from latentman.blender_addon.passes.render_set import get_bodies
 from latentman.blender_addon.paths import get_result_folder, resolve
 from latentman.blender_addon.rigging.characters import add_character
@@ -25,20 +24,10 @@ from latentman.shared.costume_files import read_charts, read_images
 
 
 @pytest.fixture
-def panel(connection, shot_scene, character, tmp_path, monkeypatch):
-    """The panel's settings for quick shots of the mannequin, and the buttons."""
-    for module in (dressing, generate):
-        monkeypatch.setattr(module, "connection", connection)
-    for name in ("polls", "results"):
-        monkeypatch.setattr(f"latentman.blender_addon.operators.{name}.connection", connection)
-    operators.register()
-    settings = properties.get_settings(bpy.context)
-    settings.character, settings.output = character, str(tmp_path)
-    settings.width = settings.height = 64
-    settings.steps = 1
-    settings.use_scene_range, settings.frame_start, settings.frame_end = False, 1, 1
-    yield settings
-    operators.unregister()
+def panel(dressing_panel):
+    """The panel's settings."""
+    dressing_panel.use_scene_range, dressing_panel.frame_start, dressing_panel.frame_end = False, 1, 1
+    return dressing_panel
 
 
 def _wait(connection):

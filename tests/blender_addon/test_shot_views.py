@@ -8,10 +8,8 @@ import bpy
 import numpy as np
 import pytest
 
-from latentman.blender_addon import operators, properties
 from latentman.blender_addon.command_line import wait_until
 from latentman.blender_addon.commands.dress import describe_costume
-from latentman.blender_addon.operators import dressing, generate
 from latentman.blender_addon.passes.camera import View
 from latentman.blender_addon.passes.render import PassRender
 from latentman.blender_addon.passes.ring import TURNS
@@ -358,20 +356,10 @@ def test_the_numbers_of_the_shots_frames_are_nobody_elses():
 
 
 @pytest.fixture
-def panel(connection, shot_scene, character, tmp_path, monkeypatch):
-    """The panel's settings for quick shots of the mannequin, and the buttons."""
-    for module in (dressing, generate):
-        monkeypatch.setattr(module, "connection", connection)
-    for name in ("polls", "results"):
-        monkeypatch.setattr(f"latentman.blender_addon.operators.{name}.connection", connection)
-    operators.register()
-    settings = properties.get_settings(bpy.context)
-    settings.character, settings.output = character, str(tmp_path)
-    settings.width = settings.height = 64
-    settings.steps = 1
-    settings.use_scene_range, settings.frame_start, settings.frame_end = False, 3, 20
-    yield settings
-    operators.unregister()
+def panel(dressing_panel):
+    """The panel's settings."""
+    dressing_panel.use_scene_range, dressing_panel.frame_start, dressing_panel.frame_end = False, 3, 20
+    return dressing_panel
 
 
 def _wait(connection):

@@ -83,7 +83,7 @@ def _add_article(words: str) -> str:
 
 
 def _describe_hair(colour: str, style: str) -> str:
-    if style in ("ponytail", "bun"):
+    if style in ("bob", "ponytail", "bun"):
         return f"a {colour} {style}"
     return f"{style} {colour} hair" if style else f"{colour} hair"
 

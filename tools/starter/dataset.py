@@ -18,6 +18,7 @@ from tqdm import tqdm
 from latentman.blender_addon.character.body_model import MANNEQUIN, BodyModel, load
 from latentman.blender_addon.motion.retarget import retarget
 from latentman.blender_addon.reference_shots.rasteriser import Raster, rasterise
+from latentman.blender_addon.reference_shots.views import compute_vertex_normals
 from latentman.shared.depth import normalise_depth
 from latentman.shared.motion import Motion
 from latentman.shared.skeleton import JOINT_INDEX
@@ -169,12 +170,7 @@ def shade(
     light = normalise(np.array([generator.normal(0.3, 0.5), 1.0, generator.uniform(0.3, 1.0)]))
     focus = float(eye[2] - np.median(points[:, 2]))
     image = render_background(scene, rays, eye[1], _make_shadow_map(points, light, eye), focus, generator)
-    face_normal = np.cross(points[body.faces[:, 1]] - points[body.faces[:, 0]], points[body.faces[:, 2]] - points[body.faces[:, 0]])
-    normals = np.zeros_like(points)
-    for corner in body.faces.T:
-        for axis in range(3):
-            normals[:, axis] += np.bincount(corner, face_normal[:, axis], len(points))
-    both = raster.interpolate(np.concatenate([normalise(normals), body.v_template], 1)[body.faces])
+    both = raster.interpolate(np.concatenate([compute_vertex_normals(points, body.faces), body.v_template], 1)[body.faces])
     normal = normalise(both[:, :3])
     view = normalise(-rays[raster.mask])
     facing = np.clip((normal * view).sum(1), 0, 1)

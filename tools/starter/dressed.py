@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from latentman.blender_addon.reference_shots.rasteriser import rasterise
+from latentman.blender_addon.reference_shots.views import compute_vertex_normals
 from latentman.shared.skeleton import JOINT_INDEX
 from latentman.shared.vectors import normalise
 
@@ -19,7 +20,7 @@ from . import captions, painting
 from .dataset import RIM, Example, normalise_shot_depth, sample_any_pose
 from .lighting import LightMap
 from .scenery import BRIGHTNESS, SCENES, render_background
-from .sewing import Mannequin, compute_normals
+from .sewing import Mannequin
 from .tailoring import Cut, Layer, dress, sample_cut
 from .wardrobe import Outfit, compute_albedo, get_shininess
 
@@ -68,7 +69,7 @@ def render(mannequin: Mannequin, seed: int, size: int, held_out: bool = False) -
     raster = rasterise(seen, figure.body.faces, camera.focal, size, size)
     mask = raster.mask
     layer = figure.layer[raster.triangle[mask]]
-    flat = np.concatenate([compute_normals(points, figure.body.faces), figure.rest, points], 1)
+    flat = np.concatenate([compute_vertex_normals(points, figure.body.faces), figure.rest, points], 1)
     shown = raster.interpolate(flat[figure.body.faces])
     image = _shade(points, figure.body.faces, mask, layer, shown, outfit, cut, scene, camera, generator, seed)
     rest = np.zeros((size, size, 3), np.float32)

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import cKDTree
 
 from latentman.blender_addon.character.body_model import BodyModel
+from latentman.blender_addon.reference_shots.views import compute_vertex_normals
 from latentman.shared.vectors import normalise
 
 #: a freely shaped vertex moves as this many of the body's nearest vertices do on average
@@ -41,7 +42,7 @@ class Mannequin:
     @cached_property
     def normals(self) -> np.ndarray:
         """(B, 3) unit normals of the rest pose."""
-        return compute_normals(self.body.v_template, self.body.faces)
+        return compute_vertex_normals(self.body.v_template, self.body.faces)
 
     @cached_property
     def tree(self) -> cKDTree:
@@ -128,14 +129,6 @@ class Mannequin:
             below = height * 0.6 - ((points - flat.points) * outward).sum(1)
             points = points + outward * np.clip(below, 0, None)[:, None]
         return _close(replace(flat, points=points), flat.points)
-
-
-def compute_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals of the vertices of a mesh, weighted by area."""
-    corners = points[faces]
-    own = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack([sum(np.bincount(corner, own[:, axis], len(points)) for corner in faces.T) for axis in range(3)], 1)
-    return normalise(normals)
 
 
 def _smooth(points: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:

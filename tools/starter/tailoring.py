@@ -15,6 +15,7 @@ import numpy as np
 from latentman.backend.metrics.named_colours import WAIST
 from latentman.blender_addon.character.body_model import BodyModel
 from latentman.shared.skeleton import JOINT_INDEX
+from latentman.shared.vectors import smoothstep
 
 from .sewing import Mannequin, Piece, make_ball, make_sheet, sew
 from .wardrobe import NECK, SHOULDER_SEAM, WRIST, Garment, Outfit
@@ -139,8 +140,7 @@ def _make_skirt(mannequin: Mannequin, top: float, hem: float, flare: float, colu
     points = np.stack([x, np.broadcast_to(height[:, None], x.shape), z], -1).reshape(-1, 3)
     weights = np.zeros((len(points), len(JOINT_INDEX)))
     leg = np.repeat(0.8 * down**0.8, columns)
-    left = np.clip(points[:, 0] / 0.16 * 0.5 + 0.5, 0, 1)
-    left = left * left * (3 - 2 * left)
+    left = smoothstep(points[:, 0] / 0.16 * 0.5 + 0.5)
     weights[:, JOINT_INDEX["pelvis"]] = 1 - leg
     weights[:, JOINT_INDEX["left_hip"]], weights[:, JOINT_INDEX["right_hip"]] = leg * left, leg * (1 - left)
     # patterns lie on the body below it, as they are painted
